@@ -60,13 +60,14 @@ fn simulate(shape: Shape, identities: usize, people: u64, own: u64, truth: f64) 
         categories: vec![Vec::new(); samples],
         attributes: BTreeMap::new(),
         relations: vec![RelationKinds::default(); samples],
+        labels: BTreeMap::new(),
         sizes: vec![None; samples],
         metrics: BTreeMap::from([("dino".to_owned(), column)]),
     }
 }
 
 fn whole(data: &RunData) -> SliceSummary {
-    summarise(data).slices.swap_remove(0)
+    summarise(data, &BTreeMap::new()).slices.swap_remove(0)
 }
 
 /// Counts of trials.

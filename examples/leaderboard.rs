@@ -57,6 +57,7 @@ async fn main() -> anyhow::Result<()> {
     let started = Instant::now();
     let summary = stellar_score::analysis::summarise(
         &store.run_data(run, Some(&pack.digest)).await?.expect("it was just recorded"),
+        &BTreeMap::new(),
     );
     for method in 0..methods {
         for half in ["first", "second"] {

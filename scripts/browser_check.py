@@ -186,6 +186,9 @@ def pages_with_data(service, sample, hostile):
         {"name": "gallery", "path": f"/gallery?runs={a},{b},{runs['Inversion']}"},
         {"name": "gallery-imported", "path": "/gallery", "views": wide},
         {"name": "correlations", "path": "/correlations"},
+        {"name": "correlations-within", "path": "/correlations?within=prompt", "views": wide},
+        {"name": "leaderboard-benchmark", "path": "/leaderboard?prompt_kind=T&published=true"},
+        {"name": "matrix", "path": "/matrix?kind=attribute&min_samples=5&policy=none"},
         {"name": "sample", "path": f"/samples/{sample}"},
         {"name": "vote", "path": "/vote"},
         {"name": "study", "path": "/study"},
@@ -197,7 +200,18 @@ def pages_with_data(service, sample, hostile):
     ]
 
 
-EMPTY = ["/", "/leaderboard", "/runs", "/gallery", "/correlations", "/vote", "/study", "/datasets", "/metrics-guide"]
+EMPTY = [
+    "/",
+    "/leaderboard",
+    "/runs",
+    "/gallery",
+    "/correlations",
+    "/matrix",
+    "/vote",
+    "/study",
+    "/datasets",
+    "/metrics-guide",
+]
 
 
 def named(path):

@@ -14,9 +14,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::clusters::Clusters;
+use super::labels::slices_of;
 use super::ranks::more_is_better;
 use super::reasons::{NoCoefficient, NoInterval};
-use super::slices::slices_of;
 use crate::stats::{Bootstrap, FEWEST_CLUSTERS};
 use crate::store::{Judgement, Preference, RunData};
 

@@ -10,10 +10,12 @@ use std::sync::Arc;
 use super::leaderboard::rows_of;
 use super::query::LeaderboardQuery;
 use super::rows::LeaderboardRow;
-use super::slices::{sample_set, summarise_slice};
+use super::slices::{PartSummary, sample_set, summarise_slice};
 use crate::blocking::blocking;
 use crate::content::ContentHash;
-use crate::store::{Moments, RunData, RunStandings, SliceSummary, Standing, Store, StoreError};
+use crate::store::{
+    APS_AREA, Moments, RunData, RunStandings, Slice, SliceSummary, Standing, Store, StoreError,
+};
 
 /// Maximum number of runs whose scores are read for one request. 200 runs of 2,000 samples take
 /// about 20 seconds.
@@ -69,7 +71,13 @@ pub async fn rows_on_common(
     query: &LeaderboardQuery,
     runs: &[Arc<RunStandings>],
 ) -> Result<Vec<LeaderboardRow>, CommonError> {
-    let groups = query.group(runs);
+    let slice = &query.filter.slice;
+    // A run without samples of a benchmark is no row of it.
+    let has_part = |run: &&Arc<RunStandings>| {
+        slice.kind != Slice::PROMPT_KIND || run.standings.iter().any(|of| of.slice.is_some())
+    };
+    let runs: Vec<_> = runs.iter().filter(has_part).cloned().collect();
+    let groups = query.group(&runs);
     let listed: usize = groups.values().map(|group| group.runs.len()).sum();
     if listed > MOST_RUNS {
         return Err(CommonError::TooManyRuns(listed));
@@ -87,14 +95,15 @@ pub async fn rows_on_common(
             let Some(data) = store.run_data(run.run, Some(pack)).await? else { continue };
             let (names, slice, policy) =
                 (Arc::clone(&common), query.filter.slice.clone(), query.policy);
+            let mut data = Arc::unwrap_or_clone(data);
+            data.restrict(&names);
+            let outcomes = store.outcomes(run.run, pack, &data.names).await?;
             let summary = blocking(move || {
-                let mut data = Arc::unwrap_or_clone(data);
-                data.restrict(&names);
                 let running = running(&data);
-                (summarise_slice(&data, &slice, policy), running)
+                (summarise_slice(&data, &outcomes, &slice, policy), running)
             });
-            let ((rows, keys), running) = summary.await;
-            parts.extend(standings(run, rows, keys, &running, &set).map(Arc::new));
+            let (part, running) = summary.await;
+            parts.extend(standings(run, part, &running, &set).map(Arc::new));
         }
     }
     Ok(rows_of(query, &parts))
@@ -140,13 +149,15 @@ fn running(data: &RunData) -> BTreeMap<String, Moments> {
 /// Returns the standings of a part of a run; `None` if the run has none of the samples.
 fn standings(
     run: &RunStandings,
-    rows: Vec<SliceSummary>,
-    keys: Vec<u64>,
+    part: PartSummary,
     running: &BTreeMap<String, Moments>,
     set: &str,
 ) -> Option<RunStandings> {
     let first = &run.standings[0];
     let mut sums = std::collections::HashMap::new();
+    let PartSummary { rows, keys, sample_set } = part;
+    let (areas, rows): (Vec<SliceSummary>, Vec<_>) =
+        rows.into_iter().partition(|row| row.metric == APS_AREA);
     let standings: Vec<Standing> = rows
         .into_iter()
         .filter(|row| row.n + row.nulls > 0)
@@ -165,8 +176,9 @@ fn standings(
         run: run.run,
         standings,
         keys,
-        sample_set: set.to_owned(),
+        sample_set: sample_set.unwrap_or_else(|| set.to_owned()),
         sums,
+        area: areas.into_iter().next(),
         stamp: run.stamp.clone(),
     })
 }
@@ -174,7 +186,7 @@ fn standings(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Slice, StandingsFilter};
+    use crate::store::StandingsFilter;
 
     #[test]
     fn cache_keys_have_a_fixed_length_and_differ_by_request() {

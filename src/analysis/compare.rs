@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::clusters::Clusters;
+use super::labels::{benchmarks_of, slices_of};
 use super::penalty::{Policy, Verdict, verdicts};
 use super::ranks::more_is_better;
 use super::reasons::NoInterval;
-use super::slices::slices_of;
 use crate::stats::{Bootstrap, FEW_CLUSTERS, Interval, benjamini_hochberg, holm, sign_flip_test};
 use crate::store::{RunData, Slice};
 
@@ -192,6 +192,7 @@ pub fn compare(a: &RunData, b: &RunData, options: &CompareOptions) -> Comparison
         members.retain(|at| partners[*at].is_some());
     }
     slices.retain(|(slice, members)| slice.is_all() || members.len() >= options.min_pairs);
+    slices.retain(|(slice, _)| slice.kind != Slice::PROMPT_KIND);
     let slices = slices.into_iter().map(|(slice, members)| {
         let resamples = if slice.is_all() { options.resamples } else { options.resamples / 5 };
         let bootstrap =
@@ -199,6 +200,21 @@ pub fn compare(a: &RunData, b: &RunData, options: &CompareOptions) -> Comparison
         let metrics = differences(&columns, &members, &clusters, bootstrap);
         SliceComparison { kind: slice.kind, label: slice.label, pairs: members.len(), metrics }
     });
+    let mut slices: Vec<SliceComparison> = slices.collect();
+    if options.slices {
+        slices.extend(benchmarks_of(a).into_iter().filter_map(|kind| {
+            let found = compare_benchmark(
+                a,
+                b,
+                &kind,
+                &CompareOptions { slices: false, ..options.clone() },
+            );
+            let whole = found.slices.into_iter().next()?;
+            let is_large = whole.pairs >= options.min_pairs.max(1);
+            let kind = Slice::new(Slice::PROMPT_KIND, kind);
+            is_large.then_some(SliceComparison { kind: kind.kind, label: kind.label, ..whole })
+        }));
+    }
     Comparison {
         policy: options.policy,
         confidence: options.confidence,
@@ -206,8 +222,24 @@ pub fn compare(a: &RunData, b: &RunData, options: &CompareOptions) -> Comparison
         only_a: a.names.len() - pairs,
         only_b: b.names.len() - pairs,
         not_compared,
-        slices: slices.collect(),
+        slices,
     }
+}
+
+/// Compares two runs on the samples of one kind of prompt, as if they had no others.
+#[must_use]
+pub fn compare_benchmark(
+    a: &RunData,
+    b: &RunData,
+    kind: &str,
+    options: &CompareOptions,
+) -> Comparison {
+    let [a, b] = [a, b].map(|run| {
+        let mut run = run.clone();
+        run.restrict_to_kind(kind);
+        run
+    });
+    compare(&a, &b, options)
 }
 
 /// Returns a metric's scores under the policy.
@@ -333,6 +365,7 @@ pub(super) mod tests {
             categories: vec![Vec::new(); samples],
             attributes: BTreeMap::new(),
             relations: vec![RelationKinds::default(); samples],
+            labels: BTreeMap::new(),
             sizes: vec![None; samples],
             metrics: BTreeMap::from([(
                 "dino".to_owned(),

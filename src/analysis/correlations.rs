@@ -6,13 +6,17 @@
 //! transformation z = artanh r, is the standard error of z; the interval has Student's quantile
 //! with one degree of freedom less than groups, and is transformed back.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::clusters::Clusters;
 use super::reasons::NoCoefficient;
+use crate::metrics::Family;
 use crate::stats::{
-    Interval, cancel::cancelled, kendall_tau_b, pearson, spearman, student_quantile,
+    Interval, cancel::cancelled, kendall_tau_b, kendall_within, pearson, pearson_within, spearman,
+    spearman_within, student_quantile,
 };
 
 /// Maximum number of groups of identities. More would take longer, and are hardly more accurate.
@@ -37,6 +41,17 @@ pub enum Coefficient {
 }
 
 impl Coefficient {
+    /// Computes the coefficient of two series within groups, which `groups` has for each number;
+    /// `None` if it is undefined.
+    #[must_use]
+    pub fn within(self, x: &[f64], y: &[f64], groups: &[usize]) -> Option<f64> {
+        match self {
+            Self::Kendall => kendall_within(x, y, groups),
+            Self::Spearman => spearman_within(x, y, groups),
+            Self::Pearson => pearson_within(x, y, groups),
+        }
+    }
+
     /// Computes the coefficient of two series of equal length; `None` if it is undefined.
     #[must_use]
     pub fn of(self, x: &[f64], y: &[f64]) -> Option<f64> {
@@ -57,8 +72,12 @@ pub struct Cell {
     /// Reason if the value is null: `too_few_samples` or `constant`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<NoCoefficient>,
-    /// Samples that have both numbers.
+    /// Samples that have both numbers; within prompts, those whose prompt has at least two of
+    /// them.
     pub n: usize,
+    /// Within prompts: number of these prompts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<usize>,
     /// Lower end of the 95 % interval by identity, if intervals were requested; absent below 5
     /// identities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,33 +92,125 @@ impl Cell {
         value: None,
         reason: Some(NoCoefficient::TooFewSamples),
         n: 0,
+        prompts: None,
         low: None,
         high: None,
     };
 }
 
 /// Computes the coefficients of all pairs of columns of equal length, each over the rows in which
-/// both have a number.
+/// both have a number. With `prompts`, which has the prompt of each row, the coefficients are
+/// within prompts.
 ///
 /// Takes O(n log n) for each pair of columns.
 #[must_use]
-pub fn correlations(columns: &[&[Option<f64>]], coefficient: Coefficient) -> Vec<Vec<Cell>> {
+pub fn correlations(
+    columns: &[&[Option<f64>]],
+    coefficient: Coefficient,
+    prompts: Option<&[usize]>,
+) -> Vec<Vec<Cell>> {
     let mut matrix = vec![vec![Cell::EMPTY; columns.len()]; columns.len()];
     for (row, x) in columns.iter().enumerate() {
         for (column, y) in columns.iter().enumerate().take(row + 1) {
-            let (x, y): (Vec<f64>, Vec<f64>) =
-                x.iter().zip(*y).filter_map(|(x, y)| x.zip(*y)).unzip();
-            let value = coefficient.of(&x, &y);
-            let reason = match (value, x.len()) {
+            let both = Both::of(x, y, prompts);
+            let value = both.coefficient(coefficient);
+            let reason = match (value, both.x.len()) {
                 (Some(_), _) => None,
                 (None, 0 | 1) => Some(NoCoefficient::TooFewSamples),
                 (None, _) => Some(NoCoefficient::Constant),
             };
-            let cell = Cell { value, reason, n: x.len(), ..Cell::EMPTY };
+            let count =
+                both.prompts.as_ref().map(|prompts| prompts.iter().collect::<HashSet<_>>().len());
+            let cell = Cell { value, reason, n: both.x.len(), prompts: count, ..Cell::EMPTY };
             (matrix[row][column], matrix[column][row]) = (cell, cell);
         }
     }
     matrix
+}
+
+/// The numbers of two columns in the rows that have both.
+struct Both {
+    /// Indices of the rows.
+    rows: Vec<usize>,
+    x: Vec<f64>,
+    y: Vec<f64>,
+    prompts: Option<Vec<usize>>,
+}
+
+impl Both {
+    /// Collects the rows. Within prompts, those without another row of their prompt are left out.
+    fn of(x: &[Option<f64>], y: &[Option<f64>], prompts: Option<&[usize]>) -> Self {
+        let mut rows: Vec<usize> =
+            (0..x.len()).filter(|&at| x[at].is_some() && y[at].is_some()).collect();
+        if let Some(prompts) = prompts {
+            let mut counts: HashMap<usize, usize> = HashMap::new();
+            for &at in &rows {
+                *counts.entry(prompts[at]).or_default() += 1;
+            }
+            rows.retain(|at| counts[&prompts[*at]] > 1);
+        }
+        let values = |column: &[Option<f64>]| rows.iter().filter_map(|&at| column[at]).collect();
+        Self {
+            x: values(x),
+            y: values(y),
+            prompts: prompts.map(|prompts| rows.iter().map(|&at| prompts[at]).collect()),
+            rows,
+        }
+    }
+
+    fn coefficient(&self, coefficient: Coefficient) -> Option<f64> {
+        match &self.prompts {
+            Some(prompts) => coefficient.within(&self.x, &self.y, prompts),
+            None => coefficient.of(&self.x, &self.y),
+        }
+    }
+
+    /// Returns these rows without those that a group has.
+    fn without(&self, groups: &[usize], left_out: usize) -> Self {
+        let kept: Vec<usize> =
+            (0..self.rows.len()).filter(|&at| groups[self.rows[at]] != left_out).collect();
+        Self {
+            rows: kept.iter().map(|&at| self.rows[at]).collect(),
+            x: kept.iter().map(|&at| self.x[at]).collect(),
+            y: kept.iter().map(|&at| self.y[at]).collect(),
+            prompts: self.prompts.as_ref().map(|of| kept.iter().map(|&at| of[at]).collect()),
+        }
+    }
+}
+
+/// Mean absolute coefficient of the metrics of two families.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FamilyPair {
+    /// The first family.
+    pub a: Family,
+    /// The second family; the same for pairs within one.
+    pub b: Family,
+    /// Number of pairs of different metrics, one of each family, that have a coefficient.
+    pub pairs: usize,
+    /// Mean of the absolute values of these coefficients, in [0, 1].
+    pub mean_absolute: f64,
+}
+
+/// Averages a matrix of coefficients by family: over the pairs of different metrics within each
+/// family and between each two. Families without a coefficient are left out.
+#[must_use]
+pub fn family_pairs(matrix: &[Vec<Cell>], families: &[Family]) -> Vec<FamilyPair> {
+    let mut sums: BTreeMap<(Family, Family), (usize, f64)> = BTreeMap::new();
+    for (row, cells) in matrix.iter().enumerate() {
+        for (column, cell) in cells.iter().enumerate().take(row) {
+            let Some(value) = cell.value else { continue };
+            let (a, b) = (families[row], families[column]);
+            let of = sums.entry((a.min(b), a.max(b))).or_default();
+            *of = (of.0 + 1, of.1 + value.abs());
+        }
+    }
+    let pairs = sums.into_iter().map(|((a, b), (pairs, sum))| FamilyPair {
+        a,
+        b,
+        pairs,
+        mean_absolute: sum / pairs as f64,
+    });
+    pairs.collect()
 }
 
 /// Adds intervals to the coefficients of different columns. The samples of each identity stay
@@ -109,6 +220,7 @@ pub fn add_intervals(
     matrix: &mut [Vec<Cell>],
     columns: &[&[Option<f64>]],
     coefficient: Coefficient,
+    prompts: Option<&[usize]>,
     identities: &[Option<String>],
     anonymous: impl Fn(usize) -> String,
 ) {
@@ -119,10 +231,8 @@ pub fn add_intervals(
                 return;
             }
             let Some(value) = matrix[row][column].value else { continue };
-            let both = columns[row].iter().zip(columns[column]).zip(&groups);
-            let both: Vec<_> =
-                both.filter_map(|((x, y), group)| Some(((*x)?, (*y)?, *group))).collect();
-            if let Some(Interval { low, high }) = interval(value, &both, coefficient) {
+            let both = Both::of(columns[row], columns[column], prompts);
+            if let Some(Interval { low, high }) = interval(value, &both, &groups, coefficient) {
                 let cell = Cell { low: Some(low), high: Some(high), ..matrix[row][column] };
                 (matrix[row][column], matrix[column][row]) = (cell, cell);
             }
@@ -149,15 +259,16 @@ fn groups(clusters: &Clusters) -> Vec<usize> {
     clusters.of.iter().map(|cluster| group_of[*cluster]).collect()
 }
 
-fn interval(value: f64, both: &[(f64, f64, usize)], coefficient: Coefficient) -> Option<Interval> {
+fn interval(
+    value: f64,
+    both: &Both,
+    groups: &[usize],
+    coefficient: Coefficient,
+) -> Option<Interval> {
     let fisher = |r: f64| r.clamp(-MOST, MOST).atanh();
     let without: Option<Vec<f64>> = (0..GROUPS)
-        .filter(|left_out| both.iter().any(|(.., group)| group == left_out))
-        .map(|left_out| {
-            let rest = both.iter().filter(|(.., group)| *group != left_out);
-            let (x, y): (Vec<f64>, Vec<f64>) = rest.map(|(x, y, _)| (*x, *y)).unzip();
-            coefficient.of(&x, &y).map(fisher)
-        })
+        .filter(|left_out| both.rows.iter().any(|&at| groups[at] == *left_out))
+        .map(|left_out| both.without(groups, left_out).coefficient(coefficient).map(fisher))
         .collect();
     let without = without.filter(|without| without.len() >= FEWEST)?;
     let count = without.len() as f64;
@@ -202,8 +313,8 @@ mod tests {
 
     fn cell(columns: &[Vec<Option<f64>>], identities: &[Option<String>], of: Coefficient) -> Cell {
         let columns: Vec<&[Option<f64>]> = columns.iter().map(Vec::as_slice).collect();
-        let mut matrix = correlations(&columns, of);
-        add_intervals(&mut matrix, &columns, of, identities, |at| at.to_string());
+        let mut matrix = correlations(&columns, of, None);
+        add_intervals(&mut matrix, &columns, of, None, identities, |at| at.to_string());
         assert_eq!(matrix[0][1], matrix[1][0]);
         assert_eq!((matrix[0][0].low, matrix[1][1].high), (None, None), "a metric with itself");
         matrix[0][1]

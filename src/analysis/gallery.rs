@@ -17,8 +17,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::alignment::JudgedPair;
+use super::labels::size_class;
 use super::ranks::more_is_better;
-use super::slices::size_class;
 use crate::store::{RunData, Slice};
 
 /// Order of the rows.

@@ -15,11 +15,12 @@ use super::clusters::Merged;
 use super::penalty::{PENALISED, Policy};
 use super::query::{Grouping, LeaderboardQuery, Sort};
 use super::ranks::rank;
-use super::rows::{LeaderboardRow, RankedDetail, RankedMetric};
+use super::rows::{Area, LeaderboardRow, RankedDetail, RankedMetric};
 use crate::content::ContentHash;
 use crate::stats::{ClusterMean, Interval};
 use crate::store::{
-    MAX_PAGE, Moments, RunStandings, SliceSummary, Standing, StandingsQuery, Store, StoreError,
+    MAX_PAGE, Moments, RunStandings, Slice, SliceSummary, Standing, StandingsQuery, Store,
+    StoreError,
 };
 
 /// One page of the leaderboard.
@@ -104,6 +105,18 @@ pub(super) fn rows_of(query: &LeaderboardQuery, runs: &[Arc<RunStandings>]) -> V
     rows.retain(|row| !row.metrics.is_empty());
     rank(&mut rows);
     rows
+}
+
+impl Area {
+    fn of(summary: &SliceSummary) -> Self {
+        let ends = summary.low.zip(summary.high);
+        Self {
+            mean: summary.mean,
+            interval: ends.map(|(low, high)| Interval { low, high }),
+            n: summary.n,
+            clusters: summary.clusters,
+        }
+    }
 }
 
 /// Runs of a row, all of the same pack.
@@ -236,6 +249,7 @@ impl LeaderboardQuery {
             return enough.then_some(RankedMetric {
                 summary,
                 detail: None,
+                area: None,
                 rank: None,
                 last_rank: None,
             });
@@ -267,9 +281,16 @@ impl LeaderboardQuery {
             interval,
             clusters,
         };
-        (detail.samples >= self.min_samples).then(|| RankedMetric {
+        let area = match slices.as_slice() {
+            [(place, ..)] if metric == "aps" => runs[*place].area.as_ref().map(Area::of),
+            _ => None,
+        };
+        let is_measured =
+            moments.n + moments.nulls > 0 || self.filter.slice.kind != Slice::PROMPT_KIND;
+        (is_measured && detail.samples >= self.min_samples).then(|| RankedMetric {
             summary: moments.summary(metric, version),
             detail: Some(detail),
+            area,
             rank: None,
             last_rank: None,
         })

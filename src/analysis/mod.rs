@@ -15,7 +15,9 @@ mod compare;
 mod correlations;
 mod distributions;
 mod gallery;
+mod labels;
 mod leaderboard;
+mod matrix;
 mod penalty;
 mod percentiles;
 mod preferences;
@@ -35,25 +37,31 @@ pub use alignment::{JudgedPair, MetricAlignment, SliceAlignment, alignment, judg
 pub use annotators::{AnnotatorAgreement, annotator_agreement};
 pub use changes::{Changes, GroupBy, GroupDifference, PairDifference, changes};
 pub use common::{CommonError, common_key, rows_on_common};
-pub use compare::{CompareOptions, Comparison, Difference, Finding, SliceComparison, compare};
-pub use correlations::{Cell, Coefficient, add_intervals, correlations};
+pub use compare::{
+    CompareOptions, Comparison, Difference, Finding, SliceComparison, compare, compare_benchmark,
+};
+pub use correlations::{Cell, Coefficient, FamilyPair, add_intervals, correlations, family_pairs};
 pub use distributions::{Distribution, distributions};
 pub use gallery::{
     Gallery, GalleryFilter, GalleryImage, GalleryOptions, GalleryRow, GallerySort, gallery,
 };
 pub use leaderboard::{LeaderboardPage, leaderboard, leaderboard_rows};
+pub use matrix::{Matrix, MatrixCell, MatrixColumn, MatrixRow, matrix};
 pub use penalty::Policy;
 pub use percentiles::{Place, place};
 pub use preferences::{
     MethodPreference, MethodPreferences, NextPair, method_preferences, next_pairs,
 };
-pub use published::{Published, PublishedAlignment, PublishedMethod, published};
+pub use published::{
+    Measured, NotComparable, PreferredShare, Published, PublishedAlignment, PublishedMethod,
+    UserStudy, is_benchmark, names_dataset, not_comparable, published,
+};
 pub use query::{Grouping, LeaderboardQuery, Samples, Sort};
 pub use reasons::{NoAlpha, NoCoefficient, NoInterval};
 pub use refresh::{refresh_run, refresh_stale, refresh_version};
 pub use render::{Caption, csv, latex, markdown};
 pub use report::{AttributeOutcomes, Report, ReportError, ReportRow, RunScores, Statistic, report};
-pub use rows::{LeaderboardRow, RankedDetail, RankedMetric};
+pub use rows::{Area, LeaderboardRow, RankedDetail, RankedMetric};
 pub use slices::{sample_set, summarise};
 pub use tradeoff::{Estimate, TradeOffPoint, trade_off};
 pub use voting::{AnnotatorVoting, Proportion, Voting, voting};

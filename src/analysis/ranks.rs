@@ -151,6 +151,7 @@ pub(super) mod tests {
                 interval: Some(Interval { low: mean - reach, high: mean + reach }),
                 clusters: 9,
             }),
+            area: None,
             rank: None,
             last_rank: None,
         });
@@ -232,7 +233,8 @@ pub(super) mod tests {
         for trial in 0..trials {
             let of = |method: &str, own: u64, truth: f64| {
                 let data = super::super::compare::tests::simulated(30, 4, trial, own, truth);
-                let summary = super::super::summarise(&data).slices.swap_remove(0);
+                let summary =
+                    super::super::summarise(&data, &BTreeMap::new()).slices.swap_remove(0);
                 let (low, high) = (summary.low.unwrap(), summary.high.unwrap());
                 let mut row = row(method, "p", &[("dino", summary.mean.unwrap(), 0.0)]);
                 row.metrics[0].detail.as_mut().unwrap().interval = Some(Interval { low, high });

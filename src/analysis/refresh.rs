@@ -25,8 +25,9 @@ pub async fn refresh_version(store: &Store, version: &RunVersion) -> Result<bool
     let Some(data) = store.run_data(version.run, Some(&version.pack)).await? else {
         return Ok(false);
     };
+    let outcomes = store.outcomes(version.run, &version.pack, &data.names).await?;
     // This takes seconds for a large run and must not block requests.
-    let summary = blocking(move || summarise(&data)).await;
+    let summary = blocking(move || summarise(&data, &outcomes)).await;
     store.save_run_summary(version, &summary, OffsetDateTime::now_utc()).await
 }
 

@@ -9,6 +9,7 @@ use super::clusters::Clusters;
 use super::penalty::{Policy, Verdict, verdicts};
 use super::reasons::NoInterval;
 use crate::stats::{Bootstrap, FEWEST_CLUSTERS, summarize};
+use crate::store::Outcomes;
 
 /// Predictions of one attribute by sample; `None` if there is none.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -174,7 +175,8 @@ pub fn report(
         });
     }
     if !run.attributes.is_empty() {
-        let row = attribute_row(run, policy, verdict, &clusters, bootstrap);
+        let columns: Vec<_> = run.attributes.iter().map(|each| &each.outcomes[..]).collect();
+        let row = attribute_row(samples, &columns, policy, verdict, &clusters, bootstrap);
         rows.push(ReportRow { sample_mean: shares, ..row });
     }
     rows.sort_by(|a, b| a.metric.cmp(&b.metric));
@@ -206,19 +208,33 @@ struct Counts {
     without: [f64; 2],
 }
 
+/// Computes `aps` as the area under the ROC curve of a run, as in its report.
+pub(super) fn area_row(
+    identities: &[Option<String>],
+    outcomes: &Outcomes,
+    policy: Policy,
+    verdict: impl Fn(usize) -> Verdict,
+    bootstrap: &Bootstrap,
+) -> ReportRow {
+    let clusters = Clusters::new(identities, |at| at.to_string());
+    let columns: Vec<_> = outcomes.values().map(|column| &column[..]).collect();
+    attribute_row(identities.len(), &columns, policy, verdict, &clusters, bootstrap)
+}
+
 fn attribute_row(
-    run: &RunScores,
+    samples: usize,
+    attributes: &[&[Option<(bool, bool)>]],
     policy: Policy,
     verdict: impl Fn(usize) -> Verdict,
     clusters: &Clusters,
     bootstrap: &Bootstrap,
 ) -> ReportRow {
-    let (samples, groups) = (run.identities.len(), clusters.keys.len());
+    let groups = clusters.keys.len();
     let mut seen = vec![false; samples];
     let mut tables = Vec::new();
-    for attribute in &run.attributes {
+    for attribute in attributes {
         let mut counts = vec![Counts::default(); groups];
-        for (at, outcome) in attribute.outcomes.iter().enumerate() {
+        for (at, outcome) in attribute.iter().enumerate() {
             let Some((target, predicted)) = *outcome else { continue };
             let right = match (verdict(at), policy) {
                 (Verdict::Undecided, _) => continue,

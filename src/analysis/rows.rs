@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::reasons::NoInterval;
-use crate::stats::Interval;
+use crate::stats::{FEWEST_CLUSTERS, Interval};
 use crate::store::{MetricSummary, PackId};
 
 /// A method or run with one pack: scores of different packs are in different rows.
@@ -43,6 +43,9 @@ pub struct RankedMetric {
     /// Details, available once the runs are summarised, some seconds after the last score. Until
     /// then the mean is over the scores as measured, without interval and without penalty.
     pub detail: Option<RankedDetail>,
+    /// For `aps` of a row over one run: the area under the ROC curve. It is defined for a whole run
+    /// or benchmark, not for the samples of several runs together.
+    pub area: Option<Area>,
     /// Rank, 1 for the best; rows whose intervals do not separate them share a rank.
     pub rank: Option<usize>,
     /// Last place that the intervals leave open: the number of ranked rows less those whose
@@ -59,6 +62,29 @@ impl RankedMetric {
         };
         let low = detail.interval.map(|ends| ends.low);
         NoInterval::of_mean(self.summary.mean, low, detail.clusters as usize)
+    }
+}
+
+/// `aps` as the mean over attributes of the area under the ROC curve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Area {
+    /// The area, in [0, 1]; `None` if every attribute is constant.
+    pub mean: Option<f64>,
+    /// Its 95 % confidence interval.
+    pub interval: Option<Interval>,
+    /// Number of samples with a prediction that counts.
+    pub n: u64,
+    /// Identities among them.
+    pub clusters: u64,
+}
+
+impl Area {
+    /// Returns the reason if an area has no interval.
+    #[must_use]
+    pub fn no_interval(&self) -> Option<NoInterval> {
+        let low = self.interval.map(|ends| ends.low);
+        let people = self.clusters as usize;
+        NoInterval::of(self.mean, low, people, FEWEST_CLUSTERS, NoInterval::TooFewPeople)
     }
 }
 

@@ -1,23 +1,26 @@
 //! Summaries of a run, read by leaderboards: every metric under every policy over every slice.
-
-use std::collections::BTreeMap;
+//!
+//! The samples of one kind of prompt are a *benchmark*: they are summarised as if the run had no
+//! others, with their own penalty, clusters, resamples and sample set. All other slices have the
+//! penalty of the whole run.
 
 use super::clusters::Clusters;
+use super::labels::{benchmarks_of, fine_slices_of, slices_of};
 use super::penalty::{Policy, Verdict, verdicts};
+use super::report::area_row;
 use crate::content::ContentHash;
 use crate::metrics::Flag;
-use crate::stats::{Bootstrap, Interval, quantiles, summarize};
-use crate::store::{MetricColumn, Quantiles, RunData, RunSummary, Slice, SliceSummary};
-
-/// Minimum number of samples of a slice. A smaller slice has no summary: its mean would be
-/// unreliable and could disclose data about single people.
-const FEWEST_SAMPLES: usize = 5;
-
-/// Maximum number of labels of one kind (categories, attributes); those with most samples are used.
-const MOST_LABELS: usize = 500;
+use crate::stats::{Bootstrap, ClusterMean, Interval, quantiles, summarize};
+use crate::store::{
+    APS_AREA, BenchmarkSet, MetricColumn, Outcomes, Quantiles, RunData, RunSummary, Slice,
+    SliceSummary,
+};
 
 /// Number of resamples for slices; the whole run uses that of the report.
 const SLICE_RESAMPLES: usize = 2_000;
+
+/// Maximum number of attributes by which `aps` is summarised; `CelebA` has 40.
+const MOST_ATTRIBUTES: usize = 64;
 
 /// Number of quantiles stored for a metric's distribution: half a percent apart.
 const QUANTILES: usize = 201;
@@ -28,14 +31,38 @@ struct Pending {
     sums: Vec<(f64, usize)>,
 }
 
-/// Summarises a run.
+/// Summarises a run, given the predictions of attributes that its `aps` is based on.
 ///
 /// Every metric has one row per slice if policies do not affect it, under the policy `none`;
 /// otherwise one row per slice and policy. A penalised metric of a run without `clip_t` or `clip_n`
 /// cannot be judged and has a row without a number.
 #[must_use]
-pub fn summarise(data: &RunData) -> RunSummary {
-    let slices = summaries(data, slices_of(data), &Policy::ALL);
+pub fn summarise(data: &RunData, outcomes: &Outcomes) -> RunSummary {
+    let mut wanted = slices_of(data);
+    wanted.retain(|(slice, _)| slice.kind != Slice::PROMPT_KIND);
+    wanted.extend(fine_slices_of(data));
+    let mut slices = summaries(data, wanted, &Policy::ALL);
+    slices.extend(areas(data, outcomes, &Policy::ALL));
+    slices.extend(by_attribute(data, outcomes, &Policy::ALL));
+    let mut benchmarks = Vec::new();
+    for label in benchmarks_of(data) {
+        let (part, outcomes) = benchmark(data, outcomes, &label);
+        if part.names.len() == data.names.len() {
+            // The benchmark is the whole run.
+            let whole: Vec<_> = slices.iter().filter(|row| row.slice.is_all()).cloned().collect();
+            let slice = Slice::new(Slice::PROMPT_KIND, label.clone());
+            slices
+                .extend(whole.into_iter().map(|row| SliceSummary { slice: slice.clone(), ..row }));
+        } else {
+            slices.extend(summaries_of_benchmark(&part, &outcomes, &label, &Policy::ALL));
+        }
+        benchmarks.push(BenchmarkSet {
+            samples: part.names.len() as u64,
+            sample_set: sample_set(&part.names),
+            cluster_keys: clusters(&part).keys,
+            label,
+        });
+    }
     let quantiles = data
         .metrics
         .iter()
@@ -46,25 +73,151 @@ pub fn summarise(data: &RunData) -> RunSummary {
             Some(Quantiles { metric: code.clone(), version: column.version, n, places })
         })
         .collect();
-    let sample_set = sample_set(&data.names);
-    let cluster_keys = clusters(data).keys;
-    RunSummary { samples: data.names.len() as u64, sample_set, cluster_keys, slices, quantiles }
+    RunSummary {
+        samples: data.names.len() as u64,
+        sample_set: sample_set(&data.names),
+        cluster_keys: clusters(data).keys,
+        benchmarks,
+        slices,
+        quantiles,
+    }
+}
+
+/// Returns the samples of one kind of prompt as a run of their own, with their predictions.
+pub(super) fn benchmark(data: &RunData, outcomes: &Outcomes, kind: &str) -> (RunData, Outcomes) {
+    let is_kept = |at: usize| data.prompt_kinds[at].as_deref() == Some(kind);
+    let part = |column: &Vec<Option<(bool, bool)>>| -> Vec<_> {
+        column.iter().enumerate().filter(|(at, _)| is_kept(*at)).map(|(_, of)| *of).collect()
+    };
+    let parts = outcomes.iter().map(|(name, column)| (name.clone(), part(column)));
+    let parts = parts.filter(|(_, column)| column.iter().any(Option::is_some)).collect();
+    let mut data = data.clone();
+    data.restrict_to_kind(kind);
+    (data, parts)
+}
+
+fn summaries_of_benchmark(
+    part: &RunData,
+    outcomes: &Outcomes,
+    label: &str,
+    policies: &[Policy],
+) -> Vec<SliceSummary> {
+    let everything = vec![(Slice::all(), (0..part.names.len()).collect())];
+    let mut rows = summaries(part, everything, policies);
+    rows.extend(areas(part, outcomes, policies));
+    for row in &mut rows {
+        row.slice = Slice::new(Slice::PROMPT_KIND, label);
+    }
+    rows
+}
+
+/// Summaries of a part of a run, with what leaderboards need to merge and rank them.
+pub(super) struct PartSummary {
+    /// The summaries with their sums by cluster; none if the run has too few samples in the slice.
+    pub(super) rows: Vec<SliceSummary>,
+    /// Keys of the clusters.
+    pub(super) keys: Vec<u64>,
+    /// The samples that a benchmark has; `None` for other slices.
+    pub(super) sample_set: Option<String>,
 }
 
 /// Summarises one slice under one policy; metrics that policies do not affect are under `none`.
-/// Returns the summaries with their sums by cluster, and the clusters' keys. There are no summaries
-/// if the run has too few samples in the slice.
 pub(super) fn summarise_slice(
     data: &RunData,
+    outcomes: &Outcomes,
     slice: &Slice,
     policy: Policy,
-) -> (Vec<SliceSummary>, Vec<u64>) {
-    let slices = slices_of(data).into_iter().filter(|(of, _)| of == slice).collect();
+) -> PartSummary {
     let mut policies = vec![Policy::None, policy];
     policies.dedup();
-    let mut rows = summaries(data, slices, &policies);
-    rows.retain(|row| !Policy::concerns(&row.metric) || row.policy == policy.as_str());
-    (rows, clusters(data).keys)
+    let (mut rows, keys, set) = if slice.kind == Slice::PROMPT_KIND {
+        let (part, outcomes) = benchmark(data, outcomes, &slice.label);
+        let rows = summaries_of_benchmark(&part, &outcomes, &slice.label, &policies);
+        (rows, clusters(&part).keys, Some(sample_set(&part.names)))
+    } else {
+        let all = slices_of(data).into_iter().chain(fine_slices_of(data));
+        let wanted = all.filter(|(of, _)| of == slice).collect();
+        let mut rows = summaries(data, wanted, &policies);
+        if slice.is_all() {
+            rows.extend(areas(data, outcomes, &policies));
+        }
+        if slice.kind == Slice::APS_ATTRIBUTE {
+            rows.extend(by_attribute(data, outcomes, &policies));
+            rows.retain(|row| row.slice == *slice);
+        }
+        (rows, clusters(data).keys, None)
+    };
+    rows.retain(|row| {
+        !(Policy::concerns(&row.metric) || row.metric == APS_AREA) || row.policy == policy.as_str()
+    });
+    PartSummary { rows, keys, sample_set: set }
+}
+
+/// Returns `aps` as the area under the ROC curve, one row per policy; none without predictions.
+/// The numbers are those of the report.
+fn areas(data: &RunData, outcomes: &Outcomes, policies: &[Policy]) -> Vec<SliceSummary> {
+    let Some(column) = data.metrics.get("aps").filter(|_| !outcomes.is_empty()) else {
+        return Vec::new();
+    };
+    let judged = judged(data);
+    let samples = data.names.len() as u64;
+    let of_policy = |policy: &Policy| {
+        let settled = |at: usize| policy.settle(judged[at]);
+        let row = area_row(&data.identities, outcomes, *policy, settled, &Bootstrap::default());
+        let count = |wanted| (0..judged.len()).filter(|at| settled(*at) == wanted).count() as u64;
+        SliceSummary {
+            slice: Slice::all(),
+            policy: policy.as_str().to_owned(),
+            metric: APS_AREA.to_owned(),
+            version: column.version,
+            samples,
+            n: row.n as u64,
+            nulls: samples - row.n as u64,
+            penalised: count(Verdict::Failed),
+            undecided: count(Verdict::Undecided),
+            faceless: 0,
+            mean: row.mean,
+            std: None,
+            low: row.low,
+            high: row.high,
+            clusters: row.clusters as u64,
+            sums: Vec::new(),
+        }
+    };
+    policies.iter().map(of_policy).collect()
+}
+
+/// Returns `aps` over single attributes: for each, the share of samples in which it is predicted
+/// correctly.
+fn by_attribute(data: &RunData, outcomes: &Outcomes, policies: &[Policy]) -> Vec<SliceSummary> {
+    let Some(version) = data.metrics.get("aps").map(|column| column.version) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    let mut part = data.clone();
+    part.metrics.retain(|code, _| matches!(code.as_str(), "clip_t" | "clip_n"));
+    let named = outcomes.iter().filter(|(name, _)| Slice::can_store(name));
+    for (name, column) in named.take(MOST_ATTRIBUTES) {
+        let right = |of: &Option<(bool, bool)>| {
+            of.map(|(target, predicted)| f64::from(target == predicted))
+        };
+        let values: Vec<Option<f64>> = column.iter().map(right).collect();
+        let members: Vec<usize> = (0..values.len()).filter(|at| values[*at].is_some()).collect();
+        let column = MetricColumn { version, values, ..MetricColumn::default() };
+        part.metrics.insert("aps".to_owned(), column);
+        let slice = Slice::new(Slice::APS_ATTRIBUTE, name.clone());
+        let rows = summaries(&part, vec![(slice, members)], policies);
+        found.extend(rows.into_iter().filter(|row| row.metric == "aps"));
+    }
+    found
+}
+
+/// Decides which samples of a run pass.
+fn judged(data: &RunData) -> Vec<Verdict> {
+    match (data.metrics.get("clip_t"), data.metrics.get("clip_n")) {
+        (Some(with_prompt), Some(baseline)) => verdicts(&with_prompt.values, &baseline.values),
+        _ => vec![Verdict::Undecided; data.names.len()],
+    }
 }
 
 fn clusters(data: &RunData) -> Clusters {
@@ -80,10 +233,7 @@ fn summaries(
 ) -> Vec<SliceSummary> {
     let samples = data.names.len();
     let clusters = clusters(data);
-    let judged = match (data.metrics.get("clip_t"), data.metrics.get("clip_n")) {
-        (Some(with_prompt), Some(baseline)) => verdicts(&with_prompt.values, &baseline.values),
-        _ => vec![Verdict::Undecided; samples],
-    };
+    let judged = judged(data);
     let policies: Vec<(Policy, Vec<Verdict>)> = policies
         .iter()
         .map(|&policy| (policy, judged.iter().map(|verdict| policy.settle(*verdict)).collect()))
@@ -106,8 +256,14 @@ fn summaries(
                 ));
             }
         }
-        let intervals = Bootstrap { resamples, ..Bootstrap::default() }
-            .means(&rows.iter().map(|row| row.sums.as_slice()).collect::<Vec<_>>());
+        let sums: Vec<_> = rows.iter().map(|row| row.sums.as_slice()).collect();
+        let intervals = if data.labels.contains_key(&*slice.kind) {
+            // There are hundreds of these: resampling each would take longer than all others.
+            let student = |sums: &&[_]| Some(ClusterMean::new(sums)?.interval(0.95));
+            sums.iter().map(student).collect()
+        } else {
+            Bootstrap { resamples, ..Bootstrap::default() }.means(&sums)
+        };
         for (Pending { mut summary, sums }, interval) in rows.into_iter().zip(intervals) {
             (summary.low, summary.high) =
                 interval.map(|Interval { low, high }| (low, high)).unzip();
@@ -189,70 +345,10 @@ fn row(
     }
 }
 
-/// Returns the slices of a run that have enough samples, each with the indices of its samples. The
-/// slice of all samples comes first.
-pub(super) fn slices_of(data: &RunData) -> Vec<(Slice, Vec<usize>)> {
-    let mut kinds: BTreeMap<&'static str, BTreeMap<String, Vec<usize>>> = BTreeMap::new();
-    let mut put = |kind: &'static str, label: String, at: usize| {
-        let members = kinds.entry(kind).or_default().entry(label).or_default();
-        // A category listed twice counts once.
-        if members.last() != Some(&at) {
-            members.push(at);
-        }
-    };
-    for at in 0..data.names.len() {
-        if let Some(kind) = &data.prompt_kinds[at] {
-            put(Slice::PROMPT_KIND, kind.clone(), at);
-        }
-        for category in &data.categories[at] {
-            put(Slice::CATEGORY, category.clone(), at);
-        }
-        let relations = data.relations[at];
-        for (has, label) in [
-            (relations.interaction, "interaction"),
-            (relations.location, "location"),
-            (!relations.interaction && !relations.location, "none"),
-        ] {
-            if has {
-                put(Slice::RELATION, label.to_owned(), at);
-            }
-        }
-        if let Some((width, height)) = data.sizes[at] {
-            put(Slice::SIZE, size_class(width.min(height)).to_owned(), at);
-        }
-    }
-    let attributes = data.attributes.iter().flat_map(|(name, places)| {
-        [(name.clone(), &places.present), (format!("!{name}"), &places.absent)]
-    });
-    let attributes = attributes.filter(|(_, places)| places.len() >= FEWEST_SAMPLES);
-    let attributes =
-        attributes.map(|(label, places)| (label, places.iter().map(|at| *at as usize).collect()));
-    kinds.entry(Slice::ATTRIBUTE).or_default().extend(attributes);
-    let mut slices = vec![(Slice::all(), (0..data.names.len()).collect())];
-    for (kind, labels) in kinds {
-        let mut labels: Vec<_> = labels
-            .into_iter()
-            .filter(|(label, members)| members.len() >= FEWEST_SAMPLES && Slice::can_store(label))
-            .collect();
-        labels.sort_by_key(|(_, members)| std::cmp::Reverse(members.len()));
-        labels.truncate(MOST_LABELS);
-        slices
-            .extend(labels.into_iter().map(|(label, members)| (Slice::new(kind, label), members)));
-    }
-    slices
-}
-
-/// Returns the size class of an image by its shorter side in pixels.
-pub(super) fn size_class(side: u32) -> &'static str {
-    match side {
-        0..512 => "under_512",
-        512..1024 => "512_to_1023",
-        _ => "1024_and_more",
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::store::{AttributePlaces, RelationKinds, RunName};
 
@@ -288,6 +384,7 @@ mod tests {
                 },
             )]),
             relations: vec![RelationKinds { interaction: true, location: false }; samples],
+            labels: BTreeMap::new(),
             sizes: (0..samples).map(|at| Some((512 + at as u32, 2000))).collect(),
             metrics: BTreeMap::from([
                 (
@@ -314,7 +411,7 @@ mod tests {
 
     #[test]
     fn every_slice_has_its_mean_counts_and_interval() {
-        let summary = summarise(&data());
+        let summary = summarise(&data(), &Outcomes::new());
         let all = find(&summary, &Slice::all(), "ips", Policy::None);
         assert_eq!((all.samples, all.n, all.nulls, all.penalised, all.faceless), (40, 39, 1, 0, 2));
         let mean = (5.0 * 28.0 - 3.0) / 39.0;
@@ -332,14 +429,14 @@ mod tests {
 
     #[test]
     fn rare_labels_and_policies_that_change_nothing_have_no_rows() {
-        let summary = summarise(&data());
+        let summary = summarise(&data(), &Outcomes::new());
         assert!(summary.slices.iter().all(|row| row.slice.label != "rare"));
         assert!(summary.slices.iter().all(|row| row.metric == "ips" || row.policy == "none"));
     }
 
     #[test]
     fn the_penalty_is_that_of_the_whole_run_in_every_slice() {
-        let summary = summarise(&data());
+        let summary = summarise(&data(), &Outcomes::new());
         let all = find(&summary, &Slice::all(), "ips", Policy::Stellar);
         assert_eq!((all.penalised, all.undecided), (10, 0));
         let passed = find(&summary, &Slice::new(Slice::PROMPT_KIND, "T"), "ips", Policy::Stellar);
@@ -354,7 +451,7 @@ mod tests {
     fn without_clip_scores_no_sample_is_judged_and_there_are_no_numbers() {
         let mut data = data();
         data.metrics.remove("clip_n");
-        let summary = summarise(&data);
+        let summary = summarise(&data, &Outcomes::new());
         let all = find(&summary, &Slice::all(), "ips", Policy::Stellar);
         assert_eq!((all.n, all.undecided, all.mean), (0, 40, None));
         assert_eq!(find(&summary, &Slice::all(), "ips", Policy::None).n, 39);
@@ -373,7 +470,7 @@ mod tests {
             attributes: Vec::new(),
         };
         let report = super::super::report(&scores, Policy::Stellar, &Bootstrap::default()).unwrap();
-        let summary = summarise(&data);
+        let summary = summarise(&data, &Outcomes::new());
         for line in report.rows {
             let policy = if line.metric == "ips" { Policy::Stellar } else { Policy::None };
             let row = find(&summary, &Slice::all(), &line.metric, policy);

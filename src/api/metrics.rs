@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::api::state::Shared;
 use crate::{
-    metrics::{Direction, Metric, Need, REGISTRY},
+    metrics::{Direction, Family, Metric, Need, REGISTRY},
     pack_id::PackId,
 };
 
@@ -32,6 +32,8 @@ struct MetricEntry {
     name: &'static str,
     /// Abbreviation as in papers.
     short: &'static str,
+    /// What the metric compares with what.
+    family: Family,
     /// The better end of the scale.
     direction: Direction,
     /// Smallest possible value; null where unbounded.
@@ -72,6 +74,7 @@ pub(super) async fn list(State(app): Shared) -> Json<MetricsResponse> {
             title: metric.title,
             name: metric.guide.name,
             short: metric.guide.short,
+            family: metric.family,
             direction: metric.direction,
             minimum: metric.range.0,
             maximum: metric.range.1,

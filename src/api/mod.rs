@@ -40,7 +40,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use analysis::{
-    alignment, correlations, gallery, leaderboard,
+    alignment, correlations, gallery, leaderboard, matrix,
     slices::{self, KindWord},
     trade_off,
 };
@@ -155,6 +155,7 @@ fn analysis_routes() -> Guarded<Arc<App>> {
         .read(routes!(gallery::read))
         .read(routes!(correlations::read))
         .read(routes!(slices::read))
+        .read(routes!(matrix::read))
         .read(routes!(trade_off::read))
         .read(routes!(alignment::read))
         .read(routes!(alignment::preferences))

@@ -46,6 +46,8 @@ pub struct Photo {
     pub path: PathBuf,
     /// Presence of each attribute, by CelebA's name.
     pub attributes: BTreeMap<String, bool>,
+    /// Levels of fine-grained attributes, 0 to 5 in CelebA-Dialog.
+    pub finegrained_attributes: BTreeMap<String, i16>,
     /// Path of the mask, if there is one.
     pub mask: Option<PathBuf>,
 }

@@ -20,6 +20,8 @@ struct PhotoLine {
     name: Option<String>,
     #[serde(default)]
     attributes: BTreeMap<String, bool>,
+    #[serde(default)]
+    finegrained_attributes: BTreeMap<String, i16>,
 }
 
 /// A manifest line that adds a prompt.
@@ -107,7 +109,14 @@ fn photo(line: serde_json::Value, root: &Path) -> Result<(String, Photo), String
     }
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let name = line.name.filter(|name| !name.trim().is_empty()).unwrap_or(stem);
-    Ok((line.identity, Photo { name, path, attributes: line.attributes, mask: None }))
+    let photo = Photo {
+        name,
+        path,
+        attributes: line.attributes,
+        finegrained_attributes: line.finegrained_attributes,
+        mask: None,
+    };
+    Ok((line.identity, photo))
 }
 
 /// Assigns the prompts to identities. A prompt without an identity applies to all of them.

@@ -18,6 +18,9 @@ pub const TEST_IDENTITIES: usize = 200;
 #[derive(Deserialize)]
 struct PhotoFacts {
     attributes: BTreeMap<String, i64>,
+    /// CelebA-Dialog's levels; some photos have none.
+    #[serde(default)]
+    finegrained_attributes: BTreeMap<String, i64>,
     /// The person's number in CelebA, the same for all photos of a folder.
     identity: Option<i64>,
 }
@@ -117,10 +120,11 @@ fn read_identity(
         files.remove(&file);
         let facts_file = format!("{number}_attributes.json");
         let path = PathBuf::from(name).join(&facts_file);
-        let mut attributes = BTreeMap::new();
+        let (mut attributes, mut finegrained_attributes) = (BTreeMap::new(), BTreeMap::new());
         if files.remove(&facts_file).is_some() {
             if let Some(facts) = read_json::<PhotoFacts>(root, &path, findings)? {
                 attributes = photo_attributes(&facts, &path, findings);
+                finegrained_attributes = levels(&facts.finegrained_attributes, &path, findings);
                 match (person, facts.identity) {
                     (Some(before), Some(now)) if before != now => findings.problem(
                         &path,
@@ -149,6 +153,7 @@ fn read_identity(
             name: number.to_string(),
             path: PathBuf::from(name).join(&file),
             attributes,
+            finegrained_attributes,
             mask,
         });
     }
@@ -185,6 +190,24 @@ fn photo_attributes(
         );
     }
     attributes
+}
+
+fn levels(
+    given: &BTreeMap<String, i64>,
+    path: &Path,
+    findings: &mut Findings,
+) -> BTreeMap<String, i16> {
+    let mut levels = BTreeMap::new();
+    for (name, level) in given {
+        match i16::try_from(*level) {
+            Ok(level) => drop(levels.insert(name.clone(), level)),
+            Err(_) => findings.problem(
+                path,
+                format!("finegrained_attributes has {name} {level}: expected a level such as 3"),
+            ),
+        }
+    }
+    levels
 }
 
 /// Prompt file without a kind, as in the reference toolkit's mock dataset.

@@ -56,6 +56,8 @@ pub struct RunRow<'a> {
     pub reference: Option<&'a [f32]>,
     /// Attribute labels of the person.
     pub attributes: &'a BTreeMap<String, bool>,
+    /// Kind of the prompt, if it has one: each is a benchmark with probes of its own.
+    pub prompt_kind: Option<&'a str>,
 }
 
 /// Result for one attribute over a run.
@@ -93,27 +95,38 @@ pub struct RunAttributes {
 /// Evaluates attribute preservation like the toolkit: the probes are fitted on the reference images
 /// of the run itself, one row per sample, so that an image counts once for each of its prompts.
 ///
+/// Rows of each kind of prompt have probes of their own. The predictions for Stellar-T are thus the
+/// same whether or not the run has prompts of Stellar-H too. The summaries are over all rows.
+///
 /// # Errors
 /// Fails if the embeddings differ in width or have a number that is not finite.
 pub fn evaluate(rows: &[RunRow<'_>]) -> Result<RunAttributes, LogisticError> {
-    // Equal images with equal labels are one row with a weight: the optimum is the same, with less
-    // work.
-    let mut faces: BTreeMap<(Vec<u32>, &BTreeMap<String, bool>), LabelledFace<'_>> =
-        BTreeMap::new();
-    for row in rows {
-        let Some(embedding) = row.reference else { continue };
-        let key = (embedding.iter().map(|value| value.to_bits()).collect(), row.attributes);
-        let fresh = LabelledFace { embedding, attributes: row.attributes, weight: 0.0 };
-        faces.entry(key).or_insert(fresh).weight += 1.0;
+    let mut kinds: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
+    for (at, row) in rows.iter().enumerate() {
+        kinds.entry(row.prompt_kind).or_default().push(at);
     }
-    let probes = Probes::fit(&faces.into_values().collect::<Vec<_>>())?;
-    let predictions: Vec<_> =
-        rows.iter().map(|row| probes.predict(row.image, row.attributes)).collect();
-    let attributes: Vec<_> = probes
-        .0
-        .iter()
-        .map(|(attribute, probe)| {
-            let items = predictions.iter().flatten().filter(|item| item.attribute == **attribute);
+    let mut predictions = vec![Vec::new(); rows.len()];
+    // Why an attribute has no probe for any kind; `None` once it has one.
+    let mut left_out: BTreeMap<&'static str, Option<LeftOut>> = BTreeMap::new();
+    for places in kinds.into_values() {
+        let probes = fit(places.iter().map(|&at| &rows[at]))?;
+        for (attribute, probe) in &probes.0 {
+            let reason = probe.as_ref().err().copied();
+            let known = left_out.entry(*attribute).or_insert(reason);
+            *known = known.and(reason);
+        }
+        for at in places {
+            predictions[at] = probes.predict(rows[at].image, rows[at].attributes);
+        }
+    }
+    if left_out.is_empty() {
+        let probes = Probes::fit(&[])?;
+        left_out.extend(probes.0.iter().map(|(name, of)| (*name, of.as_ref().err().copied())));
+    }
+    let attributes: Vec<_> = left_out
+        .into_iter()
+        .map(|(attribute, left_out)| {
+            let items = predictions.iter().flatten().filter(|item| item.attribute == *attribute);
             let pairs: Vec<(bool, bool)> =
                 items.clone().filter_map(|item| Some((item.target?, item.prediction?))).collect();
             let targets: Vec<bool> = pairs.iter().map(|(target, _)| *target).collect();
@@ -121,12 +134,12 @@ pub fn evaluate(rows: &[RunRow<'_>]) -> Result<RunAttributes, LogisticError> {
                 pairs.iter().map(|(_, answer)| if *answer { 1.0 } else { -1.0 }).collect();
             let with_target = items.filter_map(|item| item.target);
             AttributeSummary {
-                attribute: (*attribute).to_owned(),
+                attribute: attribute.to_owned(),
                 auc: roc_auc(&answers, &targets),
                 n: with_target.clone().count(),
                 positives: with_target.filter(|target| *target).count(),
                 right: pairs.iter().filter(|(target, answer)| target == answer).count(),
-                left_out: probe.as_ref().err().copied(),
+                left_out,
             }
         })
         .collect();
@@ -137,6 +150,20 @@ pub fn evaluate(rows: &[RunRow<'_>]) -> Result<RunAttributes, LogisticError> {
         predictions,
         faceless_references: rows.iter().filter(|row| row.reference.is_none()).count(),
     })
+}
+
+/// Fits probes on reference images. Equal images with equal labels are one row with a weight: the
+/// optimum is the same, with less work.
+fn fit<'a>(rows: impl Iterator<Item = &'a RunRow<'a>>) -> Result<Probes, LogisticError> {
+    let mut faces: BTreeMap<(Vec<u32>, &BTreeMap<String, bool>), LabelledFace<'_>> =
+        BTreeMap::new();
+    for row in rows {
+        let Some(embedding) = row.reference else { continue };
+        let key = (embedding.iter().map(|value| value.to_bits()).collect(), row.attributes);
+        let fresh = LabelledFace { embedding, attributes: row.attributes, weight: 0.0 };
+        faces.entry(key).or_insert(fresh).weight += 1.0;
+    }
+    Probes::fit(&faces.into_values().collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -222,7 +249,12 @@ mod tests {
     #[test]
     fn a_run_fits_its_reference_images_and_counts_each_once_per_prompt() {
         let (young, old) = (labels(&[("Young", true)]), labels(&[("Young", false)]));
-        let row = |image, reference, attributes| RunRow { image, reference, attributes };
+        let row = |image, reference, attributes| RunRow {
+            image,
+            reference,
+            attributes,
+            prompt_kind: None,
+        };
         let rows = [
             row(Some(&[1.0, 0.0][..]), Some(&[1.0, 0.5][..]), &young),
             row(Some(&[-1.0, 0.0][..]), Some(&[1.0, 0.5][..]), &young),
@@ -247,6 +279,35 @@ mod tests {
             items.iter().find(|item| item.attribute == "Young").unwrap().decision.unwrap()
         };
         assert!((decision(&run.predictions[0]) - decision(&repeated)).abs() < 1e-7);
+    }
+
+    #[test]
+    fn each_kind_of_prompt_has_the_predictions_of_a_run_of_its_own() {
+        let (young, old) = (labels(&[("Young", true)]), labels(&[("Young", false)]));
+        let row = |image, reference, attributes, kind| RunRow {
+            image: Some(image),
+            reference: Some(reference),
+            attributes,
+            prompt_kind: Some(kind),
+        };
+        let all = [
+            row(&[0.4, 0.1][..], &[1.0, 0.5][..], &young, "T"),
+            row(&[0.2, 0.3][..], &[0.9, -0.5][..], &young, "H"),
+            row(&[-0.3, 0.2][..], &[-1.0, 0.5][..], &old, "T"),
+            row(&[-0.1, 0.9][..], &[2.0, 0.3][..], &old, "H"),
+            row(&[0.1, 0.2][..], &[0.2, 0.1][..], &old, "T"),
+        ];
+        let run = evaluate(&all).unwrap();
+        for kind in ["T", "H"] {
+            let is = |row: &&RunRow<'_>| row.prompt_kind == Some(kind);
+            let own: Vec<RunRow<'_>> = all.iter().filter(is).copied().collect();
+            let part = all.iter().zip(&run.predictions).filter(|(row, _)| is(row));
+            let part: Vec<_> = part.map(|(_, predictions)| predictions.clone()).collect();
+            assert_eq!(part, evaluate(&own).unwrap().predictions, "{kind}");
+        }
+        let pooled: Vec<RunRow<'_>> =
+            all.iter().map(|row| RunRow { prompt_kind: None, ..*row }).collect();
+        assert_ne!(run.predictions, evaluate(&pooled).unwrap().predictions);
     }
 
     #[test]

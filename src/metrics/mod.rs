@@ -10,10 +10,12 @@ mod clip;
 mod consistency;
 mod copies;
 mod evidence;
+mod family;
 mod features;
 mod guide;
 mod identity;
 mod input;
+mod lookup;
 mod objects;
 mod preference;
 mod probes;
@@ -29,14 +31,14 @@ pub use consistency::{
     Disagreement, NoConsistency, PersonPhotos, PhotoFaces, PhotoPlace, photo_consistency,
 };
 pub use evidence::{AttributePrediction, FaceMatch, LeftOut, ObjectScore};
+pub use family::Family;
 pub use features::{FeatureSet, FeatureSource, Role, Subject};
 pub use guide::{Guide, Topic};
 pub use input::Input;
+pub use lookup::{ListError, by_family, find, in_reading_order, parse_list};
 pub use objects::choose;
 pub use probes::{ATTRIBUTES, AttributeInputs, LabelledFace, Probes};
-pub use registry::{
-    Direction, ListError, Metric, Need, REGISTRY, find, in_reading_order, parse_list,
-};
+pub use registry::{Direction, Metric, Need, REGISTRY};
 pub use relations::{Factors, Grounding, Pair, RelationScore, found as found_relations, reduce};
 pub use score::{Explanation, Flag, MetricResult, NullReason, Score};
 pub use sought::{

@@ -4,8 +4,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    FeatureSet, FeatureSource, Guide, MetricResult, Subject, attributes, clip, copies, guide,
-    identity, objects, preference, relations, resemblance,
+    Family, FeatureSet, FeatureSource, Guide, MetricResult, Subject, attributes, clip, copies,
+    guide, identity, objects, preference, relations, resemblance,
 };
 
 /// Better end of a metric's range.
@@ -40,6 +40,8 @@ pub struct Metric {
     pub title: &'static str,
     /// The metric in plain words.
     pub guide: &'static Guide,
+    /// What the metric compares with what.
+    pub family: Family,
     /// Better end of the range.
     pub direction: Direction,
     /// Smallest and largest possible value; `None` if unbounded.
@@ -78,6 +80,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "clip_t",
         title: "CLIP text-image similarity",
         guide: &guide::CLIP_T,
+        family: Family::TextToImage,
         direction: Direction::HigherIsBetter,
         range: COSINE,
         version: 1,
@@ -100,6 +103,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "clip_i",
         title: "CLIP image-image similarity",
         guide: &guide::CLIP_I,
+        family: Family::ImageToImage,
         direction: Direction::HigherIsBetter,
         range: COSINE,
         version: 1,
@@ -123,6 +127,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "clip_n",
         title: "CLIP text-reference similarity",
         guide: &guide::CLIP_N,
+        family: Family::Support,
         direction: Direction::Support,
         range: COSINE,
         version: 1,
@@ -146,6 +151,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "aesthetic",
         title: "LAION aesthetic score",
         guide: &guide::AESTHETIC,
+        family: Family::Image,
         direction: Direction::HigherIsBetter,
         range: (None, None),
         version: 1,
@@ -164,6 +170,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "hpsv1",
         title: "Human preference score v1",
         guide: &guide::HPSV1,
+        family: Family::TextToImage,
         direction: Direction::HigherIsBetter,
         range: COSINE,
         version: 1,
@@ -186,6 +193,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "hpsv2",
         title: "Human preference score v2",
         guide: &guide::HPSV2,
+        family: Family::TextToImage,
         direction: Direction::HigherIsBetter,
         range: COSINE,
         version: 1,
@@ -211,6 +219,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "pick_score",
         title: "PickScore",
         guide: &guide::PICK_SCORE,
+        family: Family::TextToImage,
         direction: Direction::HigherIsBetter,
         range: COSINE,
         version: 1,
@@ -235,6 +244,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "image_reward",
         title: "ImageReward",
         guide: &guide::IMAGE_REWARD,
+        family: Family::TextToImage,
         direction: Direction::HigherIsBetter,
         range: (None, None),
         version: 1,
@@ -255,6 +265,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "dreamsim",
         title: "DreamSim distance",
         guide: &guide::DREAMSIM,
+        family: Family::ImageToImage,
         direction: Direction::LowerIsBetter,
         range: (Some(0.0), Some(2.0)),
         version: 1,
@@ -278,6 +289,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "dino",
         title: "DINO image similarity",
         guide: &guide::DINO,
+        family: Family::ImageToImage,
         direction: Direction::HigherIsBetter,
         range: COSINE,
         version: 1,
@@ -302,6 +314,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "ips",
         title: "Identity preservation score",
         guide: &guide::IPS,
+        family: Family::Personalised,
         direction: Direction::HigherIsBetter,
         range: COSINE,
         version: 1,
@@ -333,6 +346,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "sis",
         title: "Identity stability score",
         guide: &guide::SIS,
+        family: Family::Personalised,
         direction: Direction::HigherIsBetter,
         range: COSINE,
         version: 1,
@@ -358,6 +372,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "ips_ceiling",
         title: "Identity ceiling",
         guide: &guide::IPS_CEILING,
+        family: Family::Support,
         direction: Direction::Support,
         range: COSINE,
         version: 1,
@@ -387,6 +402,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "copy_paste",
         title: "Copy-paste measure",
         guide: &guide::COPY_PASTE,
+        family: Family::Support,
         direction: Direction::Support,
         range: COSINE,
         version: 1,
@@ -419,6 +435,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "goa",
         title: "Grounding objects accuracy",
         guide: &guide::GOA,
+        family: Family::Object,
         direction: Direction::HigherIsBetter,
         range: (Some(0.0), Some(1.0)),
         version: 1,
@@ -444,6 +461,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "rfs",
         title: "Relation fidelity score",
         guide: &guide::RFS,
+        family: Family::Relation,
         direction: Direction::HigherIsBetter,
         range: (Some(0.0), Some(1.0)),
         version: 1,
@@ -474,6 +492,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "rfs_strict",
         title: "Relation fidelity score, exact predicates",
         guide: &guide::RFS_STRICT,
+        family: Family::Relation,
         direction: Direction::HigherIsBetter,
         range: (Some(0.0), Some(1.0)),
         version: 1,
@@ -492,6 +511,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "rfs_interaction",
         title: "Relation fidelity score, interactions",
         guide: &guide::RFS_INTERACTION,
+        family: Family::Relation,
         direction: Direction::HigherIsBetter,
         range: (Some(0.0), Some(1.0)),
         version: 1,
@@ -506,6 +526,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "rfs_location",
         title: "Relation fidelity score, locations",
         guide: &guide::RFS_LOCATION,
+        family: Family::Relation,
         direction: Direction::HigherIsBetter,
         range: (Some(0.0), Some(1.0)),
         version: 1,
@@ -520,6 +541,7 @@ pub static REGISTRY: &[Metric] = &[
         code: "aps",
         title: "Attribute preservation score",
         guide: &guide::APS,
+        family: Family::Attribute,
         direction: Direction::HigherIsBetter,
         range: (Some(0.0), Some(1.0)),
         version: 1,
@@ -554,164 +576,3 @@ pub static REGISTRY: &[Metric] = &[
         compute: attributes::aps,
     },
 ];
-
-/// Returns the metric with this code.
-#[must_use]
-pub fn find(code: &str) -> Option<&'static Metric> {
-    REGISTRY.iter().find(|metric| metric.code == code)
-}
-
-/// Returns all metrics in the order in which readers meet them: by topic, identity first.
-#[must_use]
-pub fn in_reading_order() -> Vec<&'static Metric> {
-    let mut metrics: Vec<_> = REGISTRY.iter().collect();
-    metrics.sort_by_key(|metric| metric.guide.topic);
-    metrics
-}
-
-/// Error in a list of metric codes.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ListError {
-    /// A code that no metric has.
-    #[error("unknown metric `{code}`: the metrics are {known}")]
-    Unknown {
-        /// The requested code.
-        code: String,
-        /// The known codes.
-        known: String,
-    },
-    /// The list has no codes.
-    #[error(
-        "the list of metrics is empty: omit it to get all, or send codes as in clip_t,aesthetic"
-    )]
-    Empty,
-}
-
-impl ListError {
-    /// Returns the error for a code that no metric has.
-    #[must_use]
-    pub fn unknown(code: &str) -> Self {
-        let known: Vec<_> = REGISTRY.iter().map(|metric| metric.code).collect();
-        Self::Unknown { code: code.chars().take(80).collect(), known: known.join(", ") }
-    }
-}
-
-/// Parses a comma-separated list of codes into metrics, each once, in the order of the list.
-pub fn parse_list(codes: &str) -> Result<Vec<&'static Metric>, ListError> {
-    let mut chosen: Vec<&'static Metric> = Vec::new();
-    for code in codes.split(',').map(str::trim).filter(|code| !code.is_empty()) {
-        let metric = find(code).ok_or_else(|| ListError::unknown(code))?;
-        if !chosen.iter().any(|already| already.code == metric.code) {
-            chosen.push(metric);
-        }
-    }
-    if chosen.is_empty() { Err(ListError::Empty) } else { Ok(chosen) }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{
-        collections::{BTreeMap, HashSet},
-        sync::Arc,
-    };
-
-    use super::*;
-    use crate::{
-        metrics::{
-            AttributeInputs, Input, Label, LabelledFace, Mapping, Objects, Probes, Relations,
-            Sought,
-        },
-        tensor::{Features, Output},
-        text::relations::annotated,
-    };
-
-    #[test]
-    fn codes_are_unique_and_found() {
-        let codes: HashSet<_> = REGISTRY.iter().map(|metric| metric.code).collect();
-        assert_eq!(codes.len(), REGISTRY.len());
-        assert!(codes.iter().all(|code| find(code).is_some()));
-        assert!(find("beauty").is_none());
-    }
-
-    #[test]
-    fn a_list_names_each_metric_once_in_its_own_order() {
-        let codes =
-            |list| parse_list(list).map(|chosen| chosen.iter().map(|m| m.code).collect::<Vec<_>>());
-        assert_eq!(codes(" clip_i, clip_t ,clip_i").unwrap(), ["clip_i", "clip_t"]);
-        assert_eq!(codes("clip_t,beauty"), Err(ListError::unknown("beauty")));
-        assert_eq!(codes(" , "), Err(ListError::Empty));
-    }
-
-    /// A metric that reads a feature missing from its row panics here.
-    #[test]
-    fn every_metric_reads_only_what_its_row_names() {
-        for metric in REGISTRY {
-            let label = Label { text: "dog".into(), truncated: false };
-            let objects = Objects { labels: vec![label], size: (1, 1), ..Default::default() };
-            let sought = ["riding", "near"].map(|predicate| Sought {
-                relation: annotated(&[["person".into(), predicate.into(), "dog".into()]]).remove(0),
-                mapping: Ok(Mapping { predicates: vec![0], exact: Some(0), ..Default::default() }),
-            });
-            let relations = Relations { sought: sought.to_vec(), ..Default::default() };
-            let auxiliary = usize::from(metric.needs.iter().any(|need| need.of == Subject::Photos));
-            let mut features = FeatureSet::new(1)
-                .with_auxiliary(auxiliary)
-                .with_objects(Arc::new(objects))
-                .with_relations(Arc::new(relations));
-            let young = |young| BTreeMap::from([("Young".to_owned(), young)]);
-            let labels = [young(true), young(false)];
-            let faces = [(&labels[0], [1.0, 0.0]), (&labels[1], [-1.0, 0.0])];
-            let faces: Vec<_> = faces
-                .iter()
-                .map(|(attributes, embedding)| LabelledFace { embedding, attributes, weight: 1.0 })
-                .collect();
-            for need in metric.needs {
-                if need.of == Subject::Dataset {
-                    let probes = Arc::new(Probes::fit(&faces).unwrap());
-                    features =
-                        features.with_attributes(AttributeInputs { probes, targets: young(true) });
-                    continue;
-                }
-                let inputs = match need.of {
-                    Subject::Image | Subject::Relations => vec![Input::Image],
-                    Subject::Prompt => vec![Input::Prompt],
-                    Subject::References => vec![Input::Reference(0)],
-                    Subject::Photos => vec![Input::Reference(0), Input::Auxiliary(0)],
-                    Subject::ImageWithPrompt => vec![Input::ImageWithPrompt],
-                    Subject::Objects => vec![Input::Objects],
-                    Subject::Dataset => unreachable!("prepared above"),
-                };
-                let tensor = |shape| Output { shape, data: vec![0.5] };
-                for input in inputs {
-                    // Faces of one person, all different.
-                    let face = match input {
-                        Input::Reference(_) => vec![0.9, 0.5],
-                        Input::Auxiliary(_) => vec![0.4, 1.0],
-                        _ => vec![1.0, 0.2],
-                    };
-                    let embedding = if need.source == FeatureSource::Faces {
-                        Output { shape: vec![1, 2], data: face }
-                    } else {
-                        tensor(vec![1])
-                    };
-                    features.insert(
-                        need.source,
-                        input,
-                        Arc::new(Features::new(vec![
-                            ("embedding".into(), embedding),
-                            ("aesthetic".into(), tensor(vec![])),
-                            ("reward".into(), tensor(vec![])),
-                            ("logits".into(), tensor(vec![1, 1])),
-                            ("boxes".into(), Output { shape: vec![1, 4], data: vec![0.5; 4] }),
-                            ("person".into(), tensor(vec![1])),
-                            ("classes".into(), tensor(vec![1, 1])),
-                            ("tie".into(), tensor(vec![1, 1])),
-                            ("subject".into(), tensor(vec![1, 1])),
-                        ])),
-                    );
-                }
-            }
-            assert!((metric.compute)(&features).unwrap().value.is_finite(), "{}", metric.code);
-        }
-    }
-}

@@ -127,16 +127,16 @@ impl Runs {
     }
 
     /// Computes attribute preservation (`aps`) as the reference toolkit does: with linear probes
-    /// fitted on the run's own reference images.
+    /// fitted on the run's own reference images, separately for each kind of prompt.
     async fn judge(&self, run: &RunRecord) -> Result<(), FinishError> {
         let aps = metrics::find("aps").expect("the registry has `aps`");
         let samples = self.store.run_samples(run.id).await?.unwrap_or_default();
         let (mut ids, mut rows) = (Vec::new(), Vec::new());
         for sample in samples {
             let (Some(image), Some(reference)) = (sample.image, sample.reference) else { continue };
-            let Metadata { attributes, .. } = serde_json::from_value(sample.metadata)?;
+            let Metadata { attributes, prompt_kind, .. } = serde_json::from_value(sample.metadata)?;
             ids.push(sample.id);
-            rows.push(RunFaces { image, reference, attributes });
+            rows.push(RunFaces { image, reference, attributes, prompt_kind });
         }
         let (judged, known) = self.scoring.run_attributes(rows).await?;
         let ids = ids.into_iter().zip(known).filter_map(|(id, known)| known.then_some(id));

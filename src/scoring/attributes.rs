@@ -26,6 +26,8 @@ pub struct RunFaces {
     pub reference: ContentHash,
     /// Attribute labels of the person, by CelebA name.
     pub attributes: BTreeMap<String, bool>,
+    /// Kind of the prompt, if probes are to be fitted for each kind.
+    pub prompt_kind: Option<String>,
 }
 
 /// Error of fitting probes or evaluating a run.
@@ -113,6 +115,7 @@ impl Scoring {
                     image: face(&known, row.image),
                     reference: face(&known, row.reference),
                     attributes: &row.attributes,
+                    prompt_kind: row.prompt_kind.as_deref(),
                 })
                 .collect();
             evaluate(&rows).map(|run| (run, flags))

@@ -51,6 +51,11 @@ pub struct Metadata {
     #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "attribute_labels")]
     #[schema(example = json!({"Young": true, "Male": false}))]
     pub attributes: BTreeMap<String, bool>,
+    /// Levels of fine-grained attributes of the person, such as CelebA-Dialog's from 0 to 5. They
+    /// are stored for slices, and no metric uses them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(example = json!({"Smiling": 3}))]
+    pub finegrained_attributes: BTreeMap<String, i16>,
     /// Objects that the prompt names, in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!(["skateboard"]))]
@@ -100,6 +105,8 @@ impl Metadata {
             Err(format!("metadata has {count} {entry}, at most {most} {why}: send fewer"))
         };
         few("attributes", self.attributes.len(), MOST_ATTRIBUTES, "are stored per sample")?;
+        let levels = self.finegrained_attributes.len();
+        few("finegrained_attributes", levels, MOST_ATTRIBUTES, "are stored per sample")?;
         few("categories", self.categories.len(), MOST_CATEGORIES, "are stored per prompt")?;
         few("detectables", self.detectables.len(), most_words, "are scored")?;
         few("relations", self.relations.len(), most_words, "are scored")?;
@@ -110,6 +117,17 @@ impl Metadata {
             if attributes.insert(name.clone(), present).is_some_and(|before| before != present) {
                 return Err(format!(
                     "metadata.attributes has `{name}` twice, once present and once absent"
+                ));
+            }
+        }
+        let mut finegrained_attributes = BTreeMap::new();
+        for (name, level) in self.finegrained_attributes {
+            let name = label::clean_within(&name, label::ATTRIBUTE_BYTES).map_err(|problem| {
+                format!("a name in metadata.finegrained_attributes {problem}")
+            })?;
+            if finegrained_attributes.insert(name.clone(), level).is_some_and(|old| old != level) {
+                return Err(format!(
+                    "metadata.finegrained_attributes has `{name}` twice, with different levels"
                 ));
             }
         }
@@ -127,6 +145,7 @@ impl Metadata {
         let words = |text: String| seen("relations", text);
         Ok(Self {
             attributes,
+            finegrained_attributes,
             detectables: self
                 .detectables
                 .into_iter()
@@ -214,7 +233,9 @@ pub fn content(
     let list = |hashes: &[ContentHash]| {
         hashes.iter().flat_map(|hash| *hash.as_bytes()).collect::<Vec<u8>>()
     };
-    let metadata = serde_json::to_vec(metadata).expect("plain data always serialises");
+    // No score depends on these, and samples that were sent without them stay the same.
+    let metadata = Metadata { finegrained_attributes: BTreeMap::new(), ..metadata.clone() };
+    let metadata = serde_json::to_vec(&metadata).expect("plain data always serialises");
     // Absent and empty prompts differ: an empty one is scored, an absent one is not.
     let prompt = prompt.map_or_else(Vec::new, |prompt| [b"=", prompt.as_bytes()].concat());
     ContentHash::of_parts([

@@ -15,6 +15,9 @@ pub type AttributeLabels = BTreeMap<String, (bool, bool)>;
 /// for the face in the image.
 pub type AttributeColumn = Vec<Option<(bool, bool)>>;
 
+/// Label and prediction of each attribute by name, sample by sample.
+pub type Outcomes = BTreeMap<String, AttributeColumn>;
+
 /// Rows per statement: SQLite accepts 32,766 arguments, and a row has two.
 const AT_ONCE: usize = 5_000;
 

@@ -61,7 +61,7 @@ mod whole;
 
 use std::sync::Arc;
 
-pub use attributes::{AttributeColumn, AttributeLabels};
+pub use attributes::{AttributeColumn, AttributeLabels, Outcomes};
 pub use audit::{AuditEntry, AuditQuery};
 pub use briefs::SampleBrief;
 pub use columns::ScoreColumn;
@@ -88,9 +88,10 @@ pub use samples::{RunSample, SampleRecord, StoredImage};
 pub use scores::ScoreRecord;
 pub use shown::ShownSample;
 pub use submissions::{Accepted, NewPending, SampleStatus, Submitted, SubmittedState};
+pub use summaries::kinds::KindSummary;
 pub use summaries::moments::{MetricSummary, Moments};
-pub use summaries::slice::{MetricSums, Slice, SliceSummary};
-pub use summaries::slices::{Quantiles, RunSlices, RunSummary};
+pub use summaries::slice::{APS_AREA, MetricSums, Slice, SliceSummary};
+pub use summaries::slices::{BenchmarkSet, Quantiles, RunSlices, RunSummary};
 pub use summaries::staleness::RunVersion;
 pub use summaries::standings::{
     LEADERBOARD_BYTES, RunStandings, Standing, StandingsFilter, StandingsQuery,

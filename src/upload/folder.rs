@@ -185,6 +185,7 @@ impl<'a> Known<'a> {
         let attributes = labels(&about.attributes)?;
         let metadata = Metadata {
             attributes: if attributes.is_empty() { photo.attributes.clone() } else { attributes },
+            finegrained_attributes: photo.finegrained_attributes.clone(),
             detectables: or(about.detectables, |prompt| &prompt.detectables),
             categories: or(about.categories, |prompt| &prompt.categories),
             relations: match prompt {

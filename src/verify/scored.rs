@@ -103,6 +103,8 @@ async fn score(
             image: sample.image.hash,
             reference: reference.hash,
             attributes: attributes.clone(),
+            // As the toolkit does: one fit over the whole folder.
+            prompt_kind: None,
         });
     let outcomes =
         card.scores.into_iter().map(|score| (score.metric.code, score.outcome)).collect();

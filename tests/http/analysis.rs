@@ -94,12 +94,9 @@ async fn a_slice_is_selected_by_one_filter_with_a_minimum_size() {
     assert_eq!(of(app.get("/v1/leaderboard?prompt_kind=T").await.ok()), 30);
     assert_eq!(of(app.get("/v1/leaderboard?attribute=!Young").await.ok()), 20);
     assert_eq!(of(app.get("/v1/leaderboard?relation=interaction").await.ok()), 40);
-    assert_eq!(
-        app.get("/v1/leaderboard?prompt_kind=H").await.ok()["rows"],
-        json!([]),
-        "10 are fewer than 20"
-    );
-    assert_eq!(of(app.get("/v1/leaderboard?prompt_kind=H&min_samples=10").await.ok()), 10);
+    assert_eq!(of(app.get("/v1/leaderboard?prompt_kind=H").await.ok()), 10, "a benchmark");
+    let few = app.get("/v1/leaderboard?prompt_kind=H&min_samples=20").await.ok();
+    assert_eq!(few["rows"], json!([]), "10 are fewer than 20");
     assert_eq!(of(app.get("/v1/leaderboard?size=512_to_1023").await.ok()), 40);
     let both =
         app.get("/v1/leaderboard?prompt_kind=T&category=x").await.problem(400, "malformed_request");
@@ -126,15 +123,35 @@ async fn published_rows_accompany_measured_ones_and_both_download_as_csv() {
     assert_eq!(board["rows"], json!([]));
     let published = board["published"]["rows"].as_array().unwrap();
     assert_eq!(published.len(), 4);
-    assert_eq!(published[0]["metrics"]["ips"], 0.622);
+    let cell = &published[0]["metrics"]["ips"];
+    assert_eq!((&cell["mean"], &cell["comparable"]), (&json!(0.622), &json!(false)));
+    assert_eq!(cell["reason"], "nothing_measured");
+    let aps = &published[0]["metrics"]["aps"];
+    assert_eq!((&aps["mean"], &aps["reason"]), (&json!(0.685), &json!("other_statistic")));
+    tells(aps["explanation"].as_str().unwrap(), &["area", "share"]);
+    assert_eq!(board["published"]["user_study"]["answers"], 2500);
+    assert_eq!(board["published"]["user_study"]["shares"][0]["share"], 0.781);
     tells(board["published"]["source"].as_str().unwrap(), &["2312.06116"]);
+
+    // An alias finds both parts, and a flag or a kind of prompt selects among them.
+    for (filter, count) in [
+        ("dataset=stellar", 8),
+        ("dataset=stellar_t", 4),
+        ("dataset=stellar&prompt_kind=H", 4),
+        ("dataset=other", 0),
+        ("trained_on_evaluation_photos=true", 4),
+    ] {
+        let board = app.get(&format!("/v1/leaderboard?published=true&{filter}")).await.ok();
+        let rows = board["published"]["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), count, "{filter}");
+    }
 
     let response = app.get("/v1/leaderboard?published=true&format=csv").await;
     assert_eq!(response.headers["content-type"], "text/csv; charset=utf-8");
     let text = String::from_utf8(response.body.to_vec()).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].starts_with("source,method,run,dataset,pack,weights,metric,version"));
-    assert_eq!(lines.len(), 1 + 3 + 4 * 5 + 4 * 3);
+    assert_eq!(lines.len(), 1 + 3 + 4 * 6 + 4 * 4);
     assert!(lines[1].starts_with("measured,'=mine,"), "{}", lines[1]);
     assert!(
         lines
@@ -335,10 +352,10 @@ async fn metrics_correlate_over_a_run_or_all() {
     ] {
         let found = app.get(&format!("/v1/analysis/correlations?run={run}{query}")).await.ok();
         assert_eq!((&found["coefficient"], &found["samples"]), (&json!(coefficient), &json!(40)));
-        assert_eq!(found["metrics"], json!(["clip_n", "clip_t", "ips"]));
-        close(&found["matrix"][2][2]["value"], 1.0);
-        assert_eq!(found["matrix"][0][1], json!({"value": null, "reason": "constant", "n": 40}));
-        assert!(found["matrix"][1][2]["value"].as_f64().unwrap() < 0.0);
+        assert_eq!(found["metrics"], json!(["ips", "clip_t", "clip_n"]), "by family");
+        close(&found["matrix"][0][0]["value"], 1.0);
+        assert_eq!(found["matrix"][2][1], json!({"value": null, "reason": "constant", "n": 40}));
+        assert!(found["matrix"][1][0]["value"].as_f64().unwrap() < 0.0);
     }
     let all = app.get("/v1/analysis/correlations?metrics=ips,clip_t").await.ok();
     assert_eq!((&all["runs"], &all["samples"], &all["of"]), (&json!(2), &json!(80), &json!(80)));

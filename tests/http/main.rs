@@ -2,6 +2,7 @@
 //! graphs are fakes, unless a test uses the demo pack.
 
 mod analysis;
+mod benchmarks;
 mod demo;
 mod events;
 mod failures;

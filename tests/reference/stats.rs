@@ -339,7 +339,7 @@ fn matrices_of_columns_with_gaps_match_scipy() {
             (Coefficient::Spearman, &case.spearman),
             (Coefficient::Kendall, &case.kendall),
         ] {
-            let matrix = correlations(&columns, coefficient);
+            let matrix = correlations(&columns, coefficient, None);
             let found: Vec<Option<f64>> =
                 matrix.into_iter().flatten().map(|cell| cell.value).collect();
             assert_eq!(found.len(), expected.len());

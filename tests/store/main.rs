@@ -2,6 +2,7 @@
 //! server, on PostgreSQL (`scripts/postgres.sh run cargo nextest run` starts one).
 
 mod backups;
+mod benchmarks;
 mod builders;
 mod concurrency;
 mod datasets;
@@ -38,6 +39,9 @@ macro_rules! on_both_databases {
 }
 
 on_both_databases! {
+    benchmarks:
+        a_benchmark_has_the_numbers_of_a_run_of_its_own
+        attributes_and_objects_are_slices_with_a_matrix_of_methods;
     recording:
         a_recorded_sample_reads_back_as_it_was
         an_unknown_sample_is_none

@@ -147,6 +147,12 @@ const ROWS: &[Row] = &[
          CONFLICT (id) DO NOTHING",
     ),
     (
+        "benchmark_sets",
+        21,
+        "(run, pack, label, sample_set, samples, clusters) VALUES ('{run}', '{digest}', 'T', 's', \
+         1, {bytes})",
+    ),
+    (
         "thumbnails",
         17,
         "(image, webp, created) VALUES ('{hash}', {bytes}, '{time}') ON CONFLICT (image) DO \
@@ -155,7 +161,8 @@ const ROWS: &[Row] = &[
 ];
 
 /// Tables that are computed from others: a migration may empty them.
-const COMPUTED: [&str; 4] = ["run_slices", "slice_summaries", "slice_sums", "run_quantiles"];
+const COMPUTED: [&str; 5] =
+    ["run_slices", "slice_summaries", "slice_sums", "run_quantiles", "benchmark_sets"];
 
 fn newest() -> i64 {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite");

@@ -252,7 +252,8 @@ pub(crate) async fn deletion_removes_computed_summaries(db: Database) {
     );
     assert_eq!(refresh_stale(&store).await.unwrap(), 1);
     store.delete_run(run).await.unwrap().unwrap();
-    for table in ["slice_summaries", "slice_sums", "run_slices", "run_quantiles"] {
+    for table in ["slice_summaries", "slice_sums", "run_slices", "run_quantiles", "benchmark_sets"]
+    {
         assert_eq!(db.count(table).await, 0, "{table}");
     }
     let version =
@@ -261,6 +262,7 @@ pub(crate) async fn deletion_removes_computed_summaries(db: Database) {
         samples: 0,
         sample_set: String::new(),
         cluster_keys: vec![],
+        benchmarks: vec![],
         slices: vec![],
         quantiles: vec![],
     };

@@ -22,6 +22,7 @@ mod rank;
 mod rng;
 mod student;
 mod summary;
+mod within;
 
 pub use agreement::{Level, krippendorff_alpha, krippendorff_alpha_interval};
 pub use bootstrap::{Bootstrap, FEWEST_CLUSTERS, bca, percentile, quantiles};
@@ -36,3 +37,4 @@ pub use rank::{average_ranks, kendall_tau_b, pearson, roc_auc, spearman};
 pub use rng::Rng;
 pub use student::{student_cdf, student_quantile, student_quantile_between};
 pub use summary::{Summary, summarize};
+pub use within::{kendall_within, pearson_within, spearman_within};

@@ -15,9 +15,16 @@ use super::summary::mean;
 pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
     check(x, y)?;
     let (mx, my) = (mean(x), mean(y));
+    let centre = |values: &[f64], mean: f64| -> Vec<f64> {
+        values.iter().map(|value| value - mean).collect()
+    };
+    pearson_of_centred(&centre(x, mx), &centre(y, my))
+}
+
+/// Returns Pearson's correlation of series whose means are 0.
+pub(super) fn pearson_of_centred(x: &[f64], y: &[f64]) -> Option<f64> {
     let (mut xx, mut yy, mut xy) = (0.0, 0.0, 0.0);
     for (a, b) in x.iter().zip(y) {
-        let (a, b) = (a - mx, b - my);
         xx += a * a;
         yy += b * b;
         xy += a * b;
@@ -50,6 +57,24 @@ pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
 #[must_use]
 pub fn kendall_tau_b(x: &[f64], y: &[f64]) -> Option<f64> {
     check(x, y)?;
+    let PairCounts { difference, free_x, free_y } = pair_counts(x, y);
+    (free_x > 0 && free_y > 0).then(|| {
+        (difference as f64 / ((free_x as f64).sqrt() * (free_y as f64).sqrt())).clamp(-1.0, 1.0)
+    })
+}
+
+/// Counts of the pairs of two series.
+pub(super) struct PairCounts {
+    /// Concordant minus discordant pairs.
+    pub(super) difference: i128,
+    /// Pairs that are not tied in x.
+    pub(super) free_x: u64,
+    /// Pairs that are not tied in y.
+    pub(super) free_y: u64,
+}
+
+/// Counts the pairs of two series of finite numbers.
+pub(super) fn pair_counts(x: &[f64], y: &[f64]) -> PairCounts {
     let mut pairs: Vec<(f64, f64)> = x.iter().copied().zip(y.iter().copied()).collect();
     // By value, so that 0 and −0 tie, as they do in scipy.
     pairs.sort_unstable_by(|a, b| order(a.0, b.0).then(order(a.1, b.1)));
@@ -63,10 +88,7 @@ pub fn kendall_tau_b(x: &[f64], y: &[f64]) -> Option<f64> {
     // Concordant − discordant = all − ties in x − ties in y + ties in both − 2 · discordant.
     let difference =
         i128::from(all + tied_both) - i128::from(tied_x + tied_y) - 2 * i128::from(discordant);
-    let (free_x, free_y) = (all - tied_x, all - tied_y);
-    (free_x > 0 && free_y > 0).then(|| {
-        (difference as f64 / ((free_x as f64).sqrt() * (free_y as f64).sqrt())).clamp(-1.0, 1.0)
-    })
+    PairCounts { difference, free_x: all - tied_x, free_y: all - tied_y }
 }
 
 /// Returns the area under the ROC curve: the probability that a positive outscores a negative, with

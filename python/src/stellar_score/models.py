@@ -15,6 +15,7 @@ __all__ = [
     "AlignmentResponse",
     "AnnotatorAgreement",
     "AnnotatorVoting",
+    "ApsArea",
     "AttributePrediction",
     "AttributeSummary",
     "AttributesResponse",
@@ -58,6 +59,9 @@ __all__ = [
     "Failure",
     "FailureCount",
     "FailuresResponse",
+    "Family",
+    "FamilyEntry",
+    "FamilyPair",
     "FeatureUse",
     "FilesResponse",
     "Finding",
@@ -87,6 +91,10 @@ __all__ = [
     "LeftOut",
     "Line",
     "Match",
+    "MatrixCategory",
+    "MatrixEntry",
+    "MatrixMethod",
+    "MatrixResponse",
     "MeasuredPack",
     "Metadata",
     "MethodEntry",
@@ -110,6 +118,7 @@ __all__ = [
     "NoCoefficient",
     "NoConsistency",
     "NoInterval",
+    "NotComparable",
     "NullDifference",
     "NullReason",
     "ObjectEvidence",
@@ -129,6 +138,7 @@ __all__ = [
     "PreferenceEntry",
     "PreferencesPage",
     "PreferencesResponse",
+    "PreferredShare",
     "Problem",
     "ProgressEvent",
     "Prompt",
@@ -137,7 +147,8 @@ __all__ = [
     "Proportion",
     "Provenance",
     "Provider",
-    "PublishedMethod",
+    "PublishedCell",
+    "PublishedRow",
     "PublishedTau",
     "Purpose",
     "QuestionWord",
@@ -193,8 +204,10 @@ __all__ = [
     "TradeOffPoint",
     "TradeOffResponse",
     "Unmapped",
+    "UserStudy",
     "Voting",
     "Weights",
+    "Within",
     "Worst",
 ]
 
@@ -269,6 +282,21 @@ class AnnotatorVoting(TypedDict):
     """Those of them without a preference."""
     votes: int
     """Votes that count."""
+
+
+class ApsArea(TypedDict):
+    """`aps` as the mean over attributes of the area under the ROC curve."""
+    clusters: int
+    """Number of identities among them."""
+    high: NotRequired[Optional[float]]
+    """Upper end of the interval."""
+    low: NotRequired[Optional[float]]
+    """Lower end of its 95 % interval (BCa, by identity); null below three identities."""
+    mean: NotRequired[Optional[float]]
+    """The area in [0, 1], 0.5 for chance; null if every attribute is constant."""
+    n: int
+    """Number of samples with a prediction that counts."""
+    no_interval: NotRequired[Optional[NoInterval]]
 
 
 class AttributePrediction(TypedDict):
@@ -374,7 +402,9 @@ class Cell(TypedDict):
     low: NotRequired[Optional[float]]
     """Lower end of the 95 % interval by identity, if intervals were requested; absent below 5 identities."""
     n: int
-    """Samples that have both numbers."""
+    """Samples that have both numbers; within prompts, those whose prompt has at least two of them."""
+    prompts: NotRequired[Optional[int]]
+    """Within prompts: number of these prompts."""
     reason: NotRequired[Optional[NoCoefficient]]
     value: NotRequired[Optional[float]]
     """Coefficient in [−1, 1]; null if fewer than two samples have both, or one column is constant over them."""
@@ -576,10 +606,14 @@ class CorrelationsResponse(TypedDict):
     """A matrix of correlation coefficients."""
     coefficient: Coefficient
     """The coefficient."""
+    families: NotRequired[List[FamilyEntry]]
+    """The families of these metrics, in the same order."""
+    family_pairs: NotRequired[List[FamilyPair]]
+    """Mean absolute coefficients within families and between them."""
     matrix: List[List[Cell]]
     """Coefficients by row and column, each over the samples that have both scores."""
     metrics: List[str]
-    """Codes of the metrics, in the order of rows and columns."""
+    """Codes of the metrics, in the order of rows and columns: by family."""
     of: int
     """Number of scored samples in these runs."""
     pack: str
@@ -588,6 +622,7 @@ class CorrelationsResponse(TypedDict):
     """Number of runs that the samples belong to."""
     samples: int
     """Number of samples that were read: all, or an evenly spaced subset if there are too many."""
+    within: NotRequired[Optional[Within]]
 
 
 class Counts(TypedDict):
@@ -856,6 +891,43 @@ class FailuresResponse(TypedDict):
     """Id of the run."""
 
 
+Family = Literal[
+    "personalised",
+    "attribute",
+    "object",
+    "relation",
+    "text_to_image",
+    "image_to_image",
+    "image",
+    "support",
+]
+"""What a metric compares with what; the order is that of grouped correlations. Metrics of one family read the same
+inputs, so that they tend to agree whatever the images are. Agreement of different families says more.
+"""
+
+
+class FamilyEntry(TypedDict):
+    """The metrics of one family in a matrix."""
+    family: Family
+    """The family: what its metrics compare with what."""
+    metrics: List[str]
+    """Codes of its metrics, which are neighbours in the matrix."""
+    title: str
+    """Name for people."""
+
+
+class FamilyPair(TypedDict):
+    """Mean absolute coefficient of the metrics of two families."""
+    a: Family
+    """The first family."""
+    b: Family
+    """The second family; the same for pairs within one."""
+    mean_absolute: float
+    """Mean of the absolute values of these coefficients, in [0, 1]."""
+    pairs: int
+    """Number of pairs of different metrics, one of each family, that have a coefficient."""
+
+
 class FeatureUse(TypedDict):
     """A feature that a request used."""
     batch: int
@@ -1104,7 +1176,18 @@ class ItemError(TypedDict):
     """`id` of the item, if it has one."""
 
 
-KindWord = Literal["prompt_kind", "category", "relation", "attribute", "size"]
+KindWord = Literal[
+    "prompt_kind",
+    "category",
+    "relation",
+    "attribute",
+    "size",
+    "detectable",
+    "predicate",
+    "template",
+    "fine_attribute",
+    "aps_attribute",
+]
 """A kind of slice."""
 
 
@@ -1221,6 +1304,67 @@ class Match(TypedDict):
     """Index of the face of the reference or auxiliary image."""
 
 
+class MatrixCategory(TypedDict):
+    """A row of a matrix."""
+    category: str
+    """The category: a label of the kind."""
+    cells: List[Optional[MatrixEntry]]
+    """One cell for each column; null if the column has too few samples of this category."""
+    samples: int
+    """Largest number of samples of this category in a column."""
+
+
+class MatrixEntry(TypedDict):
+    """A method in a category."""
+    best: bool
+    """True if no other column over the same samples has a better mean, and there is another one."""
+    clusters: int
+    """Number of identities among the numbers; a sample without an identity counts as one."""
+    high: NotRequired[Optional[float]]
+    """Upper end of the interval."""
+    low: NotRequired[Optional[float]]
+    """Lower end of the mean's 95 % interval, by identity."""
+    mean: NotRequired[Optional[float]]
+    """Mean of the numbers; null without any."""
+    n: int
+    """Number of samples with a number."""
+    no_interval: NotRequired[Optional[NoInterval]]
+    rank: NotRequired[Optional[int]]
+    """1 + the number of columns over the same samples whose interval lies entirely on the better side of this one's.
+    Null without an interval, and for metrics without a better end.
+    """
+    samples: int
+    """Number of samples of the category, measured or not."""
+
+
+class MatrixMethod(TypedDict):
+    """A column of a matrix."""
+    method: str
+    """The method."""
+    pack: PackId
+    """The pack of all scores in the column."""
+    run: NotRequired[Optional[str]]
+    """Name of the run, if columns are runs."""
+    runs: List[str]
+    """Ids of the runs."""
+
+
+class MatrixResponse(TypedDict):
+    """A metric of methods by category."""
+    categories: int
+    """Number of categories, including those beyond `limit`."""
+    columns: List[MatrixMethod]
+    """Methods or runs, by name."""
+    kind: str
+    """Kind of the categories."""
+    metric: str
+    """Code of the metric."""
+    policy: Policy
+    """The penalty policy that was applied. Except for `prompt_kind`, it is decided over all samples of a run."""
+    rows: List[MatrixCategory]
+    """Categories, those with most samples first."""
+
+
 class PackId(TypedDict):
     """Identifies a pack. Scores of different packs are never averaged."""
     digest: str
@@ -1247,6 +1391,10 @@ class Metadata(TypedDict):
     """The dataset on whose photos the linear probes of `aps` are fitted."""
     detectables: NotRequired[List[str]]
     """Objects that the prompt names, in words."""
+    finegrained_attributes: NotRequired[Dict[str, int]]
+    """Levels of fine-grained attributes of the person, such as CelebA-Dialog's from 0 to 5. They are stored for slices,
+    and no metric uses them.
+    """
     identity: NotRequired[Optional[str]]
     """The person that the sample is about. Samples of one identity are resampled together for confidence intervals."""
     prompt_kind: NotRequired[Optional[str]]
@@ -1395,6 +1543,8 @@ class MetricEntry(TypedDict):
     """The better end of the scale."""
     failure_modes: List[str]
     """Cases in which the number misleads."""
+    family: Family
+    """What the metric compares with what."""
     interpretation: str
     """How to interpret a value or a difference."""
     licence: str
@@ -1559,6 +1709,18 @@ NoConsistency = Literal["faces_not_stored", "no_face", "one_photo", "too_many_ph
 
 NoInterval = Literal["too_few_people", "too_few_prompts", "too_few_shared", "no_variation", "pending"]
 """Reason if a number has no interval."""
+
+
+NotComparable = Literal[
+    "other_statistic",
+    "other_definition",
+    "depends_on_batch",
+    "other_penalty",
+    "other_samples",
+    "other_weights",
+    "nothing_measured",
+]
+"""Reason why a published number does not compare with the numbers measured here."""
 
 
 class NullDifference(TypedDict):
@@ -1749,6 +1911,14 @@ class PreferencesResponse(MethodPreferences):
     """How often annotators repeat their own answer, and whether the position of an image matters."""
 
 
+class PreferredShare(TypedDict):
+    """Share of a user study's answers that prefer a method."""
+    method: NotRequired[Optional[str]]
+    """The method; null for the next best one, which is not named."""
+    share: float
+    """The share, in [0, 1]."""
+
+
 class Problem(TypedDict):
     """The body of every error response (RFC 9457)."""
     checks: NotRequired[List[Check]]
@@ -1839,14 +2009,31 @@ Provider = Literal["cpu", "cuda", "tensorrt"]
 """An execution provider of ONNX Runtime."""
 
 
-class PublishedMethod(TypedDict):
-    """Mean scores of a method over a dataset."""
+class PublishedCell(TypedDict):
+    """A published number."""
+    comparable: bool
+    """Whether it compares with the measured numbers of the same metric on this page. The source does not say which
+    checkpoints stand behind it, so that even then small differences mean little.
+    """
+    explanation: NotRequired[Optional[str]]
+    """The reason in words."""
+    mean: float
+    """The number."""
+    reason: NotRequired[Optional[NotComparable]]
+
+
+class PublishedRow(TypedDict):
+    """A published row."""
     dataset: str
     """The dataset."""
+    flags: Dict[str, bool]
+    """The flags that a run of the method would declare here."""
     method: str
     """The method."""
-    metrics: Dict[str, float]
-    """Means by metric code."""
+    metrics: Dict[str, PublishedCell]
+    """Means by metric code. The published `aps` is an area under the ROC curve, so it is there twice: as `aps`, which
+    it does not compare with, and as `aps_area`, which is the `area` of measured rows.
+    """
 
 
 class PublishedTau(TypedDict):
@@ -1895,10 +2082,12 @@ class Reference(TypedDict):
     """Results published by others, not measured by this service."""
     note: str
     """How the results must be read."""
-    rows: List[PublishedMethod]
+    rows: List[PublishedRow]
     """The published rows."""
     source: str
     """Source of the results."""
+    user_study: UserStudy
+    """The user study of the source."""
 
 
 class RegisteredResponse(TypedDict):
@@ -2428,6 +2617,7 @@ class SubmittedResponse(TypedDict):
 
 class Summary(MetricNumbers):
     """Summary of one metric over the samples of a method or run."""
+    area: NotRequired[Optional[ApsArea]]
     clusters: NotRequired[Optional[int]]
     """Number of identities among the samples with a number; a sample without an identity counts as one."""
     faceless: NotRequired[Optional[int]]
@@ -2529,6 +2719,16 @@ Unmapped = Literal["subject", "predicate"]
 """Reason why a relation has no score."""
 
 
+class UserStudy(TypedDict):
+    """The user study of a paper."""
+    answers: int
+    """Number of answers."""
+    note: str
+    """What was asked, and how to read the shares."""
+    shares: List[PreferredShare]
+    """Shares of the answers, largest first."""
+
+
 class Voting(TypedDict):
     """How annotators vote, together and one by one."""
     annotators: List[AnnotatorVoting]
@@ -2549,6 +2749,10 @@ class Voting(TypedDict):
 
 Weights = Literal["official", "demo", "imported"]
 """Origin of a pack's weights. Demo scores are meaningless and are never ranked with official ones."""
+
+
+Within = Literal["prompt"]
+"""Groups whose differences do not count in a correlation."""
 
 
 class Worst(TypedDict):

@@ -1,6 +1,6 @@
 //! `GET /v1/analysis/correlations`: correlations between metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
@@ -11,10 +11,10 @@ use crate::api::http::{ApiError, Query};
 use crate::api::runs::unknown_run;
 use crate::api::state::{App, Shared};
 use crate::{
-    analysis::{Cell, Coefficient, add_intervals, correlations},
+    analysis::{Cell, Coefficient, FamilyPair, add_intervals, correlations, family_pairs},
     blocking::blocking,
-    metrics,
-    store::RunsQuery,
+    metrics::{self, Family, by_family},
+    store::{RunRecord, RunsQuery},
 };
 
 /// Maximum number of samples in a matrix: the coefficients are then within 0.01 of those over all
@@ -44,9 +44,32 @@ pub(crate) struct CorrelationsQuery {
     pack: Option<String>,
     /// `kendall` (tau-b, default), `spearman` or `pearson`.
     coefficient: Option<Coefficient>,
+    /// `prompt`: only differences between images of one prompt count, so that easy prompts do not
+    /// make two metrics agree. Images of one prompt are the samples of the same name in several
+    /// runs. Default: all differences count.
+    pub(crate) within: Option<Within>,
     /// If true, adds 95 % intervals by identity; at most 10,000 samples are then read. Default:
     /// false.
     pub(crate) intervals: Option<bool>,
+}
+
+/// Groups whose differences do not count in a correlation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Within {
+    /// Samples of the same name.
+    Prompt,
+}
+
+/// The metrics of one family in a matrix.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct FamilyEntry {
+    /// The family: what its metrics compare with what.
+    pub(crate) family: Family,
+    /// Name for people.
+    pub(crate) title: String,
+    /// Codes of its metrics, which are neighbours in the matrix.
+    pub(crate) metrics: Vec<String>,
 }
 
 /// A matrix of correlation coefficients.
@@ -57,6 +80,9 @@ pub(crate) struct CorrelationsQuery {
 pub(crate) struct CorrelationsResponse {
     /// The coefficient.
     pub(crate) coefficient: Coefficient,
+    /// Groups whose differences do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) within: Option<Within>,
     /// Digest of the pack of the scores.
     pub(crate) pack: String,
     /// Number of runs that the samples belong to.
@@ -65,8 +91,14 @@ pub(crate) struct CorrelationsResponse {
     pub(crate) samples: usize,
     /// Number of scored samples in these runs.
     pub(crate) of: u64,
-    /// Codes of the metrics, in the order of rows and columns.
+    /// Codes of the metrics, in the order of rows and columns: by family.
     pub(crate) metrics: Vec<String>,
+    /// The families of these metrics, in the same order.
+    #[serde(default)]
+    pub(crate) families: Vec<FamilyEntry>,
+    /// Mean absolute coefficients within families and between them.
+    #[serde(default)]
+    pub(crate) family_pairs: Vec<FamilyPair>,
     /// Coefficients by row and column, each over the samples that have both scores.
     pub(crate) matrix: Vec<Vec<Cell>>,
 }
@@ -106,41 +138,121 @@ pub(crate) async fn respond(
     let has_intervals = parameters.intervals.unwrap_or_default();
     let at_most = if has_intervals { MOST_WITH_INTERVALS } else { MOST_SAMPLES };
     let of: u64 = runs.iter().map(|run| run.counts.scored).sum();
-    let mut chosen = BTreeMap::new();
-    for run in &runs {
-        let names = if of as usize > at_most {
-            let share = run.counts.scored as f64 / of as f64;
-            app.store.sample_names(run.id, (share * at_most as f64).ceil() as usize).await?
-        } else {
-            // Reads the whole run into the cache, from which `samples_data` takes it.
-            let run = app.store.run_data(run.id, Some(&pack)).await?;
-            run.map(|run| run.names.iter().cloned().collect()).unwrap_or_default()
-        };
-        chosen.insert(run.id, names);
-    }
+    let chosen = chosen(app, &runs, of, at_most, parameters.within, &pack).await?;
     let mut data = app.store.samples_data(&chosen, &pack).await?;
     if let Some(wanted) = wanted {
         data.metrics.retain(|code, _| wanted.iter().any(|metric| metric.code == code));
     }
-    let (samples, codes) = (data.names.len(), data.metrics.keys().cloned().collect());
+    let samples = data.names.len();
+    let codes: Vec<String> = by_family()
+        .into_iter()
+        .map(|metric| metric.code.to_owned())
+        .filter(|code| data.metrics.contains_key(code))
+        .collect();
+    let order = codes.clone();
+    let within = parameters.within;
     let matrix = blocking(move || {
         let columns: Vec<&[Option<f64>]> =
-            data.metrics.values().map(|column| &column.values[..]).collect();
-        let mut matrix = correlations(&columns, coefficient);
+            order.iter().map(|code| &data.metrics[code].values[..]).collect();
+        let prompts = within.map(|Within::Prompt| prompts(&data.names));
+        let mut matrix = correlations(&columns, coefficient, prompts.as_deref());
         if has_intervals {
-            let name = |at: usize| data.names[at].clone();
-            add_intervals(&mut matrix, &columns, coefficient, &data.identities, name);
+            // Images of one prompt stay together, whatever run they are of.
+            let name = |at: usize| match within {
+                Some(Within::Prompt) => prompt(&data.names[at]).to_owned(),
+                None => data.names[at].clone(),
+            };
+            let identities = &data.identities;
+            let prompts = prompts.as_deref();
+            add_intervals(&mut matrix, &columns, coefficient, prompts, identities, name);
         }
         matrix
     });
     let matrix = matrix.await;
+    let of_code = |code: &String| metrics::find(code).map_or(Family::Support, |of| of.family);
+    let families: Vec<Family> = codes.iter().map(of_code).collect();
     Ok(CorrelationsResponse {
         coefficient,
+        within,
         pack,
         runs: runs.len(),
         samples,
         of,
+        families: entries(&codes, &families),
+        family_pairs: family_pairs(&matrix, &families),
         metrics: codes,
         matrix,
     })
+}
+
+/// Chooses the samples to read: all, or evenly spaced ones. Within prompts, the same names are
+/// chosen in every run.
+async fn chosen(
+    app: &App,
+    runs: &[RunRecord],
+    of: u64,
+    at_most: usize,
+    within: Option<Within>,
+    pack: &str,
+) -> Result<BTreeMap<Uuid, BTreeSet<String>>, ApiError> {
+    let is_large = of as usize > at_most;
+    let mut chosen = BTreeMap::new();
+    for run in runs {
+        let share = run.counts.scored as f64 / of.max(1) as f64;
+        let names = match within {
+            None if is_large => {
+                let most = (share * at_most as f64).ceil() as usize;
+                app.store.sample_names(run.id, most).await?
+            }
+            Some(_) if is_large => app.store.sample_names(run.id, usize::MAX).await?,
+            _ => {
+                // Reads the whole run into the cache, from which `samples_data` takes it.
+                let data = app.store.run_data(run.id, Some(pack)).await?;
+                data.map(|data| data.names.iter().cloned().collect()).unwrap_or_default()
+            }
+        };
+        chosen.insert(run.id, names);
+    }
+    if within.is_some() && is_large {
+        let all: BTreeSet<&String> = chosen.values().flatten().collect();
+        let all: Vec<&String> = all.into_iter().collect();
+        let most = (at_most / runs.len().max(1)).clamp(1, all.len().max(1));
+        let kept = (0..most.min(all.len())).map(|at| all[at * all.len() / most].clone());
+        let kept: BTreeSet<String> = kept.collect();
+        for names in chosen.values_mut() {
+            names.retain(|name| kept.contains(name));
+        }
+    }
+    Ok(chosen)
+}
+
+/// Returns the prompt of a sample that is named `RUN_ID/NAME`: its name.
+fn prompt(name: &str) -> &str {
+    name.split_once('/').map_or(name, |(_, name)| name)
+}
+
+/// Numbers the prompts of the samples.
+fn prompts(names: &[String]) -> Vec<usize> {
+    let mut known = HashMap::new();
+    let number = |name: &String| {
+        let next = known.len();
+        *known.entry(prompt(name).to_owned()).or_insert(next)
+    };
+    names.iter().map(number).collect()
+}
+
+/// Groups codes, which are sorted by family.
+fn entries(codes: &[String], families: &[Family]) -> Vec<FamilyEntry> {
+    let mut entries: Vec<FamilyEntry> = Vec::new();
+    for (code, &family) in codes.iter().zip(families) {
+        match entries.last_mut() {
+            Some(last) if last.family == family => last.metrics.push(code.clone()),
+            _ => entries.push(FamilyEntry {
+                family,
+                title: family.title().to_owned(),
+                metrics: vec![code.clone()],
+            }),
+        }
+    }
+    entries
 }

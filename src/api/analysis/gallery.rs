@@ -185,6 +185,7 @@ pub(crate) async fn respond(
         relation: parameters.relation,
         attribute: parameters.attribute,
         size: parameters.size,
+        ..SliceFilter::default()
     };
     let options = GalleryOptions {
         filter: GalleryFilter { slice: slice.slice()?, identity: parameters.identity },

@@ -1,30 +1,25 @@
 //! `GET /v1/leaderboard`: methods ranked by their mean scores, with intervals.
 
-use std::collections::BTreeMap;
-
 use axum::{
     Json,
     extract::State,
     response::{IntoResponse as _, Response},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use time::OffsetDateTime;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
-use crate::api::analysis::numbers::{Numbers, share};
-use crate::api::http::csv::{self, Format, optional};
+pub(crate) use crate::api::analysis::board::{LeaderboardResponse, Row, Summary};
+use crate::api::analysis::board_csv::{HEADER, lines};
+use crate::api::analysis::published;
+use crate::api::http::csv::{self, Format};
 use crate::api::http::filters::{Filters, SliceFilter};
 use crate::api::http::{ApiError, Code, Query, page};
 use crate::api::state::{App, Shared};
 use crate::{
-    analysis::{
-        self, CommonError, Grouping, LeaderboardRow, Policy, PublishedMethod, RankedMetric,
-        Samples, Sort, published,
-    },
+    analysis::{self, CommonError, Grouping, LeaderboardRow, Policy, Samples, Sort},
     metrics::{self, Direction},
-    pack_id::PackId,
-    stats::FEW_CLUSTERS,
-    store::StandingsFilter,
+    store::{Slice, StandingsFilter},
 };
 
 /// Filters and options of the leaderboard.
@@ -57,7 +52,9 @@ pub(crate) struct LeaderboardQuery {
     /// Only runs that declare (`true`) or do not declare (`false`) training on photos of the
     /// evaluation.
     trained_on_evaluation_photos: Option<bool>,
-    /// Only samples with this kind of prompt. At most one of the five slice filters may be set.
+    /// Only the benchmark of this kind of prompt: each run is treated as if it had no other
+    /// samples, with its own penalty, intervals, ranks and `aps` area. Stellar-T is `T`, Stellar-H
+    /// is `H`. At most one of this and the following slice filters may be set.
     #[param(example = "T")]
     prompt_kind: Option<String>,
     /// Only samples with a prompt of this category.
@@ -71,8 +68,23 @@ pub(crate) struct LeaderboardQuery {
     /// Only images of this size by their shorter side: `under_512`, `512_to_1023` or
     /// `1024_and_more`.
     size: Option<String>,
-    /// Metrics with fewer samples are left out of a row. Default: 20 for a slice, 0 for all
-    /// samples.
+    /// Only samples whose prompt names this object.
+    #[param(example = "horse")]
+    detectable: Option<String>,
+    /// Only samples with a prompt that asks for a relation with this predicate.
+    #[param(example = "riding")]
+    predicate: Option<String>,
+    /// Only samples with a prompt of this template: its text with `[object]` for each object.
+    #[param(example = "a person riding a [object]")]
+    template: Option<String>,
+    /// Only samples of subjects with this level of a fine-grained attribute.
+    #[param(example = "Smiling=3")]
+    fine_attribute: Option<String>,
+    /// Only `aps`, over the predictions of this attribute.
+    #[param(example = "Young")]
+    aps_attribute: Option<String>,
+    /// Metrics with fewer samples are left out of a row. Default: 20 for a slice, 0 for all samples
+    /// and for a benchmark.
     min_samples: Option<u64>,
     /// Penalty policy for images that do not follow their prompt. Default: `stellar`.
     policy: Option<Policy>,
@@ -94,111 +106,6 @@ pub(crate) struct LeaderboardQuery {
     limit: Option<u32>,
     /// `next` of the previous page.
     after: Option<String>,
-}
-
-/// One page of the leaderboard.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[schema(example = json!({"policy": "stellar", "on": "all", "total": 1, "rows": [{
-    "method": "mine", "runs": ["0197a7c6-6f00-7000-8000-000000000000"], "mean_rank": 1.0,
-    "pack": {"name": "official", "digest": "…", "weights": "official"},
-    "metrics": {"ips": {"version": 1, "n": 980, "nulls": 20, "coverage": 0.98, "mean": 0.61, "std": 0.12, "low": 0.59,
-                        "high": 0.63, "rank": 1, "last_rank": 2, "samples": 1000, "clusters": 200, "few_clusters": false, "penalised": 31, "penalty_rate": 0.031, "undecided": 0,
-                        "faceless": 4, "pending": false}}}]}))]
-pub(crate) struct LeaderboardResponse {
-    /// The penalty policy that was applied.
-    pub(crate) policy: Policy,
-    /// The samples that rows cover.
-    #[serde(default)]
-    pub(crate) on: Samples,
-    /// Number of rows on all pages.
-    pub(crate) total: usize,
-    /// Methods or runs, sorted as requested.
-    pub(crate) rows: Vec<Row>,
-    /// Published results, if requested.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) published: Option<Reference>,
-    /// Cursor of the next page, to be sent as `after`; absent on the last page.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) next: Option<String>,
-}
-
-/// Results published by others, not measured by this service.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Reference {
-    /// Source of the results.
-    pub(crate) source: String,
-    /// How the results must be read.
-    pub(crate) note: String,
-    /// The published rows.
-    pub(crate) rows: Vec<PublishedMethod>,
-}
-
-/// A method or run with one pack: scores of different packs are never averaged or ranked together.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Row {
-    /// The method.
-    pub(crate) method: String,
-    /// Name of the run, if rows are runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) run: Option<String>,
-    /// Ids of the runs that the row covers.
-    pub(crate) runs: Vec<uuid::Uuid>,
-    /// Flags declared by any of these runs.
-    pub(crate) flags: BTreeMap<String, bool>,
-    /// The pack of all scores in the row. With the weights `demo` the scores are meaningless.
-    pub(crate) pack: PackId,
-    /// Identifies the row's samples: rows with the same value are over the same samples. Null until
-    /// the row's runs are summarised, which takes seconds.
-    #[serde(default)]
-    pub(crate) sample_set: Option<String>,
-    /// True if the row is over the samples that most rows of its pack are over. Only rows with the
-    /// same `sample_set` are ranked against each other: means over different samples are not
-    /// comparable. Null until the row's runs are summarised.
-    #[serde(default)]
-    pub(crate) comparable: Option<bool>,
-    /// Mean of the row's places in all metrics that rank, among rows with the same `sample_set`; a
-    /// metric without a number counts as the last place. Null if no metric that ranks has a number.
-    pub(crate) mean_rank: Option<f64>,
-    /// Summaries of the metrics, by code.
-    pub(crate) metrics: BTreeMap<String, Summary>,
-}
-
-/// Summary of one metric over the samples of a method or run.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Summary {
-    /// Mean and interval.
-    #[serde(flatten)]
-    pub(crate) numbers: Numbers,
-    /// 1 + the number of rows with the same pack and `sample_set` whose interval lies entirely on
-    /// the better side of this one's. Null without an interval, and for metrics without a better
-    /// end.
-    pub(crate) rank: Option<usize>,
-    /// Last place that the intervals leave open: the number of ranked rows less those whose
-    /// interval lies entirely on the worse side of this one's. Rows between `rank` and `last_rank`
-    /// are not separable.
-    #[serde(default)]
-    pub(crate) last_rank: Option<usize>,
-    /// Number of samples in the row, measured or not. This and the following counts are null while
-    /// pending.
-    pub(crate) samples: Option<u64>,
-    /// Number of identities among the samples with a number; a sample without an identity counts as
-    /// one.
-    pub(crate) clusters: Option<u64>,
-    /// True if there are fewer than 8 such identities: with skewed scores, the coverage of the
-    /// interval is then lower than stated.
-    pub(crate) few_clusters: Option<bool>,
-    /// Number of penalised samples.
-    pub(crate) penalised: Option<u64>,
-    /// Share of the samples that are penalised.
-    pub(crate) penalty_rate: Option<f64>,
-    /// Number of samples for which the penalty cannot be decided because `clip_t` or `clip_n` is
-    /// missing.
-    pub(crate) undecided: Option<u64>,
-    /// Number of samples whose image has no face, for metrics that look for one.
-    pub(crate) faceless: Option<u64>,
-    /// True if the run changed within the last seconds: counts and mean are current, but without
-    /// interval and penalty.
-    pub(crate) pending: bool,
 }
 
 /// Ranks methods by the mean of a metric or by their mean rank, or lists them by name.
@@ -223,7 +130,7 @@ pub(crate) async fn read(
     Ok(match format {
         Format::Json => Json(response).into_response(),
         Format::Csv => {
-            csv::answer("leaderboard.csv", &HEADER, response.lines(), response.next.as_deref())
+            csv::answer("leaderboard.csv", &HEADER, lines(&response), response.next.as_deref())
         }
     })
 }
@@ -236,19 +143,9 @@ pub(crate) async fn respond(
     let with_published = parameters.published.unwrap_or_default();
     let query = parameters.into_query(app).await?;
     query.check()?;
-    let page = query.page(rows(app, &query).await?)?;
-    let reference = with_published.then(|| Reference {
-        source: published().source.clone(),
-        note: published().note.clone(),
-        rows: published()
-            .methods
-            .iter()
-            .filter(|row| {
-                query.filter.dataset.as_ref().is_none_or(|dataset| row.dataset == *dataset)
-            })
-            .cloned()
-            .collect(),
-    });
+    let rows = rows(app, &query).await?;
+    let reference = with_published.then(|| published::reference(&query, &rows));
+    let page = query.page(rows)?;
     Ok(LeaderboardResponse {
         policy: query.policy,
         on: query.on,
@@ -283,78 +180,6 @@ impl From<CommonError> for ApiError {
     }
 }
 
-const HEADER: [&str; 22] = [
-    "source",
-    "method",
-    "run",
-    "dataset",
-    "pack",
-    "weights",
-    "metric",
-    "version",
-    "samples",
-    "n",
-    "nulls",
-    "coverage",
-    "mean",
-    "std",
-    "low",
-    "high",
-    "clusters",
-    "rank",
-    "penalty_rate",
-    "mean_rank",
-    "sample_set",
-    "comparable",
-];
-
-impl LeaderboardResponse {
-    fn lines(&self) -> Vec<Vec<String>> {
-        let mut lines = Vec::new();
-        for row in &self.rows {
-            for (metric, of) in &row.metrics {
-                let numbers = &of.numbers;
-                lines.push(vec![
-                    "measured".to_owned(),
-                    row.method.clone(),
-                    row.run.clone().unwrap_or_default(),
-                    String::new(),
-                    row.pack.digest.clone(),
-                    row.pack.weights.to_string(),
-                    metric.clone(),
-                    numbers.version.to_string(),
-                    optional(of.samples),
-                    numbers.n.to_string(),
-                    numbers.nulls.to_string(),
-                    numbers.coverage.to_string(),
-                    optional(numbers.mean),
-                    optional(numbers.std),
-                    optional(numbers.low),
-                    optional(numbers.high),
-                    optional(of.clusters),
-                    optional(of.rank),
-                    optional(of.penalty_rate),
-                    optional(row.mean_rank),
-                    row.sample_set.clone().unwrap_or_default(),
-                    optional(row.comparable),
-                ]);
-            }
-        }
-        for row in self.published.iter().flat_map(|published| &published.rows) {
-            for (metric, mean) in &row.metrics {
-                let mut line = vec![String::new(); HEADER.len()];
-                "published".clone_into(&mut line[0]);
-                line[1].clone_from(&row.method);
-                line[3].clone_from(&row.dataset);
-                line[6].clone_from(metric);
-                line[12] = mean.to_string();
-                lines.push(line);
-            }
-        }
-        lines
-    }
-}
-
 impl LeaderboardQuery {
     /// Validates the parameters, except page size and cursor.
     pub(crate) async fn into_query(
@@ -368,6 +193,11 @@ impl LeaderboardQuery {
             relation: self.relation,
             attribute: self.attribute,
             size: self.size,
+            detectable: self.detectable,
+            predicate: self.predicate,
+            template: self.template,
+            fine_attribute: self.fine_attribute,
+            aps_attribute: self.aps_attribute,
         }
         .slice()?;
         let filters = Filters { since: self.since.as_deref(), until: self.until.as_deref() };
@@ -376,7 +206,8 @@ impl LeaderboardQuery {
             ("cross_validated_training", self.cross_validated_training),
             ("trained_on_evaluation_photos", self.trained_on_evaluation_photos),
         ];
-        let default_least = if slice.is_all() { 0 } else { 20 };
+        let is_whole = slice.is_all() || slice.kind == Slice::PROMPT_KIND;
+        let default_least = if is_whole { 0 } else { 20 };
         let mut query = analysis::LeaderboardQuery {
             filter: StandingsFilter {
                 method: self.method,
@@ -426,62 +257,5 @@ impl LeaderboardQuery {
             }
         }
         Ok(query)
-    }
-}
-
-impl From<LeaderboardRow> for Row {
-    fn from(row: LeaderboardRow) -> Self {
-        // A metric is shown in its newest version; older ones are read with the sample.
-        let newest =
-            row.metrics.into_iter().map(|of| (of.summary.metric.clone(), Summary::from(of)));
-        let LeaderboardRow {
-            method, run, runs, flags, pack, sample_set, set_place, mean_rank, ..
-        } = row;
-        let comparable = set_place.map(|place| place == 0);
-        Self {
-            method,
-            run,
-            runs,
-            flags,
-            pack,
-            sample_set,
-            comparable,
-            mean_rank,
-            metrics: newest.collect(),
-        }
-    }
-}
-
-impl From<RankedMetric> for Summary {
-    fn from(of: RankedMetric) -> Self {
-        let no_interval = of.no_interval();
-        let RankedMetric { summary, detail, rank, last_rank } = of;
-        let interval = detail.as_ref().and_then(|detail| detail.interval);
-        Self {
-            numbers: Numbers {
-                version: summary.version,
-                n: summary.n,
-                nulls: summary.nulls,
-                coverage: share(summary.n, summary.n + summary.nulls),
-                mean: summary.mean,
-                std: summary.std,
-                low: interval.map(|ends| ends.low),
-                high: interval.map(|ends| ends.high),
-                no_interval,
-            },
-            rank,
-            last_rank,
-            samples: detail.as_ref().map(|detail| detail.samples),
-            clusters: detail.as_ref().map(|detail| detail.clusters),
-            few_clusters: detail.as_ref().map(|detail| detail.clusters < FEW_CLUSTERS as u64),
-            penalised: detail.as_ref().map(|detail| detail.penalised),
-            penalty_rate: detail
-                .as_ref()
-                .filter(|detail| detail.samples > 0)
-                .map(|detail| detail.penalised as f64 / detail.samples as f64),
-            undecided: detail.as_ref().map(|detail| detail.undecided),
-            faceless: detail.as_ref().map(|detail| detail.faceless),
-            pending: detail.is_none(),
-        }
     }
 }

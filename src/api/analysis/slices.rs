@@ -20,7 +20,7 @@ use crate::{
     analysis::{NoInterval, Policy},
     metrics,
     stats::FEW_CLUSTERS,
-    store::{Slice, SliceSummary},
+    store::{APS_AREA, Slice, SliceSummary},
 };
 
 /// Filters and options of slices.
@@ -60,16 +60,31 @@ pub(crate) enum KindWord {
     Attribute,
     /// Class of the image's shorter side.
     Size,
+    /// Object that the prompt names.
+    Detectable,
+    /// Predicate of a relation that the prompt asks for.
+    Predicate,
+    /// Template of the prompt: its text with `[object]` for each object.
+    Template,
+    /// Level of a fine-grained attribute of the person.
+    FineAttribute,
+    /// Attribute that `aps` predicts; only `aps` is summarised by it.
+    ApsAttribute,
 }
 
 impl KindWord {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Prompt => Slice::PROMPT_KIND,
             Self::Category => Slice::CATEGORY,
             Self::Relation => Slice::RELATION,
             Self::Attribute => Slice::ATTRIBUTE,
             Self::Size => Slice::SIZE,
+            Self::Detectable => Slice::DETECTABLE,
+            Self::Predicate => Slice::PREDICATE,
+            Self::Template => Slice::TEMPLATE,
+            Self::FineAttribute => Slice::FINE_ATTRIBUTE,
+            Self::ApsAttribute => Slice::APS_ATTRIBUTE,
         }
     }
 }
@@ -183,7 +198,9 @@ pub(crate) async fn respond(
     let mut slices: Vec<SliceEntry> = Vec::new();
     for row in kept.rows {
         let of_policy = if Policy::concerns(&row.metric) { policy } else { Policy::None };
-        let chosen = row.policy == of_policy.as_str()
+        // The area is no mean of samples: reports and leaderboards have it.
+        let chosen = row.metric != APS_AREA
+            && row.policy == of_policy.as_str()
             && (row.slice.is_all() || row.samples >= min_samples)
             && (row.slice.is_all() || kind.is_none_or(|kind| row.slice.kind == kind))
             && wanted

@@ -51,11 +51,26 @@ pub(crate) struct SliceFilter {
     pub(crate) relation: Option<String>,
     pub(crate) attribute: Option<String>,
     pub(crate) size: Option<String>,
+    pub(crate) detectable: Option<String>,
+    pub(crate) predicate: Option<String>,
+    pub(crate) template: Option<String>,
+    pub(crate) fine_attribute: Option<String>,
+    pub(crate) aps_attribute: Option<String>,
 }
 
 /// Names of the filters, which are the kinds of slices.
-pub(crate) const SLICES: [&str; 5] =
-    [Slice::PROMPT_KIND, Slice::CATEGORY, Slice::RELATION, Slice::ATTRIBUTE, Slice::SIZE];
+pub(crate) const SLICES: [&str; 10] = [
+    Slice::PROMPT_KIND,
+    Slice::CATEGORY,
+    Slice::RELATION,
+    Slice::ATTRIBUTE,
+    Slice::SIZE,
+    Slice::DETECTABLE,
+    Slice::PREDICATE,
+    Slice::TEMPLATE,
+    Slice::FINE_ATTRIBUTE,
+    Slice::APS_ATTRIBUTE,
+];
 const RELATIONS: [&str; 3] = ["interaction", "location", "none"];
 const SIZES: [&str; 3] = ["under_512", "512_to_1023", "1024_and_more"];
 
@@ -79,6 +94,11 @@ impl SliceFilter {
             (Slice::RELATION, self.relation),
             (Slice::ATTRIBUTE, self.attribute),
             (Slice::SIZE, self.size),
+            (Slice::DETECTABLE, self.detectable.map(|label| label.to_lowercase())),
+            (Slice::PREDICATE, self.predicate.map(|label| label.to_lowercase())),
+            (Slice::TEMPLATE, self.template.map(|label| label.to_lowercase())),
+            (Slice::FINE_ATTRIBUTE, self.fine_attribute),
+            (Slice::APS_ATTRIBUTE, self.aps_attribute),
         ];
         let mut given =
             filters.into_iter().filter_map(|(kind, label)| Some(Slice::new(kind, label?)));
@@ -89,8 +109,10 @@ impl SliceFilter {
                 Code::MalformedRequest,
                 format!(
                     "{} and {} are both given, but summaries exist for single slices only: send \
-                     one of prompt_kind, category, relation, attribute and size",
-                    slice.kind, second.kind
+                     one of {}",
+                    slice.kind,
+                    second.kind,
+                    SLICES.join(", ")
                 ),
             )),
         }

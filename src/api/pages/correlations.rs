@@ -11,11 +11,11 @@ use super::{
     view::{Section, View},
 };
 use crate::analysis::{Cell, Coefficient, NoCoefficient};
-use crate::api::analysis::correlations::{self, CorrelationsResponse};
+use crate::api::analysis::correlations::{self, CorrelationsResponse, Within};
 use crate::api::analysis::leaderboard;
 use crate::api::http::ApiError;
 use crate::api::state::{App, Shared};
-use crate::metrics::{self, Metric, in_reading_order};
+use crate::metrics::{self, Family, Metric};
 
 /// Maximum number of runs to choose from.
 const MOST_RUNS: u32 = 200;
@@ -27,8 +27,7 @@ const STRONGEST: usize = 3;
 pub(super) async fn read(State(app): Shared, mut address: Address) -> Result<Response, ApiError> {
     address.join("metrics");
     let mut view = View::new(Section::Correlations, "Correlations", &address).style("board.css");
-    let mut response = correlations::respond(&app, address.query(&[])?).await?;
-    in_order(&mut response);
+    let response = correlations::respond(&app, address.query(&[])?).await?;
     let form = if view.is_shared() {
         html! {}
     } else {
@@ -47,24 +46,13 @@ pub(super) async fn read(State(app): Shared, mut address: Address) -> Result<Res
     view.respond(&app, &content)
 }
 
-/// Brings rows and columns into the order in which readers meet the metrics.
-fn in_order(response: &mut CorrelationsResponse) {
-    let order = in_reading_order();
-    let place = |code: &str| order.iter().position(|metric| metric.code == code);
-    let mut places: Vec<usize> = (0..response.metrics.len()).collect();
-    places.sort_by_key(|at| place(&response.metrics[*at]).unwrap_or(usize::MAX));
-    response.metrics = places.iter().map(|at| response.metrics[*at].clone()).collect();
-    let old = std::mem::take(&mut response.matrix);
-    response.matrix =
-        places.iter().map(|row| places.iter().map(|column| old[*row][*column]).collect()).collect();
-}
-
 fn matrix(response: &CorrelationsResponse, address: &Address, view: &mut View) -> Markup {
     let has_intervals = address.get("intervals") == Some("true");
     let title = format!("{} of every two metrics", name(response.coefficient));
     let chart = view.chart(&heat::chart(title, &response.metrics, &response.matrix));
     let pairs = pairs(response);
-    let table = view.table(&table(&pairs, response.coefficient, has_intervals));
+    let table = view.table(&table(&pairs, response, has_intervals));
+    let families = view.table(&families(response));
     html! {
         p.fine {
             (number::count(response.samples as u64)) " images of "
@@ -81,6 +69,13 @@ fn matrix(response: &CorrelationsResponse, address: &Address, view: &mut View) -
             h2 { "How to read this" }
             ol {
                 li { (meaning(response.coefficient)) }
+                @if response.within == Some(Within::Prompt) {
+                    li {
+                        "Only images of the same prompt are compared with each other: those of the same \
+                         name in several runs. That some prompts are easy for every method does not \
+                         count."
+                    }
+                }
                 li {
                     "Near 1, two metrics order the images alike, so that the second adds little. Near 0, \
                      they look at different things. Below 0, images that are good in one tend to be bad \
@@ -114,6 +109,26 @@ fn matrix(response: &CorrelationsResponse, address: &Address, view: &mut View) -
             }
         }
         (chart)
+        dl.facts {
+            @for of in &response.families {
+                dt { (of.title) }
+                dd {
+                    @for (at, code) in of.metrics.iter().enumerate() {
+                        @if at > 0 { ", " }
+                        (label(code))
+                    }
+                    span.fine { " — " (of.family.meaning()) }
+                }
+            }
+        }
+        h2 { "By family" }
+        p.fine {
+            "Metrics of one family read the same inputs and agree more. The number is the mean of the \
+             coefficients of their pairs, each without its sign. Agreement of different families says \
+             more than agreement within one."
+        }
+        (families)
+        h2 { "By pair" }
         (table)
     }
 }
@@ -186,16 +201,45 @@ fn in_words(pairs: &[Pair<'_>]) -> Markup {
     }
 }
 
-fn table(pairs: &[Pair<'_>], coefficient: Coefficient, has_intervals: bool) -> Table {
+fn families(response: &CorrelationsResponse) -> Table {
+    let name = |family: Family| TableCell::text(family.title());
+    let rows = response.family_pairs.iter().map(|of| {
+        let number =
+            TableCell::number(Some(of.mean_absolute), number::rounded(of.mean_absolute, 2));
+        let pairs = TableCell::text(of.pairs.to_string());
+        Row::from(vec![name(of.a).head(), name(of.b), number, pairs])
+    });
+    Table {
+        name: "families",
+        caption: "Mean size of the coefficients by family".to_owned(),
+        columns: vec![
+            Column::text("Family"),
+            Column::text("With"),
+            Column::number("Mean size"),
+            Column::number("Pairs"),
+        ],
+        rows: rows.collect(),
+    }
+}
+
+fn table(pairs: &[Pair<'_>], response: &CorrelationsResponse, has_intervals: bool) -> Table {
+    let coefficient = response.coefficient;
+    let is_within = response.within.is_some();
+    let family = |code: &str| {
+        TableCell::text(metrics::find(code).map_or("", |metric| metric.family.title()))
+    };
     let row = |pair: &Pair<'_>| {
         let shown = match (pair.cell.value, pair.cell.reason) {
             (Some(value), _) => number::rounded(value, 3),
             (None, Some(NoCoefficient::Constant)) => "one metric is constant".to_owned(),
+            (None, _) if is_within => "too few images of one prompt have both".to_owned(),
             (None, _) => "too few images have both".to_owned(),
         };
         let mut cells = vec![
             TableCell::text(label(pair.metrics[0])).head(),
             TableCell::text(label(pair.metrics[1])),
+            family(pair.metrics[0]),
+            family(pair.metrics[1]),
             TableCell::number(pair.cell.value, shown),
         ];
         if has_intervals {
@@ -212,14 +256,27 @@ fn table(pairs: &[Pair<'_>], coefficient: Coefficient, has_intervals: bool) -> T
             TableCell::text(pair.cell.n.to_string())
                 .shown(html! { (number::count(pair.cell.n as u64)) }),
         );
+        if is_within {
+            let prompts = pair.cell.prompts.unwrap_or_default();
+            let shown = html! { (number::count(prompts as u64)) };
+            cells.push(TableCell::text(prompts.to_string()).shown(shown));
+        }
         Row::from(cells)
     };
-    let mut columns =
-        vec![Column::text("Metric"), Column::text("With"), Column::number(name(coefficient))];
+    let mut columns = vec![
+        Column::text("Metric"),
+        Column::text("With"),
+        Column::text("Family"),
+        Column::text("Family of the other"),
+        Column::number(name(coefficient)),
+    ];
     if has_intervals {
         columns.extend(["from", "to"].map(Column::number));
     }
     columns.push(Column::number("Images"));
+    if is_within {
+        columns.push(Column::number("Prompts"));
+    }
     Table {
         name: "pairs",
         caption: "Pairs of metrics, the strongest first".to_owned(),
@@ -279,6 +336,15 @@ async fn form(app: &App, address: &Address) -> Result<Markup, ApiError> {
                         option value=(word) selected[address.get("coefficient") == Some(word)] {
                             (label)
                         }
+                    }
+                }
+            }
+            label {
+                "Differences"
+                select name="within" {
+                    option value="" { "Between all images" }
+                    option value="prompt" selected[address.get("within") == Some("prompt")] {
+                        "Within prompts"
                     }
                 }
             }

@@ -76,6 +76,8 @@ fn entry(app: &App, metric: &Metric, is_open: bool) -> Markup {
                 p { (metric.definition) }
                 dl.facts {
                     dt { "Name" } dd { (metric.title) }
+                    dt { "Family" }
+                    dd { (metric.family.title()) " — " (metric.family.meaning()) }
                     dt { "Range" } dd { (end(metric.range.0)) " to " (end(metric.range.1)) }
                     dt { "Version" } dd { (metric.version) }
                     dt { "Source" } dd { (metric.source) }

@@ -13,6 +13,7 @@ mod datasets;
 mod gallery;
 mod images;
 mod leaderboard;
+mod matrix;
 mod metrics;
 mod number;
 mod portable;
@@ -65,6 +66,7 @@ pub(super) fn add_analyses(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
         .page(read, "/gallery", get(gallery::read))
         .page(read, "/leaderboard", get(leaderboard::read))
         .page(read, "/correlations", get(correlations::read))
+        .page(read, "/matrix", get(matrix::read))
         .page(read, "/datasets/{dataset}", get(datasets::read))
         .page(read, "/study", get(study::read))
         .page(Access::Scope(Scope::Annotate), "/vote", get(vote::read))

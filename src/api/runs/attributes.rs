@@ -120,7 +120,8 @@ async fn judge(app: &App, run: &RunRecord) -> Result<JudgedRun, ApiError> {
         let (Some(image), Some(reference)) = (sample.image, sample.reference) else { continue };
         let metadata: Metadata =
             serde_json::from_value(sample.metadata).map_err(|error| ApiError::internal(&error))?;
-        rows.push(RunFaces { image, reference, attributes: metadata.attributes });
+        let Metadata { attributes, prompt_kind, .. } = metadata;
+        rows.push(RunFaces { image, reference, attributes, prompt_kind });
         named.push((sample.id, sample.name));
     }
     let without_reference = all - rows.len();

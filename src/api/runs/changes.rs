@@ -177,6 +177,7 @@ pub(crate) async fn respond(
 impl ChangesQuery {
     fn options(&self) -> Result<CompareOptions, ApiError> {
         let shared = CompareQuery {
+            prompt_kind: None,
             metrics: None,
             pack: None,
             policy: self.policy,

@@ -11,9 +11,10 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::http::{ApiError, Code, InPath, Query, not_found};
+use crate::api::runs::report::no_benchmark;
 use crate::api::state::{App, Shared};
 use crate::{
-    analysis::{CompareOptions, Comparison, Policy, compare},
+    analysis::{CompareOptions, Comparison, Policy, compare, compare_benchmark},
     blocking::blocking,
     metrics,
     pack_id::PackId,
@@ -36,6 +37,10 @@ pub(crate) struct CompareQuery {
     /// Coverage of the intervals, 0.5 to 0.999. Default: 0.95.
     #[param(example = 0.95)]
     pub(crate) confidence: Option<f64>,
+    /// Only the samples with this kind of prompt, as if the runs had no others: Stellar-T is `T`,
+    /// Stellar-H is `H`.
+    #[param(example = "T")]
+    pub(crate) prompt_kind: Option<String>,
     /// If true, slices are compared too. Default: false.
     pub(crate) slices: Option<bool>,
     /// Slices with fewer pairs are left out. Default: 20.
@@ -160,8 +165,13 @@ pub(crate) async fn respond(
     let options = parameters.options()?;
     let metrics = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
     let (a, b) = (Arc::clone(&pair.a), Arc::clone(&pair.b));
+    let kind = parameters.prompt_kind.clone();
     let comparison = blocking(move || {
-        let Some(chosen) = metrics else { return compare(&a, &b, &options) };
+        let compare = |a: &RunData, b: &RunData| match &kind {
+            Some(kind) => compare_benchmark(a, b, kind, &options),
+            None => compare(a, b, &options),
+        };
+        let Some(chosen) = metrics else { return compare(&a, &b) };
         // The penalty needs its own metrics, even if they were not requested.
         let wanted = |code: &str| {
             matches!(code, "clip_t" | "clip_n") || chosen.iter().any(|metric| metric.code == code)
@@ -169,13 +179,16 @@ pub(crate) async fn respond(
         let (mut a, mut b) = (RunData::clone(&a), RunData::clone(&b));
         a.metrics.retain(|code, _| wanted(code));
         b.metrics.retain(|code, _| wanted(code));
-        let mut comparison = compare(&a, &b, &options);
+        let mut comparison = compare(&a, &b);
         comparison.keep_metrics(|code| chosen.iter().any(|metric| metric.code == code));
         comparison
     });
     let comparison = comparison.await;
     if comparison.pairs == 0 {
-        return Err(no_pairs());
+        return Err(match &parameters.prompt_kind {
+            Some(kind) if comparison.only_a == 0 && comparison.only_b == 0 => no_benchmark(kind),
+            _ => no_pairs(),
+        });
     }
     let [a, b] = pair.named();
     Ok(CompareResponse { a, b, pack: pair.pack.clone(), comparison })

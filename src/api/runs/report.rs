@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::http::{ApiError, Code, Id, Query};
-use crate::api::runs::table::{Table, TableKey, tabulate};
+use crate::api::runs::table::{KindKey, Table, TableKey, tabulate};
 use crate::api::runs::{Counts, find, unknown_run};
 use crate::api::state::{App, Shared};
 use crate::{
@@ -46,12 +46,23 @@ pub(crate) struct ReportQuery {
     /// names all these runs have, and the penalty is decided over these alone. The tables of these
     /// runs, each requested with the others, are comparable.
     pub(crate) common_with: Option<String>,
+    /// Only the samples with this kind of prompt, as if the run had no others: Stellar-T is `T`,
+    /// Stellar-H is `H`.
+    #[param(example = "T")]
+    pub(crate) prompt_kind: Option<String>,
 }
 
 impl ReportQuery {
     /// Returns the query without options but this policy.
     pub(crate) fn of(policy: Policy) -> Self {
-        Self { policy, format: Format::Json, pack: None, percentiles: false, common_with: None }
+        Self {
+            policy,
+            format: Format::Json,
+            pack: None,
+            percentiles: false,
+            common_with: None,
+            prompt_kind: None,
+        }
     }
 }
 
@@ -141,7 +152,8 @@ pub(crate) struct Line {
     responses(
         (status = 200, description = "The table; as text in the other \
             formats", body = ReportResponse),
-        (status = 409, description = "With `common_with`: the runs have no sample names in common"),
+        (status = 409, description = "With `common_with`: the runs have no sample names in \
+            common; with `prompt_kind`: the run has no samples of that kind"),
         (status = 422, description = "The penalty cannot be decided, or the run has scores of \
             several packs"),
         (status = 429, description = "Limit reached; retry after `Retry-After` seconds"),
@@ -207,6 +219,7 @@ pub(crate) async fn tabulated(
         pack: digest.clone(),
         policy,
         others: others.clone(),
+        prompt_kind: parameters.prompt_kind.as_deref().map(KindKey::of),
     };
     let work = app.caches.reports.get(key, async {
         let mut data =
@@ -218,6 +231,12 @@ pub(crate) async fn tabulated(
             let problem = "the runs have no sample names in common: samples are matched by name";
             return Err(ApiError::new(Code::NothingToCompare, problem));
         }
+        if let Some(kind) = &parameters.prompt_kind {
+            Arc::make_mut(&mut data).restrict_to_kind(kind);
+            if data.names.is_empty() {
+                return Err(no_benchmark(kind));
+            }
+        }
         let outcomes = match &digest {
             Some(digest) => app.store.outcomes(run.id, digest, &data.names).await?,
             None => BTreeMap::new(),
@@ -228,6 +247,16 @@ pub(crate) async fn tabulated(
     });
     let table = work.await?;
     Ok(Tabulated { run, pack, table })
+}
+
+/// Creates the error for a run without samples of a kind of prompt.
+pub(crate) fn no_benchmark(kind: &str) -> ApiError {
+    let kind: String = kind.chars().take(80).collect();
+    let problem = format!(
+        "there are no samples with the prompt_kind `{kind}`: GET /v1/analysis/slices lists the \
+         kinds of a run"
+    );
+    ApiError::new(Code::NothingToCompare, problem)
 }
 
 /// Returns the requested places of the means. They are not cached with the table, since other runs

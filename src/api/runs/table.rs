@@ -9,6 +9,7 @@ use crate::{
         self, AttributeOutcomes, Distribution, Policy, Report, RunScores, distributions, sample_set,
     },
     blocking::blocking,
+    content::ContentHash,
     stats::Bootstrap,
     store::{AttributeColumn, RunData},
 };
@@ -21,6 +22,17 @@ pub(crate) struct TableKey {
     pub(crate) pack: Option<String>,
     pub(crate) policy: Policy,
     pub(crate) others: Vec<(Uuid, u64)>,
+    pub(crate) prompt_kind: Option<KindKey>,
+}
+
+/// A kind of prompt in a key, hashed, so that an entry does not take the memory of its request.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct KindKey([u8; 32]);
+
+impl KindKey {
+    pub(crate) fn of(kind: &str) -> Self {
+        Self(*ContentHash::of(kind.as_bytes()).as_bytes())
+    }
 }
 
 /// A table, the number of samples without a score by metric and reason, the metrics' versions, and

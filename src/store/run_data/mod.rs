@@ -2,6 +2,7 @@
 //! column.
 
 mod read;
+mod template;
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::sync::Arc;
@@ -17,6 +18,9 @@ pub const RUN_DATA_BYTES: u64 = 128 << 20;
 
 /// Maximum number of attributes per run; further names are ignored.
 const MOST_ATTRIBUTES: usize = 10_000;
+
+/// Maximum number of labels per fine kind of slice and run; further ones are ignored.
+const MOST_LABELS: usize = 10_000;
 
 /// Cached runs, by id, revision and digest of the pack.
 pub(super) type RunDataCache = Cache<(Uuid, u64, Option<String>), RunData>;
@@ -50,6 +54,9 @@ pub struct RunData {
     pub attributes: BTreeMap<String, AttributePlaces>,
     /// Kinds of relation that each prompt asks for.
     pub relations: Vec<RelationKinds>,
+    /// Samples by label, for each fine kind of slice: objects and predicates of the prompt, its
+    /// template, and levels of the subject's fine-grained attributes. Positions are ascending.
+    pub labels: BTreeMap<&'static str, BTreeMap<String, Vec<u32>>>,
     /// Width and height of each generated image in pixels; `None` if only scores were imported.
     pub sizes: Vec<Option<(u32, u32)>>,
     /// Scores by code of the metric.
@@ -141,12 +148,27 @@ impl RunData {
             200 + 16 * column.values.len() + marked.map(|at| 100 + 8 * at.len()).sum::<usize>()
         });
         let sized = self.sizes.len() * 12 + self.relations.len() * 2;
-        names + labels + categories + sized + attributes.chain(metrics).sum::<usize>()
+        let fine = self.labels.values().flatten();
+        let fine: usize = fine.map(|(name, at)| 100 + name.len() + 4 * at.len()).sum();
+        names + labels + fine + categories + sized + attributes.chain(metrics).sum::<usize>()
     }
 
     /// Keeps only the samples with these names.
     pub fn restrict(&mut self, names: &BTreeSet<String>) {
         let kept: Vec<bool> = self.names.iter().map(|name| names.contains(name)).collect();
+        self.keep(&kept);
+    }
+
+    /// Keeps only the samples with this kind of prompt, and the metrics that were measured for any
+    /// of them: what remains is like a run of only these samples.
+    pub fn restrict_to_kind(&mut self, kind: &str) {
+        let kept: Vec<bool> =
+            self.prompt_kinds.iter().map(|of| of.as_deref() == Some(kind)).collect();
+        self.keep(&kept);
+        self.metrics.retain(|_, of| of.is_measured());
+    }
+
+    fn keep(&mut self, kept: &[bool]) {
         // New position of each sample that stays.
         let places: Vec<Option<usize>> = kept
             .iter()
@@ -156,20 +178,26 @@ impl RunData {
                 Some(kept.then_some(place))
             })
             .collect();
-        keep(&mut self.names, &kept);
-        keep(&mut self.identities, &kept);
-        keep(&mut self.prompt_kinds, &kept);
-        keep(&mut self.categories, &kept);
-        keep(&mut self.relations, &kept);
-        keep(&mut self.sizes, &kept);
+        keep(&mut self.names, kept);
+        keep(&mut self.identities, kept);
+        keep(&mut self.prompt_kinds, kept);
+        keep(&mut self.categories, kept);
+        keep(&mut self.relations, kept);
+        keep(&mut self.sizes, kept);
         for AttributePlaces { present, absent } in self.attributes.values_mut() {
             for list in [present, absent] {
                 *list = list.iter().filter_map(|&at| Some(places[at as usize]? as u32)).collect();
             }
         }
         self.attributes.retain(|_, of| !of.present.is_empty() || !of.absent.is_empty());
+        for labels in self.labels.values_mut() {
+            for list in labels.values_mut() {
+                *list = list.iter().filter_map(|&at| Some(places[at as usize]? as u32)).collect();
+            }
+            labels.retain(|_, list| !list.is_empty());
+        }
         for column in self.metrics.values_mut() {
-            keep(&mut column.values, &kept);
+            keep(&mut column.values, kept);
             for list in column.reasons.values_mut().chain(column.flags.values_mut()) {
                 *list = list.iter().filter_map(|&at| places[at]).collect();
             }
@@ -182,7 +210,7 @@ impl RunData {
     /// scores of the newest version stay.
     fn append(&mut self, of: Self) {
         let first = self.names.len();
-        let Self { run, names, attributes, metrics, .. } = of;
+        let Self { run, names, attributes, labels, metrics, .. } = of;
         self.names.extend(names.into_iter().map(|name| format!("{run}/{name}")));
         self.identities.extend(of.identities);
         self.prompt_kinds.extend(of.prompt_kinds);
@@ -194,6 +222,13 @@ impl RunData {
             let moved = |at: u32| at + first as u32;
             all.present.extend(places.present.into_iter().map(moved));
             all.absent.extend(places.absent.into_iter().map(moved));
+        }
+        for (kind, labels) in labels {
+            for (label, places) in labels {
+                for place in places {
+                    self.add_label(kind, label.clone(), place + first as u32);
+                }
+            }
         }
         for (code, column) in metrics {
             let all = self.metrics.entry(code).or_default();
@@ -212,6 +247,19 @@ impl RunData {
                     lists.entry(name).or_default().extend(places);
                 }
             }
+        }
+    }
+
+    /// Adds a sample to those with a label.
+    fn add_label(&mut self, kind: &'static str, label: String, place: u32) {
+        let labels = self.labels.entry(kind).or_default();
+        if label.is_empty() || labels.len() >= MOST_LABELS && !labels.contains_key(&label) {
+            return;
+        }
+        let places = labels.entry(label).or_default();
+        // A label that a sample has twice counts once.
+        if places.last() != Some(&place) {
+            places.push(place);
         }
     }
 
@@ -235,6 +283,7 @@ impl RunData {
             categories: Vec::new(),
             attributes: BTreeMap::new(),
             relations: Vec::new(),
+            labels: BTreeMap::new(),
             sizes: Vec::new(),
             metrics: BTreeMap::new(),
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::template::template;
 use super::{MetricColumn, RelationKinds, RunData};
 use crate::blocking::blocking;
 use crate::pack_id::PackId;
@@ -14,6 +15,7 @@ use crate::store::datasets::Attributes;
 use crate::store::db::{Connection, Connections, Reader, Row, Sql, StoreError, on_backend};
 use crate::store::packs::read_pack;
 use crate::store::run_name::RunName;
+use crate::store::summaries::slice::Slice;
 use crate::text::relations::{RelationKind, annotated, relations, relations_of};
 
 /// Samples per read, with all their scores: a few megabytes in flight, whatever the size of the
@@ -87,20 +89,35 @@ struct Facts {
     attributes: Attributes,
     detectables: Vec<String>,
     relations: Vec<[String; 3]>,
+    finegrained_attributes: BTreeMap<String, i64>,
 }
 
-impl RelationKinds {
+/// What analysis reads in a prompt.
+struct PromptFacts {
+    kinds: RelationKinds,
+    predicates: Vec<String>,
+    template: Option<String>,
+}
+
+impl PromptFacts {
     /// Uses annotated relations if there are any; otherwise the relations of the detectables in the
     /// prompt, or all relations in the prompt.
     fn of(prompt: &Prompt) -> Self {
-        let found = match &prompt.text {
+        let mut found = match &prompt.text {
             _ if !prompt.relations.is_empty() => annotated(&prompt.relations),
             None => Vec::new(),
             Some(text) if prompt.detectables.is_empty() => relations(text),
             Some(text) => relations_of(text, &prompt.detectables),
         };
         let has = |kind| found.iter().any(|relation| relation.kind == kind);
-        Self { interaction: has(RelationKind::Interaction), location: has(RelationKind::Location) }
+        let kinds = RelationKinds {
+            interaction: has(RelationKind::Interaction),
+            location: has(RelationKind::Location),
+        };
+        let predicates =
+            found.drain(..).map(|relation| relation.predicate.trim().to_lowercase()).collect();
+        let template = prompt.text.as_deref().and_then(|text| template(text, &prompt.detectables));
+        Self { kinds, predicates, template }
     }
 }
 
@@ -111,10 +128,10 @@ struct Prompt {
     relations: Vec<[String; 3]>,
 }
 
-/// Returns the relation kinds of all prompts. Parsing prompts takes CPU time, so it does not run on
-/// a thread that serves requests.
-async fn relation_kinds(prompts: Vec<Prompt>) -> Vec<RelationKinds> {
-    blocking(move || prompts.iter().map(RelationKinds::of).collect()).await
+/// Returns the facts of all prompts. Parsing prompts takes CPU time, so it does not run on a thread
+/// that serves requests.
+async fn prompt_facts(prompts: Vec<Prompt>) -> Vec<PromptFacts> {
+    blocking(move || prompts.iter().map(PromptFacts::of).collect()).await
 }
 
 /// Returns a run's revision, and its data without samples and scores.
@@ -150,7 +167,7 @@ async fn read<P: Connections>(pool: &P, mut data: RunData) -> Result<RunData, St
     }
     loop {
         let (more, prompts) = data.read_samples(connection).await?;
-        data.relations.extend(relation_kinds(prompts).await);
+        data.add_facts(prompt_facts(prompts).await);
         if !more {
             break;
         }
@@ -228,7 +245,7 @@ async fn read_some<P: Connections>(
             data.add_score(places[&row.uuid("sample")?], &row)?;
         }
     }
-    data.relations = relation_kinds(prompts).await;
+    data.add_facts(prompt_facts(prompts).await);
     data.fill();
     Ok(data)
 }
@@ -386,6 +403,12 @@ impl RunData {
     fn add_sample<R: Row>(&mut self, row: &Reader<'_, R>) -> Result<Prompt, StoreError> {
         let facts: Facts = row.json("metadata")?;
         let place = self.names.len() as u32;
+        for label in &facts.detectables {
+            self.add_label(Slice::DETECTABLE, label.trim().to_lowercase(), place);
+        }
+        for (name, level) in &facts.finegrained_attributes {
+            self.add_label(Slice::FINE_ATTRIBUTE, format!("{name}={level}"), place);
+        }
         let prompt = Prompt {
             text: row.optional_text("prompt")?,
             detectables: facts.detectables,
@@ -401,6 +424,20 @@ impl RunData {
             if present { places.present.push(place) } else { places.absent.push(place) }
         }
         Ok(prompt)
+    }
+
+    /// Adds what was read in the next prompts, in the order of the samples.
+    fn add_facts(&mut self, facts: Vec<PromptFacts>) {
+        for PromptFacts { kinds, predicates, template } in facts {
+            let place = self.relations.len() as u32;
+            self.relations.push(kinds);
+            for predicate in predicates {
+                self.add_label(Slice::PREDICATE, predicate, place);
+            }
+            if let Some(template) = template {
+                self.add_label(Slice::TEMPLATE, template, place);
+            }
+        }
     }
 
     /// Adds a score, unless it is of an older version of its metric.

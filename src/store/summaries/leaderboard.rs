@@ -7,6 +7,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::moments::Moments;
+use super::slice::{APS_AREA, Slice, SliceSummary};
 use super::slices::{cluster_sums, summary};
 use super::standings::{RunStandings, Standing, StandingsCache, StandingsKey, StandingsQuery};
 use crate::store::Store;
@@ -174,6 +175,7 @@ impl StandingsQuery {
         let runs: Vec<Uuid> = stamps.keys().copied().collect();
         let policies = ["none", self.policy.as_str()];
         let mut sums = cluster_sums(pool, &runs, pack, &self.filter.slice, &policies).await?;
+        let mut areas = self.areas(pool, pack, &runs).await?;
         let mut found: BTreeMap<Uuid, Vec<Standing>> = BTreeMap::new();
         for runs in runs.chunks(RUNS) {
             let mut connection = pool.reader().await?;
@@ -192,10 +194,45 @@ impl StandingsQuery {
                 keys,
                 sample_set,
                 sums,
+                area: areas.remove(&run),
                 stamp: stamps.remove(&run)?,
             })
         });
         Ok(read.collect())
+    }
+
+    /// Reads `aps` as the area under the ROC curve of these runs.
+    async fn areas<P: Connections>(
+        &self,
+        pool: &P,
+        pack: &str,
+        runs: &[Uuid],
+    ) -> Result<BTreeMap<Uuid, SliceSummary>, StoreError> {
+        let slice = &self.filter.slice;
+        let mut found = BTreeMap::new();
+        if !slice.is_all() && slice.kind != Slice::PROMPT_KIND {
+            return Ok(found);
+        }
+        let mut connection = pool.reader().await?;
+        for runs in runs.chunks(RUNS) {
+            let mut sql = Sql::new(
+                "SELECT run, metric, metric_version, samples, n, nulls, penalised, undecided,
+                     faceless, mean, std, low, high, clusters
+                 FROM slice_summaries
+                 WHERE pack = ",
+            );
+            sql.bind(pack).push(" AND kind = ").bind(slice.kind.as_str());
+            sql.push(" AND label = ").bind(slice.label.as_str());
+            sql.push(" AND metric = ").bind(APS_AREA);
+            sql.push(" AND policy = ").bind(self.policy.as_str());
+            sql.push(" AND run IN ").tuple(runs.iter().map(|run| (*run).into()));
+            for row in &connection.fetch(sql).await? {
+                let row = Reader::new(row, "slice_summaries", "");
+                let area = summary(&row, slice.clone(), self.policy.clone())?;
+                found.insert(row.uuid("run")?, area);
+            }
+        }
+        Ok(found)
     }
 
     /// Returns the query for the standings of these runs with a pack.
@@ -267,10 +304,7 @@ mod tests {
     use super::*;
     use crate::content::ContentHash;
     use crate::pack_id::{PackId, Weights};
-    use crate::store::summaries::{
-        slice::Slice,
-        standings::{StandingsFilter, weigh},
-    };
+    use crate::store::summaries::standings::{StandingsFilter, weigh};
     use crate::store::{Extras, NewSample, NewScore, RunName, ScoreValue, Store, StoreOptions};
 
     fn asked(slice: Slice) -> StandingsQuery {

@@ -14,7 +14,7 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// Kind of the prompt.
+    /// Kind of the prompt. These slices are benchmarks: each is summarised like a run of its own.
     pub const PROMPT_KIND: &'static str = "prompt_kind";
     /// Category of the prompt.
     pub const CATEGORY: &'static str = "category";
@@ -24,6 +24,16 @@ impl Slice {
     pub const ATTRIBUTE: &'static str = "attribute";
     /// Class of the image's shorter side.
     pub const SIZE: &'static str = "size";
+    /// Object that the prompt names.
+    pub const DETECTABLE: &'static str = "detectable";
+    /// Predicate of a relation that the prompt asks for.
+    pub const PREDICATE: &'static str = "predicate";
+    /// Template of the prompt: its text without the objects.
+    pub const TEMPLATE: &'static str = "template";
+    /// Level of a fine-grained attribute of the subject, as `Smiling=3`.
+    pub const FINE_ATTRIBUTE: &'static str = "fine_attribute";
+    /// Attribute that `aps` predicts: its only metric is `aps`, over this attribute alone.
+    pub const APS_ATTRIBUTE: &'static str = "aps_attribute";
 
     /// Returns `true` if a label can be stored: names that predate the checks may be too long for
     /// an index, or contain U+0000.
@@ -49,6 +59,10 @@ impl Slice {
         self.kind.is_empty()
     }
 }
+
+/// Code under which summaries have `aps` as the area under the ROC curve, beside `aps` itself,
+/// which is the mean share of correct predictions. It is no metric of a sample.
+pub const APS_AREA: &str = "aps_area";
 
 /// One metric over a slice of a run under a penalty policy.
 #[derive(Clone, Debug, PartialEq)]

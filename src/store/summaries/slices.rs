@@ -30,6 +30,19 @@ pub struct Quantiles {
     pub places: Vec<f64>,
 }
 
+/// Samples of one kind of prompt in a run, which are summarised like a run of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BenchmarkSet {
+    /// The kind of prompt: the label of the slice.
+    pub label: String,
+    /// Number of its samples.
+    pub samples: u64,
+    /// Fingerprint of the set of its samples' names.
+    pub sample_set: String,
+    /// Keys of its clusters, in the order of the sums of its summaries.
+    pub cluster_keys: Vec<u64>,
+}
+
 /// All summaries of a run with one pack.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunSummary {
@@ -39,6 +52,8 @@ pub struct RunSummary {
     pub sample_set: String,
     /// Keys of its clusters.
     pub cluster_keys: Vec<u64>,
+    /// Samples of each of its benchmarks.
+    pub benchmarks: Vec<BenchmarkSet>,
     /// One row per slice, metric and policy.
     pub slices: Vec<SliceSummary>,
     /// One entry per metric.
@@ -173,7 +188,23 @@ async fn replace<P: Connections>(
         }));
         connection.execute(sql).await?;
     }
-    let keys: Vec<u8> = summary.cluster_keys.iter().flat_map(|key| key.to_le_bytes()).collect();
+    if !summary.benchmarks.is_empty() {
+        let mut sql = Sql::new(
+            "INSERT INTO benchmark_sets (run, pack, label, sample_set, samples, clusters) VALUES ",
+        );
+        sql.tuples(summary.benchmarks.iter().map(|of| {
+            [
+                version.run.into(),
+                version.pack.as_str().into(),
+                of.label.as_str().into(),
+                of.sample_set.as_str().into(),
+                Argument::Int(of.samples as i64),
+                write_keys(&of.cluster_keys).into(),
+            ]
+        }));
+        connection.execute(sql).await?;
+    }
+    let keys = write_keys(&summary.cluster_keys);
     let mut sql = Sql::new(
         "INSERT INTO run_slices (run, pack, fingerprint, sample_set, samples, clusters, computed)
          VALUES ",
@@ -202,6 +233,7 @@ pub(crate) async fn forget<C: Connection>(
         "DELETE FROM slice_sums WHERE run = ",
         "DELETE FROM slice_summaries WHERE run = ",
         "DELETE FROM run_quantiles WHERE run = ",
+        "DELETE FROM benchmark_sets WHERE run = ",
         "DELETE FROM run_slices WHERE run = ",
     ] {
         let mut sql = Sql::new(text);
@@ -284,14 +316,19 @@ pub(super) async fn cluster_sums<P: Connections>(
     let mut found = ClusterSums::default();
     let mut connection = pool.reader().await?;
     for runs in runs.chunks(BATCH) {
-        let mut sql = Sql::new("SELECT run, clusters, sample_set FROM run_slices WHERE pack = ");
+        let mut sql = if slice.kind == Slice::PROMPT_KIND {
+            let mut sql =
+                Sql::new("SELECT run, clusters, sample_set FROM benchmark_sets WHERE label = ");
+            sql.bind(slice.label.as_str()).push(" AND pack = ");
+            sql
+        } else {
+            Sql::new("SELECT run, clusters, sample_set FROM run_slices WHERE pack = ")
+        };
         sql.bind(pack).push(" AND run IN ").tuple(runs.iter().map(|run| (*run).into()));
         for row in &connection.fetch(sql).await? {
-            let row = Reader::new(row, "run_slices", "");
-            let bytes = row.optional_bytes("clusters")?.unwrap_or_default();
-            let numbers: Vec<u64> =
-                bytes.as_chunks().0.iter().map(|key| u64::from_le_bytes(*key)).collect();
-            found.keys.insert(row.uuid("run")?, numbers);
+            let row = Reader::new(row, "cluster keys", "");
+            let keys = read_keys(&row.optional_bytes("clusters")?.unwrap_or_default());
+            found.keys.insert(row.uuid("run")?, keys);
             found.sets.insert(row.uuid("run")?, row.text("sample_set")?);
         }
         let mut sql = Sql::new("SELECT run, metric, policy, sums FROM slice_sums WHERE pack = ");
@@ -322,6 +359,14 @@ fn quantiles<R: Row>(row: &R, pack: &str) -> Result<(Uuid, Quantiles), StoreErro
     Ok((row.uuid("run")?, Quantiles { metric, version, n: row.int("n")?, places }))
 }
 
+fn write_keys(keys: &[u64]) -> Vec<u8> {
+    keys.iter().flat_map(|key| key.to_le_bytes()).collect()
+}
+
+pub(super) fn read_keys(bytes: &[u8]) -> Vec<u64> {
+    bytes.as_chunks().0.iter().map(|key| u64::from_le_bytes(*key)).collect()
+}
+
 fn write_sums(sums: &[(f64, usize)]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(12 * sums.len());
     for (sum, count) in sums {
@@ -331,7 +376,7 @@ fn write_sums(sums: &[(f64, usize)]) -> Vec<u8> {
     bytes
 }
 
-fn read_sums(bytes: &[u8]) -> Vec<(f64, usize)> {
+pub(super) fn read_sums(bytes: &[u8]) -> Vec<(f64, usize)> {
     let (entries, _) = bytes.as_chunks::<12>();
     let entries = entries.iter().map(|entry| {
         let (sum, count) = entry.split_at(8);

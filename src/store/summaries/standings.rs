@@ -83,6 +83,9 @@ pub struct RunStandings {
     pub sample_set: String,
     /// Sum and count in each cluster, by metric and policy.
     pub sums: MetricSums,
+    /// `aps` as the area under the ROC curve under the policy; only for all samples and for
+    /// benchmarks of runs with predictions.
+    pub area: Option<SliceSummary>,
     /// Version stamp of this read: it differs whenever anything may have changed.
     pub stamp: String,
 }

@@ -108,7 +108,7 @@ mod tests {
         let (a, b) = ([Some(1.0), Some(2.0), Some(3.0)], [Some(3.0), Some(2.0), Some(1.0)]);
         let none = [None, None, None];
         let columns: [&[Option<f64>]; 3] = [&a, &b, &none];
-        let matrix = correlations(&columns, Coefficient::Kendall);
+        let matrix = correlations(&columns, Coefficient::Kendall, None);
         let codes = ["ips", "clip_t", "goa"].map(str::to_owned);
         let svg = chart("Correlations".to_owned(), &codes, &matrix).document();
         let strongest = r#"<rect class="low" fill-opacity="0.55" x="#;

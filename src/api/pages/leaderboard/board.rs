@@ -4,12 +4,15 @@ use maud::{Markup, PreEscaped, html};
 
 use super::cells::{self, Measure};
 use super::page::{Page, group_name, in_groups};
+use super::{area, published};
 use crate::api::analysis::leaderboard::{LeaderboardResponse, Row as BoardRow};
+use crate::api::analysis::published::PublishedCell;
 use crate::api::pages::address::Address;
 use crate::api::pages::number;
 use crate::api::pages::table::{Cell, Column, Order, Row, Table};
 use crate::metrics::{Direction, Metric};
 use crate::pack_id::{PackId, Weights};
+use crate::store::APS_AREA;
 
 /// Returns the table of a page.
 pub(super) fn table(page: &Page, response: &LeaderboardResponse, metrics: &[&Metric]) -> Table {
@@ -42,20 +45,28 @@ pub(super) fn table(page: &Page, response: &LeaderboardResponse, metrics: &[&Met
                 if metric.direction != Direction::Support {
                     cells.push(cells::rank_cell(of, *is_marked));
                 }
+                if area::is_shown(metric, response) {
+                    cells.push(area::cell(of));
+                }
             }
             Row { class, cells }
         })
         .collect();
-    all.extend(published(response, metrics, &measures, has_groups));
+    all.extend(published_rows(response, metrics, &measures, has_groups));
     Table {
         name: "leaderboard",
         caption: "Leaderboard".to_owned(),
-        columns: columns(page, metrics, has_groups),
+        columns: columns(page, response, metrics, has_groups),
         rows: all,
     }
 }
 
-fn columns(page: &Page, metrics: &[&Metric], has_groups: bool) -> Vec<Column> {
+fn columns(
+    page: &Page,
+    response: &LeaderboardResponse,
+    metrics: &[&Metric],
+    has_groups: bool,
+) -> Vec<Column> {
     let by_name = head(page, "name", "Method");
     let mut columns = vec![sorted(Column::text("Method").head(by_name), page, "name", false)];
     if has_groups {
@@ -77,13 +88,16 @@ fn columns(page: &Page, metrics: &[&Metric], has_groups: bool) -> Vec<Column> {
                 " " button.about type="button" popovertarget=(about(metric))
                     aria-label=(format!("About {label}")) { "?" }
             }
-            small { (better(metric)) }
+            small { (cells::better(metric)) }
         };
         columns.push(sorted(Column::text(&label).head(shown), page, metric.code, descending));
         if metric.direction != Direction::Support {
             let rank = format!("{} rank", metric.guide.short);
             let shown = html! { "Rank" span.hidden { " in " (label) } };
             columns.push(Column::text(rank).head(shown));
+        }
+        if area::is_shown(metric, response) {
+            columns.push(area::column(metric));
         }
     }
     columns
@@ -101,15 +115,6 @@ fn head(page: &Page, sort: &str, label: &str) -> Markup {
 fn sorted(column: Column, page: &Page, sort: &str, descending: bool) -> Column {
     let order = if descending { Order::Descending } else { Order::Ascending };
     Column { sorted: (page.sort == sort).then_some(order), ..column }
-}
-
-/// Says which end of a metric is better.
-pub(super) fn better(metric: &Metric) -> &'static str {
-    match metric.direction {
-        Direction::HigherIsBetter => "↑ higher is better",
-        Direction::LowerIsBetter => "↓ lower is better",
-        Direction::Support => "not ranked",
-    }
 }
 
 fn about(metric: &Metric) -> String {
@@ -180,7 +185,7 @@ fn facts(row: &BoardRow) -> [Cell; 3] {
 }
 
 /// Returns the rows that others published: without intervals and ranks, and marked.
-fn published(
+fn published_rows(
     response: &LeaderboardResponse,
     metrics: &[&Metric],
     measures: &[Measure],
@@ -192,18 +197,22 @@ fn published(
             let shown = html! {
                 bdi { (row.method) } " "
                 span.tag.warn { "published, not measured here: " bdi { (row.dataset) } }
+                @for (flag, _) in row.flags.iter().filter(|(_, is_set)| **is_set) {
+                    " " span.tag.warn { (flag.replace('_', " ")) }
+                }
             };
             let value = format!("{} (published, {})", row.method, row.dataset);
             let mut cells = vec![Cell::text(value).shown(shown).head()];
             cells.extend((0..3 + usize::from(has_groups)).map(|_| Cell::default()));
             for (metric, measure) in metrics.iter().zip(measures) {
-                let mean = row.metrics.get(metric.code);
-                cells.push(match mean {
-                    Some(mean) => Cell::text(measure.published(*mean)),
-                    None => Cell::default(),
-                });
+                let number = |of: &PublishedCell| measure.published(of.mean);
+                cells.push(published::cell(row.metrics.get(metric.code), number));
                 if metric.direction != Direction::Support {
                     cells.push(Cell::default());
+                }
+                if area::is_shown(metric, response) {
+                    let number = |of: &PublishedCell| number::rounded(of.mean, 3);
+                    cells.push(published::cell(row.metrics.get(APS_AREA), number));
                 }
             }
             Row { class: if at == 0 { "begins published" } else { "published" }, cells }
@@ -212,7 +221,7 @@ fn published(
 }
 
 /// Renders the meaning of the words and marks in the table, as far as they occur.
-pub(super) fn legend(page: &Page, response: &LeaderboardResponse) -> Markup {
+pub(super) fn legend(page: &Page, response: &LeaderboardResponse, metrics: &[&Metric]) -> Markup {
     let all = || response.rows.iter().flat_map(|row| row.metrics.values());
     let has = |word: &str| {
         all().any(|of| {
@@ -267,6 +276,7 @@ pub(super) fn legend(page: &Page, response: &LeaderboardResponse) -> Markup {
             images that have one. The mean leaves the others out.",
         ),
     ];
+    let area = metrics.iter().any(|metric| area::is_shown(metric, response));
     let few = all().any(|of| of.few_clusters == Some(true));
     let ends = page.address.get("intervals").is_some();
     html! {
@@ -289,6 +299,11 @@ pub(super) fn legend(page: &Page, response: &LeaderboardResponse) -> Markup {
                 @for (_, word, meaning) in entries.iter().filter(|(occurs, ..)| *occurs) {
                     dt { (word) } dd { (meaning) }
                 }
+                @if area {
+                    dt { (area::NAME) }
+                    dd { (area::MEANING) }
+                }
+                (published::legend(response))
                 @if few {
                     dt { "few people" }
                     dd { "Fewer than 8 people are behind a number: its interval may be too narrow." }
@@ -310,7 +325,7 @@ pub(super) fn popovers(page: &Page, metrics: &[&Metric]) -> Markup {
     html! {
         @for (at, metric) in metrics.iter().enumerate() {
             div.about popover id=(about(metric)) {
-                p { strong { (metric.guide.label()) } " " small { (better(metric)) } }
+                p { strong { (metric.guide.label()) } " " small { (cells::better(metric)) } }
                 p { (metric.guide.question) }
                 p.fine {
                     a href=(format!("/metrics-guide#{}", metric.code)) { "Meaning and limits" }

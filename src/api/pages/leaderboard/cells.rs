@@ -6,7 +6,7 @@ use crate::analysis::NoInterval;
 use crate::api::analysis::leaderboard::{LeaderboardResponse, Row, Summary};
 use crate::api::pages::number;
 use crate::api::pages::table::Cell;
-use crate::metrics::Metric;
+use crate::metrics::{Direction, Metric};
 
 /// Width of the bars in pixels; all bars of a column have one scale.
 const WIDTH: f64 = 72.0;
@@ -157,6 +157,15 @@ pub(super) fn samples(row: &Row) -> u64 {
         .map(|of| of.samples.unwrap_or_default().max(of.numbers.n + of.numbers.nulls))
         .max()
         .unwrap_or_default()
+}
+
+/// Says which end of a metric is better.
+pub(super) fn better(metric: &Metric) -> &'static str {
+    match metric.direction {
+        Direction::HigherIsBetter => "↑ higher is better",
+        Direction::LowerIsBetter => "↓ lower is better",
+        Direction::Support => "not ranked",
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! The leaderboard as CSV, with all digits, and as LaTeX, for papers.
 
-use super::cells;
 use super::page::{group_name, groups};
+use super::{area, cells};
 use crate::api::analysis::leaderboard::{LeaderboardResponse, Row as BoardRow};
 use crate::api::http::csv::optional;
 use crate::api::pages::number;
 use crate::api::pages::table::{Cell, Column, Row, Table, latex as escaped};
 use crate::metrics::{Direction, Metric};
+use crate::store::APS_AREA;
 
 fn name(row: &BoardRow) -> String {
     match &row.run {
@@ -37,6 +38,14 @@ pub(super) fn csv(response: &LeaderboardResponse, metrics: &[&Metric]) -> Table 
         for part in ["low", "high", "n", "rank", "last_rank"] {
             columns.push(Column::number(format!("{}_{part}", metric.code)));
         }
+        if area::is_shown(metric, response) {
+            columns.extend(
+                ["", "_low", "_high"].map(|part| Column::number(format!("{APS_AREA}{part}"))),
+            );
+        }
+    }
+    if response.published.is_some() {
+        columns.push(Column::text("comparable"));
     }
     let text = |value: &str| Cell::text(value);
     let mut rows: Vec<Row> = Vec::new();
@@ -65,6 +74,18 @@ pub(super) fn csv(response: &LeaderboardResponse, metrics: &[&Metric]) -> Table 
                 Cell::text(optional(of.and_then(|of| of.rank))),
                 Cell::text(optional(of.and_then(|of| of.last_rank))),
             ]);
+            if area::is_shown(metric, response) {
+                let area = of.and_then(|of| of.area);
+                let ends = [
+                    area.and_then(|of| of.mean),
+                    area.and_then(|of| of.low),
+                    area.and_then(|of| of.high),
+                ];
+                cells.extend(ends.map(|end| Cell::text(optional(end))));
+            }
+        }
+        if response.published.is_some() {
+            cells.push(Cell::default());
         }
         rows.push(cells.into());
     }
@@ -72,9 +93,17 @@ pub(super) fn csv(response: &LeaderboardResponse, metrics: &[&Metric]) -> Table 
         let mut cells = vec![text("published"), text(&row.method), text(""), text(&row.dataset)];
         cells.extend((0..7).map(|_| Cell::default()));
         for metric in metrics {
-            cells.push(Cell::text(optional(row.metrics.get(metric.code))));
+            let mean = |code: &str| optional(row.metrics.get(code).map(|of| of.mean));
+            cells.push(Cell::text(mean(metric.code)));
             cells.extend((0..5).map(|_| Cell::default()));
+            if area::is_shown(metric, response) {
+                cells.push(Cell::text(mean(APS_AREA)));
+                cells.extend((0..2).map(|_| Cell::default()));
+            }
         }
+        let comparing = row.metrics.iter().filter(|(_, of)| of.comparable);
+        let comparing: Vec<&str> = comparing.map(|(code, _)| &**code).collect();
+        cells.push(Cell::text(comparing.join(" ")));
         rows.push(cells.into());
     }
     Table { name: "leaderboard", caption: String::new(), columns, rows }
@@ -89,13 +118,19 @@ pub(super) fn latex(response: &LeaderboardResponse, metrics: &[&Metric]) -> Tabl
     };
     let heads = metrics.iter().map(|metric| format!("{}{}", metric.guide.short, arrow(metric)));
     let mut columns = vec![Column::text("Method"), Column::number("Images")];
-    columns.extend(heads.map(Column::number));
+    for (metric, head) in metrics.iter().zip(heads) {
+        columns.push(Column::number(head));
+        if area::is_shown(metric, response) {
+            columns.push(Column::number(format!("{}{}", area::NAME, arrow(metric))));
+        }
+    }
     let mut rows: Vec<Row> = Vec::new();
     for row in &response.rows {
         let mut cells = vec![Cell::text(name(row)), Cell::text(number::count(cells::samples(row)))];
         for metric in metrics {
             let Some(of) = row.metrics.get(metric.code) else {
                 cells.push(Cell::text("--"));
+                cells.extend(area::is_shown(metric, response).then(|| Cell::text("--")));
                 continue;
             };
             let numbers = &of.numbers;
@@ -112,15 +147,26 @@ pub(super) fn latex(response: &LeaderboardResponse, metrics: &[&Metric]) -> Tabl
                 (None, ..) => "--".to_owned(),
             };
             cells.push(Cell { latex: Some(text), ..Cell::default() });
+            if area::is_shown(metric, response) {
+                let mean = of.area.and_then(|of| of.mean);
+                let mean = mean.map_or("--".to_owned(), |mean| escaped(&number::rounded(mean, 3)));
+                cells.push(Cell { latex: Some(mean), ..Cell::default() });
+            }
         }
         rows.push(cells.into());
     }
     for row in response.published.iter().flat_map(|published| &published.rows) {
         let mut cells = vec![Cell::text(format!("{} (published)", row.method)), Cell::default()];
-        let published = |metric: &&Metric| row.metrics.get(metric.code).copied();
-        cells.extend(metrics.iter().map(|metric| {
-            Cell::text(published(metric).map_or("--".to_owned(), |mean| number::rounded(mean, 3)))
-        }));
+        let published = |metric: &&Metric| row.metrics.get(metric.code).map(|of| of.mean);
+        let text = |mean: Option<f64>| {
+            Cell::text(mean.map_or("--".to_owned(), |mean| number::rounded(mean, 3)))
+        };
+        for metric in metrics {
+            cells.push(text(published(metric)));
+            if area::is_shown(metric, response) {
+                cells.push(text(row.metrics.get(APS_AREA).map(|of| of.mean)));
+            }
+        }
         rows.push(cells.into());
     }
     Table { name: "leaderboard", caption: String::new(), columns, rows }

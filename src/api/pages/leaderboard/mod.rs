@@ -1,12 +1,15 @@
 //! `GET /leaderboard`: methods or runs with their metrics, intervals and ranks, as a table, as one
 //! chart for each metric, or as a plane of two metrics.
 
+mod area;
 mod board;
 mod cells;
 mod exports;
 mod options;
 mod page;
 mod plane;
+mod published;
+mod switch;
 mod words;
 
 use axum::{extract::State, response::Response};
@@ -57,6 +60,7 @@ pub(super) async fn read(State(app): Shared, mut address: Address) -> Result<Res
             (view.share())
         }
         p.lead { "Generators of personalised images, ranked by their scores." }
+        (switch::benchmarks(&page))
         (tabs(&page, shape))
         (options)
         (content)
@@ -73,9 +77,18 @@ fn tabs(page: &Page, shape: Shape) -> Markup {
                     a href=(page.address.with("view", word))
                         aria-current=[(each == shape).then_some("page")] { (label) }
                 }
+                a href=(matrix(page)) { "Methods by category" }
             }
         }
     }
+}
+
+/// Returns the address of the same runs by category.
+fn matrix(page: &Page) -> Address {
+    let kept = ["dataset", "split", "method", "policy", "by", "pack"];
+    let known = kept.into_iter().filter_map(|name| Some((name, page.address.get(name)?)));
+    let known = known.filter(|(name, value)| *name != "pack" || *value != "all");
+    known.fold(Address::new("/matrix"), |address, (name, value)| address.with(name, value))
 }
 
 /// Renders the rows as a table or as charts.
@@ -108,7 +121,7 @@ fn rows(
             let rendered: Vec<Markup> = tables.iter().map(|table| view.table(table)).collect();
             html! {
                 @for table in rendered { (table) }
-                (board::legend(page, response))
+                (board::legend(page, response, &columns))
                 @if !page.is_shared { (board::popovers(page, &columns)) }
             }
         }

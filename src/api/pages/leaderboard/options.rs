@@ -86,6 +86,11 @@ pub(super) fn form(page: &Page, shape: Shape, datasets: &[String]) -> Markup {
                         ("512_to_1023", "512 to 1023 pixels"),
                         ("1024_and_more", "1024 pixels and more"),
                     ]))
+                    (text(page, "detectable", "Object in the prompt", None))
+                    (text(page, "predicate", "Predicate of a relation", None))
+                    (text(page, "template", "Template with [object]", None))
+                    (text(page, "fine_attribute", "Level, as Smiling=3", None))
+                    (text(page, "aps_attribute", "Attribute of APS", Some("attributes")))
                 }
             }
             details.wide open[set(&MORE) > 0] {

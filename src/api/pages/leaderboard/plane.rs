@@ -3,7 +3,7 @@
 
 use maud::{Markup, html};
 
-use super::board;
+use super::cells;
 use super::page::{Page, group_name};
 use crate::analysis::{Estimate, Samples, TradeOffPoint};
 use crate::api::analysis::leaderboard::LeaderboardQuery;
@@ -144,7 +144,7 @@ fn table(x: &Metric, y: &Metric, points: &[TradeOffPoint], groups: Option<&Vec<u
     }
     for metric in [x, y] {
         let label = metric.guide.label();
-        let head = html! { (label) " " small { (board::better(metric)) } };
+        let head = html! { (label) " " small { (cells::better(metric)) } };
         columns.push(Column::number(label).head(head));
         for end in ["low", "high"] {
             columns.push(Column::number(format!("{} {end}", metric.guide.short)));

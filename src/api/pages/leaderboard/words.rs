@@ -3,8 +3,9 @@
 use maud::{Markup, html};
 use time::OffsetDateTime;
 
-use super::board;
+use super::cells;
 use super::page::{Page, group_name, groups};
+use super::published;
 use crate::analysis::{Policy, Samples};
 use crate::api::analysis::leaderboard::{LeaderboardResponse, Row};
 use crate::api::pages::address::Address;
@@ -110,11 +111,12 @@ pub(super) fn warnings(page: &Page, response: &LeaderboardResponse) -> Markup {
                 }
             }
         }
-        @if let Some(published) = &response.published {
+        @if let Some(reference) = &response.published {
             p.note role="note" {
-                "Rows marked as published are from " (published.source) ". " (published.note)
+                "Rows marked as published are from " (reference.source) ". " (reference.note)
                 " They have no interval and no rank."
             }
+            (published::user_study(reference))
         }
     }
 }
@@ -272,7 +274,7 @@ pub(super) fn definitions(columns: &[&Metric]) -> Markup {
         dl.facts {
             @for metric in columns {
                 dt { (metric.guide.label()) }
-                dd { (metric.guide.question) " " span.fine { (board::better(metric)) } }
+                dd { (metric.guide.question) " " span.fine { (cells::better(metric)) } }
             }
         }
     }
