@@ -211,7 +211,11 @@ impl GalleryFilter {
                 },
                 Slice::SIZE => run.sizes[at]
                     .is_some_and(|(width, height)| size_class(width.min(height)) == label),
-                _ => false,
+                fine => run
+                    .labels
+                    .get(fine)
+                    .and_then(|labels| labels.get(label))
+                    .is_some_and(|places| has(places)),
             }
     }
 }

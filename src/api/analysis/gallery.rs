@@ -57,6 +57,18 @@ pub(crate) struct GalleryQuery {
     /// Only images of this class of the shorter side: `under_512`, `512_to_1023` or
     /// `1024_and_more`.
     pub(crate) size: Option<String>,
+    /// Only images whose prompt names this object.
+    #[param(example = "dog")]
+    pub(crate) detectable: Option<String>,
+    /// Only images whose prompt has this predicate.
+    #[param(example = "riding")]
+    pub(crate) predicate: Option<String>,
+    /// Only images with a prompt of this template: its text with `[object]` for each object.
+    #[param(example = "a person riding a [object]")]
+    pub(crate) template: Option<String>,
+    /// Only images of people with this level of a fine-grained attribute.
+    #[param(example = "Smiling=3")]
+    pub(crate) fine_attribute: Option<String>,
     /// Order of the rows. Default: `name`.
     #[serde(default)]
     pub(crate) sort: GallerySort,
@@ -185,7 +197,11 @@ pub(crate) async fn respond(
         relation: parameters.relation,
         attribute: parameters.attribute,
         size: parameters.size,
-        ..SliceFilter::default()
+        detectable: parameters.detectable,
+        predicate: parameters.predicate,
+        template: parameters.template,
+        fine_attribute: parameters.fine_attribute,
+        aps_attribute: None,
     };
     let options = GalleryOptions {
         filter: GalleryFilter { slice: slice.slice()?, identity: parameters.identity },

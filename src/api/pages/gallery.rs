@@ -18,6 +18,9 @@ use crate::api::http::filters::SLICES;
 use crate::api::http::{ApiError, Code};
 use crate::api::state::{App, Shared};
 
+/// Kinds of slices of images: all but the last one, which is of a metric.
+const KINDS: &[&str] = SLICES.split_at(SLICES.len() - 1).0;
+
 /// Rows of a page, whatever is requested: each has up to six images.
 const ROWS: u32 = 20;
 
@@ -78,11 +81,11 @@ fn query(address: &Address) -> Result<GalleryQuery, ApiError> {
     let mut of_api = address.without("slice");
     if let Some(slice) = address.get("slice") {
         let (kind, label) =
-            slice.split_once(':').filter(|(kind, _)| SLICES.contains(kind)).ok_or_else(|| {
+            slice.split_once(':').filter(|(kind, _)| KINDS.contains(kind)).ok_or_else(|| {
                 let problem = format!(
                     "`slice` is `{}`: send KIND:LABEL, as in category:sport; the kinds are {}",
                     clip(slice, 80),
-                    SLICES.join(", ")
+                    KINDS.join(", ")
                 );
                 ApiError::new(Code::MalformedRequest, problem)
             })?;
