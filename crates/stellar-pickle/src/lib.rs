@@ -10,11 +10,15 @@
 
 #![forbid(unsafe_code)]
 
+mod error;
+mod names;
+mod numpy;
 mod opcode;
 mod reader;
 mod value;
 mod writer;
 
-pub use reader::{DEPTH, ENTRIES, Error, TEXT_BYTES, VALUES, read};
+pub use error::Error;
+pub use reader::{DEPTH, ENTRIES, TEXT_BYTES, VALUES, read};
 pub use value::{Blob, Entries, Items, Part, Value};
 pub use writer::{error, numbers};

@@ -7,6 +7,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
+    error::Error,
+    names::Global,
     opcode,
     value::{Blob, Entries, Items, Kind, Part, Value},
 };
@@ -26,91 +28,9 @@ pub const TEXT_BYTES: usize = 16 << 20;
 /// Longest name of a global, in bytes.
 const NAME: usize = 256;
 
-/// Reason why bytes are no pickle of data.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// The opcode is not read.
-    Opcode {
-        /// Name or number of the opcode.
-        name: String,
-        /// Its position in the input.
-        at: usize,
-    },
-    /// The class or function is not known.
-    Global {
-        /// Its module.
-        module: String,
-        /// Its name.
-        name: String,
-    },
-    /// The input ends too early, or announces a length that it does not have.
-    Truncated {
-        /// Position of the value in the input.
-        at: usize,
-    },
-    /// A bound is exceeded.
-    Limit {
-        /// What there is too much of, with the bound.
-        what: String,
-    },
-    /// The input is inconsistent.
-    Malformed {
-        /// What is wrong.
-        what: &'static str,
-        /// Position in the input.
-        at: usize,
-    },
-}
-
-impl std::fmt::Display for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Opcode { name, at } => write!(
-                f,
-                "the pickle has the opcode {name} at byte {at}, which is not read: pickle a dict of \
-                    lists, bytes, texts and numbers"
-            ),
-            Self::Global { module, name } => write!(
-                f,
-                "the pickle names `{module} {name}`, which is not known here and never called: \
-                    pickle plain lists, bytes, texts and numbers"
-            ),
-            Self::Truncated { at } => {
-                write!(f, "the pickle is truncated: it ends within the value at byte {at}")
-            }
-            Self::Limit { what } => write!(f, "the pickle has {what}: send less at once"),
-            Self::Malformed { what, at } => {
-                write!(f, "the pickle is malformed at byte {at}: {what}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-/// Classes and functions that are known by name.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Global {
-    Reconstruct,
-    ArrayClass,
-    Type,
-    FromBuffer,
-    Encode,
-}
-
-const GLOBALS: [(&str, &str, Global); 7] = [
-    ("numpy.core.multiarray", "_reconstruct", Global::Reconstruct),
-    ("numpy._core.multiarray", "_reconstruct", Global::Reconstruct),
-    ("numpy", "ndarray", Global::ArrayClass),
-    ("numpy", "dtype", Global::Type),
-    ("numpy.core.numeric", "_frombuffer", Global::FromBuffer),
-    ("numpy._core.numeric", "_frombuffer", Global::FromBuffer),
-    ("_codecs", "encode", Global::Encode),
-];
-
 /// An entry of the stack or memo.
 #[derive(Clone)]
-enum Item<'a> {
+pub(crate) enum Item<'a> {
     Value(Value<'a>),
     /// Index of an object that was open when it was pushed.
     Open(usize),
@@ -118,7 +38,7 @@ enum Item<'a> {
 }
 
 /// An object that is being built.
-enum Object<'a> {
+pub(crate) enum Object<'a> {
     List(Vec<Value<'a>>),
     Dict(Vec<(Value<'a>, Value<'a>)>),
     /// A dtype without its state.
@@ -151,7 +71,7 @@ pub fn read(input: &[u8]) -> Result<Value<'_>, Error> {
     reader.run()
 }
 
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     input: &'a [u8],
     at: usize,
     /// Position of the current opcode.
@@ -162,14 +82,14 @@ struct Reader<'a> {
     memo: HashMap<u32, Item<'a>>,
     objects: Vec<Object<'a>>,
     values: usize,
-    text_bytes: usize,
+    pub(crate) text_bytes: usize,
     /// How many bytes may still be copied out of texts.
-    encoded: usize,
+    pub(crate) encoded: usize,
 }
 
-type Outcome<T = ()> = Result<T, Error>;
+pub(crate) type Outcome<T = ()> = Result<T, Error>;
 
-fn too_many<T>(what: impl Into<String>) -> Outcome<T> {
+pub(crate) fn too_many<T>(what: impl Into<String>) -> Outcome<T> {
     Err(Error::Limit { what: what.into() })
 }
 
@@ -273,7 +193,7 @@ impl<'a> Reader<'a> {
 
     // Input
 
-    fn malformed<T>(&self, what: &'static str) -> Outcome<T> {
+    pub(crate) fn malformed<T>(&self, what: &'static str) -> Outcome<T> {
         Err(Error::Malformed { what, at: self.start })
     }
 
@@ -350,7 +270,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn push_item(&mut self, item: Item<'a>) -> Outcome {
+    pub(crate) fn push_item(&mut self, item: Item<'a>) -> Outcome {
         self.room()?;
         self.values += 1;
         if self.values > VALUES {
@@ -360,11 +280,11 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn push(&mut self, value: Value<'a>) -> Outcome {
+    pub(crate) fn push(&mut self, value: Value<'a>) -> Outcome {
         self.push_item(Item::Value(value))
     }
 
-    fn open(&mut self, object: Object<'a>) -> Outcome {
+    pub(crate) fn open(&mut self, object: Object<'a>) -> Outcome {
         self.objects.push(object);
         self.push_item(Item::Open(self.objects.len() - 1))
     }
@@ -374,7 +294,7 @@ impl<'a> Reader<'a> {
         self.marks.last().copied().unwrap_or(0)
     }
 
-    fn pop(&mut self) -> Outcome<Item<'a>> {
+    pub(crate) fn pop(&mut self) -> Outcome<Item<'a>> {
         if self.stack.len() <= self.floor() {
             return self.malformed("the stack is empty");
         }
@@ -419,7 +339,7 @@ impl<'a> Reader<'a> {
     // Values
 
     /// Returns the value of an entry. From now on, nothing can change it.
-    fn seal(&mut self, item: Item<'a>) -> Outcome<Value<'a>> {
+    pub(crate) fn seal(&mut self, item: Item<'a>) -> Outcome<Value<'a>> {
         let index = match item {
             Item::Value(value) => return Ok(value),
             Item::Global(Global::ArrayClass) => return Ok(Value::Part(Part(Kind::ArrayClass))),
@@ -463,7 +383,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns the object at the top of the stack.
-    fn top(&mut self) -> Outcome<&mut Object<'a>> {
+    pub(crate) fn top(&mut self) -> Outcome<&mut Object<'a>> {
         match self.stack[self.floor()..].last() {
             Some(Item::Open(index)) => Ok(&mut self.objects[*index]),
             _ => self.malformed("a value is not one that can be filled"),
@@ -497,139 +417,6 @@ impl<'a> Reader<'a> {
             }
             Object::Sealed(_) => self.malformed("a dict changes after something contains it"),
             _ => self.malformed("items are set on what is not a dict"),
-        }
-    }
-
-    // numpy
-
-    fn global(&mut self, module: &str, name: &str) -> Outcome {
-        let known = GLOBALS.iter().find(|(of, each, _)| *of == module && *each == name);
-        let Some((_, _, global)) = known else {
-            let short = |text: &str| text.chars().take(80).collect();
-            return Err(Error::Global { module: short(module), name: short(name) });
-        };
-        self.push_item(Item::Global(*global))
-    }
-
-    fn reduce(&mut self) -> Outcome {
-        let arguments = self.pop()?;
-        let Item::Global(callable) = self.pop()? else {
-            return self.malformed("what is called is not a known function");
-        };
-        let Value::Tuple(arguments) = self.seal(arguments)? else {
-            return self.malformed("arguments are not a tuple");
-        };
-        match (callable, &arguments.values[..]) {
-            (
-                Global::Reconstruct,
-                [Value::Part(Part(Kind::ArrayClass)), Value::Tuple(shape), Value::Bytes(of)],
-            ) if matches!(shape.values[..], [Value::Int(0)]) && of.as_slice() == b"b" => {
-                self.open(Object::Array)
-            }
-            (Global::Type, [Value::Text(name), Value::Bool(false), Value::Bool(true)]) => {
-                let chars = name.strip_prefix('U').and_then(|chars| chars.parse().ok());
-                match chars {
-                    Some(chars) => self.open(Object::Type { chars }),
-                    None => self.malformed("the array is not one of text"),
-                }
-            }
-            (
-                Global::FromBuffer,
-                [
-                    Value::Bytes(data),
-                    Value::Part(Part(Kind::TextType(chars))),
-                    Value::Tuple(shape),
-                    Value::Text("C"),
-                ],
-            ) => {
-                let texts = self.texts(data.as_slice(), *chars, &shape.values)?;
-                self.push(texts)
-            }
-            (Global::Encode, [Value::Text(text), Value::Text("latin1")]) => {
-                let Some(left) = self.encoded.checked_sub(text.len()) else {
-                    return too_many("more bytes in texts than it is long");
-                };
-                self.encoded = left;
-                let bytes: Option<Vec<u8>> =
-                    text.chars().map(|letter| u8::try_from(letter).ok()).collect();
-                match bytes {
-                    Some(bytes) => self.push(Value::Bytes(Blob::Shared(Arc::new(bytes)))),
-                    None => self.malformed("a text is not bytes in Latin-1"),
-                }
-            }
-            _ => self.malformed("a known function has other arguments than numpy gives it"),
-        }
-    }
-
-    fn build(&mut self) -> Outcome {
-        let state = self.pop()?;
-        let Value::Tuple(state) = self.seal(state)? else {
-            return self.malformed("a state is not a tuple");
-        };
-        let chars = match self.top()? {
-            Object::Type { chars } => Some(*chars),
-            Object::Array => None,
-            _ => return self.malformed("a state is set on what has none"),
-        };
-        let built = match (chars, &state.values[..]) {
-            (
-                Some(chars),
-                [
-                    Value::Int(3),
-                    Value::Text("<"),
-                    Value::None,
-                    Value::None,
-                    Value::None,
-                    Value::Int(size),
-                    Value::Int(_),
-                    Value::Int(_),
-                ],
-            ) if usize::try_from(*size).ok() == chars.checked_mul(4) => {
-                Value::Part(Part(Kind::TextType(chars)))
-            }
-            (
-                None,
-                [
-                    Value::Int(1),
-                    Value::Tuple(shape),
-                    Value::Part(Part(Kind::TextType(chars))),
-                    Value::Bool(_),
-                    Value::Bytes(data),
-                ],
-            ) => self.texts(data.as_slice(), *chars, &shape.values)?,
-            _ => return self.malformed("the state is not that of an array of text"),
-        };
-        *self.top()? = Object::Sealed(built);
-        Ok(())
-    }
-
-    /// Decodes an array of texts in UCS-4, each padded with zeros.
-    fn texts(&mut self, data: &[u8], chars: usize, shape: &[Value<'a>]) -> Outcome<Value<'a>> {
-        let &[Value::Int(count)] = shape else {
-            return self.malformed("an array of text has not one dimension");
-        };
-        let Some(count) = usize::try_from(count).ok().filter(|count| *count <= ENTRIES) else {
-            return too_many(format!("an array of more than {ENTRIES} texts"));
-        };
-        let size = chars.checked_mul(4).filter(|size| size.checked_mul(count) == Some(data.len()));
-        let Some(size) = size else {
-            return self.malformed("the data of an array do not fit its shape");
-        };
-        // The sum counts also what is empty, since each text takes memory of its own.
-        self.text_bytes += data.len().max(count * size_of::<String>());
-        if self.text_bytes > TEXT_BYTES {
-            return too_many(format!("more than {} MiB of text arrays", TEXT_BYTES >> 20));
-        }
-        let decode = |at: usize| -> Option<String> {
-            let letters = data[at * size..][..size].chunks_exact(4);
-            let codes = letters.map(|it| u32::from_le_bytes(it.try_into().expect("four bytes")));
-            let text: Option<String> = codes.map(char::from_u32).collect();
-            text.map(|text| text.trim_end_matches('\0').to_owned())
-        };
-        let texts: Option<Vec<String>> = (0..count).map(decode).collect();
-        match texts {
-            Some(texts) => Ok(Value::Texts(Arc::new(texts))),
-            None => self.malformed("an array of text has what is no character"),
         }
     }
 }

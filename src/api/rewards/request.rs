@@ -333,7 +333,7 @@ fn parse(text: &str) -> Result<RewardsRequest, ApiError> {
 }
 
 /// Decodes base64 with an optional `data:` prefix and line breaks.
-fn base64(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
     let text = match text.strip_prefix("data:") {
         Some(rest) => rest.split_once(',')?.1,
         None => text,
@@ -354,6 +354,25 @@ struct Included {
 /// Fields of a sample's metadata, which `GenEval`'s does not have.
 const OURS: [&str; 7] =
     ["attributes", "detectables", "relations", "categories", "dataset", "identity", "prompt_kind"];
+
+/// Fields of a trainer's metadata that metrics need. Others are the trainer's own.
+const OF_TRAINERS: [&str; 6] =
+    ["include", "attributes", "detectables", "relations", "dataset", "identity"];
+
+/// Reads what metrics need of the metadata that a trainer's client sends.
+pub(crate) fn trainer_metadata(
+    metadata: Option<&serde_json::Value>,
+    limits: &Limits,
+) -> Result<Metadata, ApiError> {
+    let Some(serde_json::Value::Object(fields)) = metadata else {
+        return Ok(Metadata::default());
+    };
+    let known = fields.iter().filter(|(name, _)| OF_TRAINERS.contains(&name.as_str()));
+    let known: serde_json::Map<_, _> =
+        known.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let known = RawValue::from_string(serde_json::Value::Object(known).to_string());
+    item_metadata(&known.expect("a JSON value is written as JSON"), limits)
+}
 
 /// Reads the metadata of a sample, or of `GenEval`, which has a list `include`.
 fn item_metadata(metadata: &RawValue, limits: &Limits) -> Result<Metadata, ApiError> {
