@@ -4,9 +4,9 @@
 //! knows the constructors of numpy's text arrays by name, and calls nothing. Every other opcode or
 //! name is an [`Error`] that says which.
 //!
-//! Bounds: depth [`DEPTH`]; [`ENTRIES`] entries of the stack and of the memo each; [`VALUES`] values
-//! in all; [`TEXT_BYTES`] of text arrays. Texts and bytes refer to the input, and what a pickle
-//! memoises is shared, so memory is at most a small multiple of the input.
+//! Bounds: depth [`DEPTH`]; [`ENTRIES`] entries of the stack and of the memo each; [`VALUES`]
+//! values in all; [`TEXT_BYTES`] of text arrays. Texts and bytes refer to the input, and what a
+//! pickle memoises is shared, so memory is at most a small multiple of the input.
 
 #![forbid(unsafe_code)]
 

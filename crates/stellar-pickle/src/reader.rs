@@ -20,7 +20,7 @@ pub const DEPTH: usize = 32;
 pub const ENTRIES: usize = 100_000;
 
 /// Maximum number of values in a pickle, also in lists that are filled in parts.
-pub const VALUES: usize = 1_000_000;
+pub const VALUES: usize = 200_000;
 
 /// Maximum size of all text arrays of a pickle, in bytes of numpy's four for a character.
 pub const TEXT_BYTES: usize = 16 << 20;

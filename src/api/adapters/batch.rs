@@ -58,9 +58,10 @@ impl Head {
         let limits = app.limits.clone();
         let bytes = body::any(request, limits.request_bytes()).await?;
         let memory = self.memory.clone();
+        let turn = Arc::clone(&app.adapters.parsing).acquire_owned().await;
         blocking(move || {
             // Also if the client leaves meanwhile.
-            let _memory = memory;
+            let (_memory, _turn) = (memory, turn);
             parse(bytes, &limits)
         })
         .await

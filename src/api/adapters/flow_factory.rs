@@ -19,7 +19,13 @@ use crate::{
 };
 
 /// Maximum number of items, and of condition images of an item, that are parsed.
-const MOST_ITEMS: usize = 65_536;
+const MOST_ITEMS: usize = 16_384;
+const MOST_CONDITIONS: usize = 32;
+
+/// A list of at most so many entries.
+#[derive(Debug, Deserialize)]
+#[serde(bound(deserialize = "T: Deserialize<'de>"))]
+struct Few<const MOST: usize, T>(#[serde(deserialize_with = "body::at_most::<MOST, _, _>")] Vec<T>);
 
 /// A batch of Flow-Factory.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -29,14 +35,16 @@ pub(crate) struct FlowFactoryRequest {
     prompt: Vec<String>,
     /// The generated images: files in base64, one for each prompt.
     #[serde(default)]
-    image: Option<Vec<String>>,
+    #[schema(value_type = Option<Vec<String>>)]
+    image: Option<Few<MOST_ITEMS, String>>,
     /// Not supported.
     #[serde(default)]
     #[schema(value_type = Option<Vec<Object>>)]
     video: Option<IgnoredAny>,
     /// For each prompt, the images that the generator was given. They are reference images.
     #[serde(default)]
-    condition_images: Option<Vec<Vec<String>>>,
+    #[schema(value_type = Option<Vec<Vec<String>>>)]
+    condition_images: Option<Few<MOST_ITEMS, Few<MOST_CONDITIONS, String>>>,
     /// Not supported.
     #[serde(default)]
     #[schema(value_type = Option<Vec<Object>>)]
@@ -126,9 +134,9 @@ fn read(bytes: &Bytes, limits: &Limits) -> Result<Vec<Result<Sample, ApiError>>,
     if body.video.is_some() || body.condition_videos.is_some() {
         return Err(malformed("the batch has videos: rewards are of images"));
     }
-    let images = body.image.ok_or_else(|| malformed("`image` is null: send the images"))?;
+    let images = body.image.ok_or_else(|| malformed("`image` is null: send the images"))?.0;
     let prompts = body.prompt.len();
-    let conditions = body.condition_images;
+    let conditions = body.condition_images.map(|all| all.0);
     for (name, count) in
         [("image", Some(images.len())), ("condition_images", conditions.as_ref().map(Vec::len))]
     {
@@ -140,7 +148,8 @@ fn read(bytes: &Bytes, limits: &Limits) -> Result<Vec<Result<Sample, ApiError>>,
     }
     let mut conditions = conditions.map(Vec::into_iter);
     let samples = images.into_iter().zip(body.prompt).map(|(image, prompt)| {
-        let conditions = conditions.as_mut().and_then(Iterator::next).unwrap_or_default();
+        let conditions = conditions.as_mut().and_then(Iterator::next);
+        let conditions = conditions.map(|few| few.0).unwrap_or_default();
         let item = Item {
             image: base64(&image),
             prompt: Some(prompt),

@@ -1,6 +1,11 @@
 //! The configured adapters.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use tokio::sync::Semaphore;
 
 use super::jobs::Jobs;
 use crate::api::http::{ApiError, InPath, not_found};
@@ -19,6 +24,8 @@ pub(crate) struct Adapters {
     /// Rewards of protocols whose requests name them.
     by_request: HashMap<Protocol, BTreeMap<String, Reward>>,
     pub(super) jobs: Jobs,
+    /// Bodies that are parsed at once: a hostile one takes ten times its size meanwhile.
+    pub(super) parsing: Arc<Semaphore>,
 }
 
 impl Adapters {
@@ -45,7 +52,9 @@ impl Adapters {
                 }
             }
         }
-        Self { by_path, by_request, jobs: Jobs::default() }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let parsing = Arc::new(Semaphore::new(cores));
+        Self { by_path, by_request, jobs: Jobs::default(), parsing }
     }
 
     /// Returns the reward that a path names.

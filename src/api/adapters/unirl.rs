@@ -8,7 +8,7 @@ use axum::{
     extract::{Request, State},
 };
 use serde::{Deserialize, Serialize, de::IgnoredAny};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::batch::{Head, Item, base64, malformed};
@@ -25,8 +25,8 @@ use crate::{
 const VERSION: &str = "1";
 
 /// Maximum number of items, turns of an item, and rewards that are parsed.
-const MOST_ITEMS: usize = 65_536;
-const MOST_TURNS: usize = 1_024;
+const MOST_ITEMS: usize = 16_384;
+const MOST_TURNS: usize = 32;
 const MOST_REWARDS: usize = 64;
 
 /// A batch of `UniRL`.
@@ -53,9 +53,24 @@ struct UniRlItem {
     /// Metadata of the sample. Fields that no metric needs are ignored.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
-    metadata: Option<Value>,
-    #[serde(flatten)]
-    identity: UniRlIdentity,
+    metadata: Option<Box<RawValue>>,
+    /// How the trainer identifies the item, in this field and the next ones; repeated in the
+    /// response.
+    #[serde(default)]
+    request_id: Option<String>,
+    #[serde(default)]
+    sample_id: Option<String>,
+    #[serde(default)]
+    group_id: Option<String>,
+    #[serde(default)]
+    source_rank: Option<i64>,
+    #[serde(default)]
+    policy_version: Option<i64>,
+    /// If present, the digest or the name of the loaded pack. Any other is refused.
+    #[serde(default)]
+    scorer_version: Option<String>,
+    #[serde(default)]
+    idempotency_key: Option<String>,
 }
 
 /// A turn of an item.
@@ -76,23 +91,15 @@ struct UniRlTurn {
     video_path: Option<IgnoredAny>,
 }
 
-/// How the trainer identifies an item; it is repeated in the response.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+/// How the trainer identifies an item, as it was sent.
+#[derive(Debug, Serialize, ToSchema)]
 struct UniRlIdentity {
-    #[serde(default)]
     request_id: Option<String>,
-    #[serde(default)]
     sample_id: Option<String>,
-    #[serde(default)]
     group_id: Option<String>,
-    #[serde(default)]
     source_rank: Option<i64>,
-    #[serde(default)]
     policy_version: Option<i64>,
-    /// If present, the digest or the name of the loaded pack. Any other is refused.
-    #[serde(default)]
     scorer_version: Option<String>,
-    #[serde(default)]
     idempotency_key: Option<String>,
 }
 
@@ -252,16 +259,24 @@ fn read(bytes: &Bytes, limits: &Limits) -> Result<Batch, ApiError> {
         if item.history.is_empty() {
             return Err(malformed(format!("requests[{at}].history is empty: send a turn")));
         }
-        batch.samples.push(sample(item.history, item.metadata.as_ref(), limits));
+        batch.samples.push(sample(item.history, item.metadata.as_deref(), limits));
         batch.asked.push(item.required_rewards);
-        batch.identities.push(item.identity);
+        batch.identities.push(UniRlIdentity {
+            request_id: item.request_id,
+            sample_id: item.sample_id,
+            group_id: item.group_id,
+            source_rank: item.source_rank,
+            policy_version: item.policy_version,
+            scorer_version: item.scorer_version,
+            idempotency_key: item.idempotency_key,
+        });
     }
     Ok(batch)
 }
 
 fn sample(
     history: Vec<UniRlTurn>,
-    metadata: Option<&Value>,
+    metadata: Option<&RawValue>,
     limits: &Limits,
 ) -> Result<Sample, ApiError> {
     if history.iter().any(|turn| turn.video_b64.is_some() || turn.video_path.is_some()) {
