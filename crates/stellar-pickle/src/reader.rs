@@ -93,6 +93,14 @@ pub(crate) fn too_many<T>(what: impl Into<String>) -> Outcome<T> {
     Err(Error::Limit { what: what.into() })
 }
 
+/// Refuses values that are nested too deep.
+fn shallow(value: Value<'_>) -> Outcome<Value<'_>> {
+    if value.depth() > DEPTH {
+        return too_many(format!("values nested more than {DEPTH} deep"));
+    }
+    Ok(value)
+}
+
 impl<'a> Reader<'a> {
     fn run(&mut self) -> Outcome<Value<'a>> {
         if self.byte()? != opcode::PROTO || !(2..=5).contains(&self.byte()?) {
@@ -365,20 +373,13 @@ impl<'a> Reader<'a> {
             }
         };
         self.objects[index] = Object::Sealed(value.clone());
-        self.shallow(value)
-    }
-
-    fn shallow(&self, value: Value<'a>) -> Outcome<Value<'a>> {
-        if value.depth() > DEPTH {
-            return too_many(format!("values nested more than {DEPTH} deep"));
-        }
-        Ok(value)
+        shallow(value)
     }
 
     fn tuple(&mut self, count: usize) -> Outcome {
         let values = self.pop_values(count)?;
         let depth = 1 + values.iter().map(Value::depth).max().unwrap_or(0);
-        let tuple = self.shallow(Value::Tuple(Arc::new(Items { values, depth })))?;
+        let tuple = shallow(Value::Tuple(Arc::new(Items { values, depth })))?;
         self.push(tuple)
     }
 

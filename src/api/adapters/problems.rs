@@ -11,7 +11,7 @@ use axum::{
     response::Response as HttpResponse,
 };
 use utoipa::openapi::{
-    ContentBuilder, KnownFormat, ObjectBuilder, OpenApi, Ref, RefOr, Response, Schema,
+    Content, ContentBuilder, KnownFormat, ObjectBuilder, OpenApi, Ref, RefOr, Response, Schema,
     SchemaFormat, Type,
 };
 
@@ -99,8 +99,12 @@ pub(crate) fn describe(mut document: OpenApi) -> OpenApi {
         let Some(protocol) = protocol(path) else { continue };
         let is_compute = path.ends_with("/compute");
         for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+            if let Some(RefOr::T(body)) = &mut operation.request_body {
+                set_binary(body.content.get_mut(pickle::KIND));
+            }
             let known = std::mem::take(&mut operation.responses.responses);
             for (code, response) in known {
+                let response = binary(response);
                 let of = code.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
                 let of = of.filter(|of| of.is_client_error() || of.is_server_error());
                 let told = of.map(|of| status(protocol, of, is_compute));
@@ -119,16 +123,31 @@ pub(crate) fn describe(mut document: OpenApi) -> OpenApi {
     document
 }
 
+/// Describes bytes as bytes: without this, they would be a list of numbers.
+fn set_binary(content: Option<&mut RefOr<Content>>) {
+    if let Some(RefOr::T(content)) = content {
+        content.schema = Some(bytes());
+    }
+}
+
+fn binary(response: RefOr<Response>) -> RefOr<Response> {
+    let RefOr::T(mut response) = response else { return response };
+    set_binary(response.content.get_mut(pickle::KIND));
+    response.into()
+}
+
+fn bytes() -> RefOr<Schema> {
+    let format = SchemaFormat::KnownFormat(KnownFormat::Binary);
+    ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into()
+}
+
 /// Gives a response the body of this protocol's errors.
 fn described(protocol: Protocol, response: RefOr<Response>) -> RefOr<Response> {
     let RefOr::T(mut response) = response else { return response };
     let text = || ObjectBuilder::new().schema_type(Type::String);
     let detail = ObjectBuilder::new().property("detail", text()).required("detail");
     let (kind, schema): (_, RefOr<Schema>) = match protocol {
-        Protocol::Pickle => {
-            let binary = SchemaFormat::KnownFormat(KnownFormat::Binary);
-            (pickle::KIND, text().format(Some(binary)).into())
-        }
+        Protocol::Pickle => (pickle::KIND, bytes()),
         Protocol::Unirl => ("application/json", detail.into()),
         Protocol::FlowFactory => {
             ("application/json", Ref::from_schema_name("FlowFactoryResponse").into())
