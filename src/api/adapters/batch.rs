@@ -1,6 +1,7 @@
 //! What all protocols share: from the head of a request to a column of numbers.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,7 +19,7 @@ use crate::{
     blocking::blocking,
     config::{Limits, Protocol},
     rewards::Reward,
-    scoring::{Metadata, Sample},
+    scoring::{EncodedImage, Metadata, Sample},
 };
 
 /// Most images that an error names.
@@ -78,12 +79,7 @@ impl Head {
             let problem = "there are no images: send at least one";
             return Err(ApiError::new(Code::InvalidField, problem));
         }
-        let most = app.rewards.items;
-        if samples.len() > most {
-            let problem =
-                format!("there are more than {most} images: send them in several requests");
-            return Err(ApiError::new(Code::InvalidField, problem));
-        }
+        check_count(samples.len(), app.rewards.items)?;
         for reward in rewards {
             reward.check(app.scoring.pack())?;
         }
@@ -103,6 +99,15 @@ impl Head {
         app.telemetry.adapters.items(self.protocol, cards.len(), failed.count());
         Ok(columns)
     }
+}
+
+/// Refuses more images than a request may have.
+pub(super) fn check_count(images: usize, most: usize) -> Result<(), ApiError> {
+    if images > most {
+        let problem = format!("there are more than {most} images: send them in several requests");
+        return Err(ApiError::new(Code::InvalidField, problem));
+    }
+    Ok(())
 }
 
 fn outcome(reward: &Reward, card: &rewards::ItemResult) -> Result<f64, String> {
@@ -150,14 +155,37 @@ pub(super) struct Item {
     pub(super) metadata: Metadata,
 }
 
+/// Image files that were examined, by where their bytes are. Several items may share one, and
+/// hashing it for each would multiply the work that a small body causes.
+#[derive(Default)]
+pub(super) struct Examined(HashMap<(usize, usize), EncodedImage>);
+
+impl Examined {
+    fn examine(
+        &mut self,
+        file: Bytes,
+        name: &str,
+        limits: &Limits,
+    ) -> Result<EncodedImage, ApiError> {
+        // The map holds the bytes, so no other ones can have their address.
+        let place = (file.as_ptr() as usize, file.len());
+        if let Some(known) = self.0.get(&place) {
+            return Ok(known.clone());
+        }
+        let image = examine(file, name, limits)?;
+        self.0.insert(place, image.clone());
+        Ok(image)
+    }
+}
+
 impl Item {
-    pub(super) fn sample(self, limits: &Limits) -> Result<Sample, ApiError> {
+    pub(super) fn sample(self, limits: &Limits, known: &mut Examined) -> Result<Sample, ApiError> {
         if let Some(prompt) = &self.prompt {
             check_prompt(prompt, limits)?;
         }
-        let file = |file: Result<Bytes, String>, name: &str| {
+        let mut file = |file: Result<Bytes, String>, name: &str| {
             let invalid = |why| ApiError::new(Code::InvalidField, format!("{name}: {why}"));
-            examine(file.map_err(invalid)?, name, limits)
+            known.examine(file.map_err(invalid)?, name, limits)
         };
         let most = limits.references;
         if self.references.len() > most {

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
-    batch::{Head, Item, malformed, numbers},
+    batch::{Examined, Head, Item, malformed, numbers},
     jobs::{CosmosInput, RETENTION, Scored, State as JobState},
     npy,
 };
@@ -251,6 +251,7 @@ fn read(bytes: &Bytes, limits: &Limits) -> Result<Batch, ApiError> {
     }
     let pixels = &file[images.data.clone()];
     let size = images.height * images.width * 3;
+    let mut known = Examined::default();
     let samples = request.prompts.into_iter().zip(pixels.chunks_exact(size)).enumerate();
     let samples = samples.map(|(at, (prompt, pixels))| {
         let item = Item {
@@ -261,7 +262,7 @@ fn read(bytes: &Bytes, limits: &Limits) -> Result<Batch, ApiError> {
         };
         // A pull cannot say that an item is broken.
         let broken = |error: ApiError| malformed(format!("item {at}: {}", error.detail()));
-        item.sample(limits).map(Ok).map_err(broken)
+        item.sample(limits, &mut known).map(Ok).map_err(broken)
     });
     let samples = samples.collect::<Result<_, ApiError>>()?;
     let of = |value: Option<&u8>| format!("{}.000", value.copied().unwrap_or_default());

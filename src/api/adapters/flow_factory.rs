@@ -10,7 +10,7 @@ use axum::{
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use utoipa::ToSchema;
 
-use super::batch::{Head, Item, base64, malformed, numbers};
+use super::batch::{Examined, Head, Item, base64, malformed, numbers};
 use crate::api::http::{ApiError, InPath, body, drain};
 use crate::api::state::{App, Shared};
 use crate::{
@@ -147,6 +147,7 @@ fn read(bytes: &Bytes, limits: &Limits) -> Result<Vec<Result<Sample, ApiError>>,
         }
     }
     let mut conditions = conditions.map(Vec::into_iter);
+    let mut known = Examined::default();
     let samples = images.into_iter().zip(body.prompt).map(|(image, prompt)| {
         let conditions = conditions.as_mut().and_then(Iterator::next);
         let conditions = conditions.map(|few| few.0).unwrap_or_default();
@@ -156,7 +157,7 @@ fn read(bytes: &Bytes, limits: &Limits) -> Result<Vec<Result<Sample, ApiError>>,
             references: conditions.iter().map(|image| base64(image)).collect(),
             metadata: Metadata::default(),
         };
-        item.sample(limits)
+        item.sample(limits, &mut known)
     });
     Ok(samples.collect())
 }

@@ -1,6 +1,6 @@
 //! Pickles, as `flow_grpo`, `verl-omni` and `deepgen` send and read them.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     body::Bytes,
@@ -10,7 +10,8 @@ use axum::{
 };
 use stellar_pickle::{Blob, Value};
 
-use super::batch::{Head, Item, malformed, numbers};
+use super::batch::{Examined, Head, Item, check_count, malformed, numbers};
+use crate::api::http::form::check_prompt;
 use crate::api::http::{ApiError, InPath, drain};
 use crate::api::state::{App, Shared};
 use crate::{
@@ -61,7 +62,8 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let reward = app.adapters.one(Protocol::Pickle, name)?;
     let head = Head::of(&request, app, Protocol::Pickle);
-    let samples = head.read(app, request, |bytes, limits| batch(&bytes, limits)).await?;
+    let most = app.rewards.items;
+    let samples = head.read(app, request, move |bytes, limits| batch(&bytes, limits, most)).await?;
     let columns = head.score(app, std::slice::from_ref(reward), samples).await?;
     let scores = numbers(columns.into_iter().next().unwrap_or_default())?;
     let body = stellar_pickle::numbers(&NAMES, &scores);
@@ -70,36 +72,28 @@ async fn answer(
 
 type Samples = Vec<Result<Sample, ApiError>>;
 
-/// Reads the images and prompts of a pickle.
-fn batch(bytes: &Bytes, limits: &Limits) -> Result<Samples, ApiError> {
-    let pickle = stellar_pickle::read(bytes).map_err(|error| malformed(error.to_string()))?;
+/// Reads the images and prompts of a pickle: at most so many. It may name one large image or prompt
+/// a hundred thousand times, so nothing is copied or hashed before its number is known.
+fn batch(body: &Bytes, limits: &Limits, most: usize) -> Result<Samples, ApiError> {
+    let pickle = stellar_pickle::read(body).map_err(|error| malformed(error.to_string()))?;
     if pickle.entries().is_none() {
         let found = pickle.type_name();
         return Err(malformed(format!("the pickle has a {found}: send a dict with `images`")));
     }
-    let files = |value: &Value, name: &str| -> Result<Vec<Result<Bytes, String>>, ApiError> {
-        let list = value.items().ok_or_else(|| {
-            let found = value.type_name();
-            malformed(format!("`{name}` is a {found}: send a list of image files as bytes"))
-        })?;
-        Ok(list.iter().map(|item| file(bytes, item)).collect())
-    };
     let images = pickle.get("images").ok_or_else(|| malformed("the dict has no `images`"))?;
     let (images, sources) = if images.entries().is_some() {
         // deepgen's editreward: images before and after an edit.
         let of = |name: &str| {
-            let list = images.get(name);
             let missing = || malformed(format!("the dict `images` has no list `{name}`"));
-            files(list.ok_or_else(missing)?, &format!("images.{name}"))
+            list(images.get(name).ok_or_else(missing)?, &format!("images.{name}"))
         };
         (of("edited")?, Some(of("source")?))
     } else {
-        (files(images, "images")?, None)
+        (list(images, "images")?, None)
     };
-    let prompts = prompts(pickle.get("prompts"))?;
-    for (name, count) in
-        [("prompts", prompts.as_ref().map(Vec::len)), ("source", sources.as_ref().map(Vec::len))]
-    {
+    check_count(images.len(), most)?;
+    let prompts = Prompts::of(pickle.get("prompts"))?;
+    for (name, count) in [("prompts", prompts.count()), ("source", sources.map(<[_]>::len))] {
         if let Some(count) = count.filter(|count| *count != images.len()) {
             let wanted = images.len();
             return Err(malformed(format!(
@@ -107,46 +101,95 @@ fn batch(bytes: &Bytes, limits: &Limits) -> Result<Samples, ApiError> {
             )));
         }
     }
-    let mut prompts = prompts.map(Vec::into_iter);
-    let mut sources = sources.map(Vec::into_iter);
-    let samples = images.into_iter().map(|image| {
+    let mut files = Files { body, copies: HashMap::new() };
+    let mut known = Examined::default();
+    let samples = images.iter().enumerate().map(|(at, image)| {
+        let prompt = match prompts.get(at)? {
+            None => None,
+            Some(text) => match check_prompt(text, limits) {
+                Ok(()) => Some(text.to_owned()),
+                Err(error) => return Ok(Err(error)),
+            },
+        };
         let item = Item {
-            image,
-            prompt: prompts.as_mut().and_then(Iterator::next).flatten(),
-            references: sources.as_mut().and_then(Iterator::next).into_iter().collect(),
+            image: files.file(image),
+            prompt,
+            references: sources.iter().map(|all| files.file(&all[at])).collect(),
             metadata: Metadata::default(),
         };
-        item.sample(limits)
+        Ok(item.sample(limits, &mut known))
     });
-    Ok(samples.collect())
+    samples.collect()
 }
 
-/// Returns an image file, which is a part of the body if it can be.
-fn file(body: &Bytes, value: &Value) -> Result<Bytes, String> {
-    match value {
-        Value::Bytes(Blob::Input(bytes)) => Ok(body.slice_ref(bytes)),
-        Value::Bytes(Blob::Shared(bytes)) => Ok(Bytes::from(bytes.to_vec())),
-        other => Err(format!("it is a {}: send the file's bytes", other.type_name())),
-    }
+fn list<'v, 'a>(value: &'v Value<'a>, name: &str) -> Result<&'v [Value<'a>], ApiError> {
+    value.items().ok_or_else(|| {
+        let found = value.type_name();
+        malformed(format!("`{name}` is a {found}: send a list of image files as bytes"))
+    })
 }
 
-/// Returns the prompts; a `None` among them is an image without a prompt.
-fn prompts(value: Option<&Value>) -> Result<Option<Vec<Option<String>>>, ApiError> {
-    let refused = |found: &Value, at: &str| {
-        let found = found.type_name();
-        malformed(format!("`prompts`{at} is a {found}: send a list of texts"))
-    };
-    match value {
-        None | Some(Value::None) => Ok(None),
-        Some(Value::Texts(texts)) => Ok(Some(texts.iter().cloned().map(Some).collect())),
-        Some(list) => {
-            let items = list.items().ok_or_else(|| refused(list, ""))?;
-            let texts = items.iter().enumerate().map(|(at, item)| match item {
-                Value::None => Ok(None),
-                Value::Text(text) => Ok(Some((*text).to_owned())),
-                other => Err(refused(other, &format!("[{at}]"))),
-            });
-            texts.collect::<Result<_, _>>().map(Some)
+/// Image files of a pickle.
+struct Files<'b> {
+    body: &'b Bytes,
+    /// Files that are not in the body as such, each once, by where they are.
+    copies: HashMap<usize, Bytes>,
+}
+
+impl Files<'_> {
+    /// Returns an image file, which is a part of the body if it can be.
+    fn file(&mut self, value: &Value) -> Result<Bytes, String> {
+        match value {
+            Value::Bytes(Blob::Input(bytes)) => Ok(self.body.slice_ref(bytes)),
+            Value::Bytes(Blob::Shared(bytes)) => {
+                let place = Arc::as_ptr(bytes) as usize;
+                let copy = || Bytes::from(bytes.to_vec());
+                Ok(self.copies.entry(place).or_insert_with(copy).clone())
+            }
+            other => Err(format!("it is a {}: send the file's bytes", other.type_name())),
         }
     }
+}
+
+/// The prompts of a pickle.
+enum Prompts<'v, 'a> {
+    None,
+    Texts(&'v [String]),
+    List(&'v [Value<'a>]),
+}
+
+impl<'v, 'a> Prompts<'v, 'a> {
+    fn of(value: Option<&'v Value<'a>>) -> Result<Self, ApiError> {
+        match value {
+            None | Some(Value::None) => Ok(Self::None),
+            Some(Value::Texts(texts)) => Ok(Self::Texts(texts)),
+            Some(list) => list.items().map(Self::List).ok_or_else(|| no_text(list, "")),
+        }
+    }
+
+    fn count(&self) -> Option<usize> {
+        match self {
+            Self::None => None,
+            Self::Texts(texts) => Some(texts.len()),
+            Self::List(items) => Some(items.len()),
+        }
+    }
+
+    /// Returns a prompt; a `None` is an image without one.
+    fn get(&self, at: usize) -> Result<Option<&'v str>, ApiError> {
+        match self {
+            Self::None => Ok(None),
+            Self::Texts(texts) => Ok(Some(&texts[at])),
+            Self::List(items) => match &items[at] {
+                Value::None => Ok(None),
+                Value::Text(text) => Ok(Some(*text)),
+                other => Err(no_text(other, &format!("[{at}]"))),
+            },
+        }
+    }
+}
+
+fn no_text(found: &Value, at: &str) -> ApiError {
+    let found = found.type_name();
+    malformed(format!("`prompts`{at} is a {found}: send a list of texts"))
 }

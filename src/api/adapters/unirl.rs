@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::batch::{Head, Item, base64, malformed};
+use super::batch::{Examined, Head, Item, base64, malformed};
 use crate::api::http::{ApiError, Code, body, drain};
 use crate::api::rewards::trainer_metadata;
 use crate::api::state::{App, Shared};
@@ -255,11 +255,12 @@ fn read(bytes: &Bytes, limits: &Limits) -> Result<Batch, ApiError> {
         return Err(malformed(problem));
     }
     let mut batch = Batch { samples: Vec::new(), asked: Vec::new(), identities: Vec::new() };
+    let mut known = Examined::default();
     for (at, item) in body.requests.into_iter().enumerate() {
         if item.history.is_empty() {
             return Err(malformed(format!("requests[{at}].history is empty: send a turn")));
         }
-        batch.samples.push(sample(item.history, item.metadata.as_deref(), limits));
+        batch.samples.push(sample(item.history, item.metadata.as_deref(), limits, &mut known));
         batch.asked.push(item.required_rewards);
         batch.identities.push(UniRlIdentity {
             request_id: item.request_id,
@@ -278,6 +279,7 @@ fn sample(
     history: Vec<UniRlTurn>,
     metadata: Option<&RawValue>,
     limits: &Limits,
+    known: &mut Examined,
 ) -> Result<Sample, ApiError> {
     if history.iter().any(|turn| turn.video_b64.is_some() || turn.video_path.is_some()) {
         let problem = "it has a video: rewards are of images";
@@ -295,5 +297,5 @@ fn sample(
         references: images.into_iter().flatten().map(|image| base64(&image)).collect(),
         metadata: trainer_metadata(metadata, limits)?,
     };
-    item.sample(limits)
+    item.sample(limits, known)
 }

@@ -100,3 +100,31 @@ async fn what_is_wrong_with_a_pickle_is_told_as_a_pickle() {
         tells(&told(path, &answer), &["`nope`", "[[rewards.adapter]]", "`aesthetic`", "`clip`"]);
     }
 }
+
+/// A pickle that names one image and one prompt so many times.
+fn shared(image: &[u8], prompt: &str, count: usize) -> Vec<u8> {
+    let lengths = [image.len(), prompt.len()].map(|it| u32::try_from(it).unwrap().to_le_bytes());
+    let mut bytes = [b"\x80\x04}(\x8c\x06images](B", &lengths[0][..], image, b"\x94"].concat();
+    bytes.extend(b"h\0".repeat(count - 1));
+    bytes.extend([b"e\x8c\x07prompts](X", &lengths[1][..], prompt.as_bytes(), b"\x94"].concat());
+    bytes.extend(b"h\x01".repeat(count - 1));
+    bytes.extend(b"eu.");
+    bytes
+}
+
+#[tokio::test]
+async fn an_image_or_prompt_that_is_named_many_times_is_read_once() {
+    let app = start().await;
+    // Four gigabytes if each were read, and as many for whoever copies prompts first.
+    let file = [b"P6\n800 800\n255\n", &[7; 3 * 800 * 800][..]].concat();
+    let scores = outputs(&app.post_bytes("/rl/pickle/clip", shared(&file, "a horse", 2000)).await);
+    assert_eq!(scores.len(), 2000);
+    assert!(scores.iter().all(|score| *score == scores[0]));
+    let long = "x".repeat(1 << 20);
+    let answer = app.post_bytes("/rl/pickle/clip", shared(&file, &long, 50_000)).await;
+    assert_eq!(answer.status, 422);
+    tells(&told("/rl/pickle/", &answer), &["more than 2048 images"]);
+    let answer = app.post_bytes("/rl/pickle/clip", shared(&file, &long, 100_001)).await;
+    assert_eq!(answer.status, 400);
+    tells(&told("/rl/pickle/", &answer), &["on the stack"]);
+}
