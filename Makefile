@@ -16,7 +16,7 @@ EXPORT_PYTHON := .runtime/export/bin/python
 # The official builds of ONNX Runtime send telemetry otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup serve build test test-all check style screenshots contract docker-test fuzz soak dashboards openapi bench parity export-setup export-test python-test wheel demo-pack clean
+.PHONY: help setup serve build test test-all check style screenshots contract docker-test fuzz soak dashboards openapi bench parity export-setup export-test reward-clients python-test wheel demo-pack clean
 
 help:  ## List the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -60,7 +60,7 @@ contract: setup  ## The service against openapi/openapi.json: make contract EXAM
 	scripts/contract.py --examples $(EXAMPLES)
 
 fuzz: setup  ## Every parser of foreign bytes for so long in all: make fuzz MINUTES=50
-	FUZZ_SECONDS=$$(( $(MINUTES) * 60 / 10 )) cargo test --release --locked --test hostile fuzz:: -- --nocapture --test-threads 1
+	FUZZ_SECONDS=$$(( $(MINUTES) * 60 / 12 )) cargo test --release --locked --test hostile fuzz:: -- --nocapture --test-threads 1
 
 soak: build  ## Two instances on PostgreSQL under load and random kills: make soak MINUTES=60
 	scripts/postgres.sh run sh -c 'scripts/soak.py --minutes $(MINUTES) --postgres "$$TEST_DATABASE_URL"'
@@ -92,6 +92,9 @@ export-setup:  ## Python environment of the exporter (PyTorch: 3 GB)
 
 demo-pack: export-setup  ## Rebuild the demo pack with its golden samples
 	cd export && ../$(EXPORT_PYTHON) -m stellar_export demo --out ../packs/demo
+
+reward-clients: build export-setup  ## The trainers' own reward clients, fetched from GitHub, against the adapters: make reward-clients SOURCES=folder
+	$(EXPORT_PYTHON) scripts/reward_clients.py $(if $(SOURCES),--sources $(SOURCES))
 
 export-test: export-setup  ## Tests of the exporter, and those of the Python client that need PyTorch
 	OMP_WAIT_POLICY=passive $(EXPORT_PYTHON) -m pytest export/tests

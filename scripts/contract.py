@@ -22,6 +22,11 @@ from pathlib import Path
 from service import FORM, Service, form, schema_in
 
 HERE = Path(__file__).resolve().parent
+# Without adapters, their routes only answer 404.
+ADAPTERS = (
+    '[{protocol="pickle", name="demo", reward="aesthetic"}, {protocol="flow-factory", name="demo", reward="aesthetic"}, '
+    '{protocol="unirl", reward={demo="aesthetic"}}, {protocol="cosmos", reward={demo="aesthetic"}}]'
+)
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,unsupported_method"
 
 
@@ -65,16 +70,18 @@ def rows(service):
     runs = [sample["run_id"], open_run]
     vote = {"question": "overall", "annotator": "ada", "name": "1", "run_a": runs[0], "run_b": runs[1], "preferred": "a"}
     call("POST", "/v1/preferences", json.dumps({"preferences": [vote]}))
-    return {"/v1/runs/": runs, "/v1/samples/": [sample["sample"]], "/v1/datasets/": ["people"]}
+    return {"/v1/runs/": runs, "/v1/samples/": [sample["sample"]], "/v1/datasets/": ["people"], "/rl/": ["demo"]}
 
 
 def with_ids(document, ids):
     """Sets existing ids in the paths of the document, except for deletions."""
     for path, item in document["paths"].items():
+        # Only those of adapters: a sample's name may be a new one.
+        names = ("name",) if path.startswith("/rl/") else ("id", "a", "b", "dataset")
         known = next((found for prefix, found in ids.items() if path.startswith(prefix)), [])
         for method, operation in item.items():
             for parameter in operation.get("parameters", []):
-                if known and method != "delete" and parameter["in"] == "path" and parameter["name"] in ("id", "a", "b", "dataset"):
+                if known and method != "delete" and parameter["in"] == "path" and parameter["name"] in names:
                     parameter["schema"] = {"type": "string", "enum": known}
     # The document describes the data of an event, but Schemathesis would validate the whole event.
     watch = document["paths"]["/v1/runs/{id}/events"]["get"]["responses"]["200"]["content"]
@@ -95,7 +102,7 @@ def main():
     program = schemathesis()
     with tempfile.TemporaryDirectory() as folder:
         store = schema_in(arguments.postgres, f"contract_{os.getpid()}") if arguments.postgres else ""
-        service = Service(str(Path(arguments.program).resolve()), folder, store).start().ready()
+        service = Service(str(Path(arguments.program).resolve()), folder, store, {"STELLAR_REWARDS__ADAPTER": ADAPTERS}).start().ready()
         try:
             document = Path(folder) / "openapi.json"
             document.write_text(json.dumps(with_ids(service.get("/openapi.json"), rows(service))))

@@ -1,6 +1,7 @@
 //! Configuration: embedded defaults (`config.toml`), then the user's file, then `STELLAR_*`
 //! variables.
 
+mod adapters;
 mod environment;
 mod password;
 mod renamed;
@@ -20,6 +21,7 @@ use figment::{
 };
 use serde::Deserialize;
 
+pub use adapters::{Adapter, AdapterReward, Protocol};
 pub use environment::{DEFAULTS, UnknownVariable};
 pub use renamed::RenamedKey;
 pub use sections::{
@@ -91,6 +93,14 @@ pub enum ConfigError {
         value: String,
         /// The requirement, such as `must be at least 1`.
         why: &'static str,
+    },
+    /// An adapter of `[rewards]` is invalid.
+    #[error("configuration: rewards.adapter[{at}]: {why}")]
+    Adapter {
+        /// Its position in the list.
+        at: usize,
+        /// What is wrong and what to do.
+        why: String,
     },
 }
 

@@ -1,6 +1,7 @@
 //! The HTTP API: one file or folder for each resource, and its plumbing in `http`. This file has
 //! all routes.
 
+mod adapters;
 mod analysis;
 mod audit;
 mod caches;
@@ -30,7 +31,7 @@ use axum::{
     extract::DefaultBodyLimit,
     http::Method,
     middleware,
-    routing::{delete, get},
+    routing::{delete, get, post},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
@@ -106,6 +107,17 @@ fn routes() -> Guarded<Arc<App>> {
         .score(routes!(score::create))
         .admin(routes!(samples::delete))
         .score(routes!(rewards::compute))
+        .score(routes!(adapters::pickle::score))
+        // deepgen adds a slash.
+        .form(Scope::Score, "/rl/pickle/{name}/", post(adapters::pickle::score))
+        .score(routes!(adapters::unirl::score))
+        .score(routes!(adapters::unirl::health))
+        .score(routes!(adapters::unirl::list))
+        .score(routes!(adapters::flow_factory::compute))
+        .score(routes!(adapters::flow_factory::health))
+        .score(routes!(adapters::cosmos::enqueue))
+        .score(routes!(adapters::cosmos::pull))
+        .score(routes!(adapters::cosmos::ping))
         .score(routes!(runs::create_method))
         .read(routes!(runs::list_methods))
         .score(routes!(runs::create))
@@ -184,7 +196,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         entry.additional_properties = None;
     }
     add_schemes(&mut document);
-    with_common_responses(document)
+    adapters::problems::describe(with_common_responses(document))
 }
 
 /// Adds an error response, unless the operation describes one with this status.
@@ -289,6 +301,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(CatchPanicLayer::custom(fallback::panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(&app.hosts), hosts::guard))
         .layer(middleware::from_fn(pages::problems::render))
+        .layer(middleware::from_fn(adapters::problems::render))
         .layer(middleware::from_fn_with_state(app.telemetry.clone(), telemetry::observe))
         .layer(middleware::from_fn_with_state(is_leaving, leaving::close))
         .layer(middleware::from_fn(request_id::assign))

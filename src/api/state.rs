@@ -4,6 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 
+use crate::api::adapters::Adapters;
 use crate::api::caches::{FacesKey, ResponseCaches};
 use crate::api::face_store::StoredFaces;
 use crate::api::http::admission::Admission;
@@ -46,6 +47,7 @@ pub struct App {
     pub(super) imports: Arc<Semaphore>,
     pub(super) rewards: Rewards,
     pub(super) reward_turns: Turns,
+    pub(super) adapters: Arc<Adapters>,
     pub(super) questions: Arc<Questions>,
     pub(super) keys: Arc<Keys>,
     audit: AuditLog,
@@ -80,6 +82,7 @@ impl App {
             given => given,
         };
         let reward_turns = Turns::new(at_once, config.rewards.queue);
+        let adapters = Arc::new(Adapters::new(&config.rewards.adapter, scoring.pack()));
         let audit = AuditLog::new(store.clone());
         let keys = Arc::new(Keys::new(config, store.clone(), audit.clone()));
         Self {
@@ -99,6 +102,7 @@ impl App {
             imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)),
             rewards: config.rewards.clone(),
             reward_turns,
+            adapters,
             questions: Arc::new(Questions::new(&config.analysis.questions)),
             keys,
             audit,

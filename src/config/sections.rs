@@ -8,6 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
+use super::adapters::{Adapter, Protocol};
 use crate::{machine, server::ConnectionLimits, vision::DecodeLimits};
 
 /// The `[server]` section: address, hosts, connections and time limits.
@@ -303,6 +304,15 @@ pub struct Rewards {
     pub queue: usize,
     /// Memory for the bodies of these requests, in MiB. Each counts twice its size.
     pub memory_mib: usize,
+    /// Longest time that a request of an adapter for pickles waits for capacity, in seconds.
+    pub pickle_wait_seconds: u64,
+    /// The same for `UniRL`.
+    pub unirl_wait_seconds: u64,
+    /// The same for Flow-Factory.
+    pub flow_factory_wait_seconds: u64,
+    /// Adapters for the reward clients of trainers.
+    #[serde(default)]
+    pub adapter: Vec<Adapter>,
 }
 
 impl Rewards {
@@ -310,6 +320,18 @@ impl Rewards {
     #[must_use]
     pub fn wait(&self) -> Duration {
         Duration::from_secs(self.wait_seconds)
+    }
+
+    /// Returns the longest time that a request of an adapter waits for capacity.
+    #[must_use]
+    pub fn wait_of(&self, protocol: Protocol) -> Duration {
+        Duration::from_secs(match protocol {
+            Protocol::Pickle => self.pickle_wait_seconds,
+            Protocol::Unirl => self.unirl_wait_seconds,
+            Protocol::FlowFactory => self.flow_factory_wait_seconds,
+            // Its results are computed after the response.
+            Protocol::Cosmos => self.wait_seconds,
+        })
     }
 
     /// Returns the deadline of a request.

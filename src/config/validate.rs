@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use axum::http::{Uri, uri::Authority};
 
-use super::{Config, ConfigError, Traces};
+use super::{Config, ConfigError, Traces, adapters};
 use crate::store::Question;
 
 /// Upper bound of time limits. Longer ones are mistakes, and could overflow when added to the
@@ -47,6 +47,9 @@ impl Config {
             ("rewards.items", self.rewards.items as u64),
             ("rewards.queue", self.rewards.queue as u64),
             ("rewards.memory_mib", self.rewards.memory_mib as u64),
+            ("rewards.pickle_wait_seconds", self.rewards.pickle_wait_seconds),
+            ("rewards.unirl_wait_seconds", self.rewards.unirl_wait_seconds),
+            ("rewards.flow_factory_wait_seconds", self.rewards.flow_factory_wait_seconds),
             ("analysis.queue", self.analysis.queue as u64),
             ("traces.queue", self.traces.queue as u64),
             ("traces.delay_seconds", self.traces.delay_seconds),
@@ -70,10 +73,15 @@ impl Config {
         check_thumbnails(self.store.thumbnails)?;
         check_questions(&self.analysis.questions)?;
         check_traces(&self.traces)?;
+        adapters::check(&self.rewards.adapter)
+            .map_err(|(at, why)| ConfigError::Adapter { at, why })?;
         let seconds = [
             ("traces.delay_seconds", self.traces.delay_seconds),
             ("rewards.wait_seconds", self.rewards.wait_seconds),
             ("rewards.deadline_seconds", self.rewards.deadline_seconds),
+            ("rewards.pickle_wait_seconds", self.rewards.pickle_wait_seconds),
+            ("rewards.unirl_wait_seconds", self.rewards.unirl_wait_seconds),
+            ("rewards.flow_factory_wait_seconds", self.rewards.flow_factory_wait_seconds),
             ("server.deadline_seconds", self.server.deadline_seconds),
             ("server.drain_seconds", self.server.drain_seconds),
             ("server.head_seconds", self.server.head_seconds),

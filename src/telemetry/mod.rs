@@ -3,6 +3,7 @@
 //! Evaluation metrics and scores are not a part of it. `docs/TELEMETRY.md` lists every service
 //! metric.
 
+mod adapters;
 mod admission;
 mod log;
 mod pack;
@@ -27,6 +28,7 @@ use prometheus::{
 pub(crate) use self::log::log_filter;
 use self::process::ProcessCollector;
 pub use self::{
+    adapters::AdaptersTelemetry,
     admission::{AdmissionTelemetry, Bound},
     log::init_log,
     pack::{CertificateState, PackTelemetry},
@@ -51,6 +53,8 @@ pub struct Telemetry {
     pub store: StoreTelemetry,
     /// Metrics of admission.
     pub admission: AdmissionTelemetry,
+    /// Metrics of the adapters for reward clients.
+    pub adapters: AdaptersTelemetry,
     /// Metrics of the loaded pack.
     pub pack: PackTelemetry,
     requests: IntCounterVec,
@@ -121,6 +125,7 @@ impl Telemetry {
             runs: RunsTelemetry::register(&registry)?,
             store: StoreTelemetry::register(&registry)?,
             admission: AdmissionTelemetry::register(&registry)?,
+            adapters: AdaptersTelemetry::register(&registry)?,
             pack: PackTelemetry::register(&registry)?,
             requests,
             duration,

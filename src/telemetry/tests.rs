@@ -16,6 +16,7 @@ fn families() -> Vec<MetricFamily> {
     let telemetry = Telemetry::new();
     telemetry.request("/v1/score", "POST", 200, Duration::from_millis(3), Some(1000));
     telemetry.admission.problem("overloaded");
+    telemetry.adapters.items(crate::config::Protocol::Pickle, 2, 1);
     telemetry.runs.attempt("recorded");
     telemetry.runs.backlog(1, 2, 3);
     telemetry.runs.runs("open", 1);

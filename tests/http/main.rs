@@ -1,6 +1,7 @@
 //! The HTTP service from the outside: real router, store, decoding, tokenizers and batching. The
 //! graphs are fakes, unless a test uses the demo pack.
 
+mod adapters;
 mod analysis;
 mod benchmarks;
 mod demo;

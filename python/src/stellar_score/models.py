@@ -37,6 +37,12 @@ __all__ = [
     "CompositionResponse",
     "ConsistencyResponse",
     "CorrelationsResponse",
+    "CosmosEnqueued",
+    "CosmosInput",
+    "CosmosMessage",
+    "CosmosPing",
+    "CosmosPull",
+    "CosmosScores",
     "Counts",
     "DatasetEntry",
     "DatasetResponse",
@@ -66,6 +72,9 @@ __all__ = [
     "FilesResponse",
     "Finding",
     "Flag",
+    "FlowFactoryHealth",
+    "FlowFactoryRequest",
+    "FlowFactoryResponse",
     "Format",
     "GalleryImage",
     "GalleryResponse",
@@ -203,6 +212,13 @@ __all__ = [
     "Timings",
     "TradeOffPoint",
     "TradeOffResponse",
+    "UniRlHealth",
+    "UniRlIdentity",
+    "UniRlItem",
+    "UniRlRewards",
+    "UniRlScoreRequest",
+    "UniRlScoreResponse",
+    "UniRlTurn",
     "Unmapped",
     "UserStudy",
     "Voting",
@@ -625,6 +641,58 @@ class CorrelationsResponse(TypedDict):
     within: NotRequired[Optional[Within]]
 
 
+class CosmosEnqueued(TypedDict):
+    """An enqueued batch."""
+    uuid: str
+    """By which the results are pulled, for 10 minutes."""
+
+
+class CosmosInput(TypedDict):
+    """The array of a batch."""
+    dtype: str
+    """`torch.uint8`."""
+    max: str
+    """Greatest value of all pixels, with three decimals."""
+    min: str
+    """Least value of all pixels, with three decimals."""
+    shape: List[int]
+    """Images, height, width, 3."""
+
+
+class CosmosMessage(TypedDict):
+    """A message, of success or of an error."""
+    message: str
+    """What happened, and what to do about it."""
+
+
+class CosmosPing(TypedDict):
+    """What a ping has."""
+    info_data: str
+    """Anything."""
+
+
+class CosmosPull(TypedDict):
+    """What a pull names."""
+    type: str
+    """Name of one reward, as configured."""
+    uuid: str
+    """The `uuid` of the batch."""
+
+
+class CosmosScores(TypedDict):
+    """One reward of a batch."""
+    decoded_duration: str
+    """`0.00`: nothing is decoded."""
+    duration: str
+    """Seconds of scoring, with two decimals."""
+    input_info: CosmosInput
+    """The batch."""
+    scores: Dict[str, List[float]]
+    """The numbers in the order of the images, under the name of the reward."""
+    type: str
+    """Name of the reward."""
+
+
 class Counts(TypedDict):
     """Number of samples of a run, by state."""
     accepted: int
@@ -954,6 +1022,36 @@ Finding = Literal["better", "worse", "undecided"]
 
 Flag = Literal["truncated", "no_face_in_image", "faceless_photos", "ungrounded", "approximate_predicate"]
 """A fact that a reader must know in addition to the number of a score."""
+
+
+class FlowFactoryHealth(TypedDict):
+    """Readiness of an adapter."""
+    reward: str
+    """The configured reward."""
+    status: str
+    """`"ok"`."""
+
+
+class FlowFactoryRequest(TypedDict):
+    """A batch of Flow-Factory."""
+    condition_images: NotRequired[Optional[List[List[str]]]]
+    """For each prompt, the images that the generator was given. They are reference images."""
+    condition_videos: NotRequired[Optional[List[Dict[str, Any]]]]
+    """Not supported."""
+    image: NotRequired[Optional[List[str]]]
+    """The generated images: files in base64, one for each prompt."""
+    prompt: List[str]
+    """The prompts."""
+    video: NotRequired[Optional[List[Dict[str, Any]]]]
+    """Not supported."""
+
+
+class FlowFactoryResponse(TypedDict):
+    """Rewards of a batch."""
+    error: NotRequired[Optional[str]]
+    """Why there are no numbers."""
+    rewards: List[float]
+    """A number for each prompt; none if there is an error."""
 
 
 Format = Literal["json", "csv"]
@@ -2713,6 +2811,83 @@ class TradeOffResponse(TypedDict):
     """Code of the first metric."""
     y: str
     """Code of the second metric."""
+
+
+class UniRlHealth(TypedDict):
+    """Readiness of an adapter."""
+    rewards: Dict[str, List[str]]
+    """State of each reward, by name: `["ready"]`."""
+    status: str
+    """`"ok"`."""
+
+
+class UniRlIdentity(TypedDict):
+    """How the trainer identifies an item, as it was sent."""
+    group_id: NotRequired[Optional[str]]
+    idempotency_key: NotRequired[Optional[str]]
+    policy_version: NotRequired[Optional[int]]
+    request_id: NotRequired[Optional[str]]
+    sample_id: NotRequired[Optional[str]]
+    scorer_version: NotRequired[Optional[str]]
+    source_rank: NotRequired[Optional[int]]
+
+
+class UniRlItem(TypedDict):
+    """An item with the rewards that it asks for."""
+    group_id: NotRequired[Optional[str]]
+    history: List[UniRlTurn]
+    """Turns with prompt and image. The last image is the generated one; earlier images are references."""
+    idempotency_key: NotRequired[Optional[str]]
+    metadata: NotRequired[Optional[Dict[str, Any]]]
+    """Metadata of the sample. Fields that no metric needs are ignored."""
+    policy_version: NotRequired[Optional[int]]
+    request_id: NotRequired[Optional[str]]
+    """How the trainer identifies the item, in this field and the next ones; repeated in the response."""
+    required_rewards: List[str]
+    """Names of rewards, as configured."""
+    sample_id: NotRequired[Optional[str]]
+    scorer_version: NotRequired[Optional[str]]
+    """If present, the digest or the name of the loaded pack. Any other is refused."""
+    source_rank: NotRequired[Optional[int]]
+
+
+class UniRlRewards(TypedDict):
+    """Names of the rewards of an adapter."""
+    rewards: List[str]
+    """The names, sorted."""
+
+
+class UniRlScoreRequest(TypedDict):
+    """A batch of `UniRL`."""
+    protocol_version: NotRequired[Optional[str]]
+    """`"1"`, or absent."""
+    requests: List[UniRlItem]
+    """The items."""
+
+
+class UniRlScoreResponse(TypedDict):
+    """Rewards of a batch, in the order of the items."""
+    errors: List[Dict[str, str]]
+    """For each item, why rewards are missing, by name."""
+    identities: NotRequired[List[UniRlIdentity]]
+    """The identity of each item, if any item has one."""
+    protocol_version: str
+    """`"1"`."""
+    results: List[Dict[str, Dict[str, float]]]
+    """For each item, its rewards by name: one number under the same name again. A reward without a number is not here.
+    """
+
+
+class UniRlTurn(TypedDict):
+    """A turn of an item."""
+    image_b64: NotRequired[Optional[str]]
+    """An image file in base64."""
+    text: str
+    """The prompt."""
+    video_b64: NotRequired[Optional[str]]
+    """Not supported: an item with a video has an error."""
+    video_path: NotRequired[Optional[str]]
+    """Not supported, as `video_b64`."""
 
 
 Unmapped = Literal["subject", "predicate"]

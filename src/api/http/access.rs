@@ -139,7 +139,8 @@ impl<S: Clone + Send + Sync + 'static> Guarded<S> {
         Self { router: self.router.route(path, handler), table: self.table }
     }
 
-    /// Adds the form of a page, which the API document does not have.
+    /// Adds the form of a page, or another address of an operation, which the API document does not
+    /// have.
     pub(crate) fn form(mut self, scope: Scope, path: &str, handler: MethodRouter<S>) -> Self {
         self.table.add(Method::POST, path, Access::Scope(scope));
         Self { router: self.router.route(path, handler), table: self.table }

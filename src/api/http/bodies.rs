@@ -35,10 +35,22 @@ use super::{
     error::{ApiError, Code},
     keys,
 };
-use crate::{config::Config, telemetry::Bound};
+use crate::{
+    config::{Config, Protocol, Rewards},
+    telemetry::Bound,
+};
 
-/// Routes whose requests wait where others are refused.
-const QUEUING: [&str; 1] = ["/v1/rewards"];
+/// Returns how long a request to this route may wait where others are refused at once.
+fn queue_time(route: &str, rewards: &Rewards) -> Option<Duration> {
+    match route {
+        "/v1/rewards" => Some(rewards.wait()),
+        "/rl/pickle/{name}" | "/rl/pickle/{name}/" => Some(rewards.wait_of(Protocol::Pickle)),
+        "/rl/unirl/score" => Some(rewards.wait_of(Protocol::Unirl)),
+        "/rl/flow-factory/{name}/compute" => Some(rewards.wait_of(Protocol::FlowFactory)),
+        "/rl/cosmos/api/reward/enqueue" => Some(rewards.wait_of(Protocol::Cosmos)),
+        _ => None,
+    }
+}
 
 /// Minimum speed of a request body.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +70,7 @@ pub(crate) struct BodyLimits {
     most_bytes: usize,
     admission: Arc<Admission>,
     /// How long requests to routes that queue wait for memory.
-    wait: Duration,
+    rewards: Arc<Rewards>,
 }
 
 impl BodyLimits {
@@ -69,7 +81,7 @@ impl BodyLimits {
             deadline: config.server.deadline(),
         };
         let most_bytes = config.limits.request_bytes();
-        Self { pace, most_bytes, admission, wait: config.rewards.wait() }
+        Self { pace, most_bytes, admission, rewards: Arc::new(config.rewards.clone()) }
     }
 }
 
@@ -161,9 +173,9 @@ pub(crate) async fn bound(
             .and_then(|length| length.to_str().ok()?.parse().ok());
         let verdict = Arc::new(Verdict::default());
         let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-        let queues = route.is_some_and(|route| QUEUING.contains(&route));
+        let longest = route.and_then(|route| queue_time(route, &limits.rewards));
         let client =
-            queues.then(|| (keys::client(&request), wait_of(request.headers(), limits.wait)));
+            longest.map(|longest| (keys::client(&request), wait_of(request.headers(), longest)));
         let queued = client.as_ref().map(|(client, wait)| (&**client, *wait));
         let (memory, held) = limits.memory(queued, announced).await?;
         if let Some(held) = held {

@@ -2,7 +2,11 @@
 
 use std::{fmt, marker::PhantomData};
 
-use axum::{body::Bytes, extract::Request, http::header};
+use axum::{
+    body::Bytes,
+    extract::Request,
+    http::{HeaderMap, HeaderName, header},
+};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _, SeqAccess, Visitor},
@@ -123,22 +127,33 @@ pub(crate) async fn bytes(
     wanted: &str,
     curl: &str,
 ) -> Result<Bytes, ApiError> {
-    let (parts, body) = request.into_parts();
-    let head =
-        |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = head(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
+    let media_type = head(request.headers(), header::CONTENT_TYPE);
+    let media_type = media_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case(wanted) {
         let detail =
             format!("the body is not {wanted}: send it with this Content-Type (curl {curl} does)");
         return Err(ApiError::new(Code::UnsupportedMediaType, detail));
     }
+    any(request, most).await
+}
+
+fn head(headers: &HeaderMap, name: HeaderName) -> &str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// Reads the body, whatever its media type says: some clients send none.
+pub(crate) async fn any(request: Request, most: usize) -> Result<Bytes, ApiError> {
+    let (parts, body) = request.into_parts();
     let too_large = || {
         ApiError::new(
             Code::PayloadTooLarge,
             format!("the body has more than {most} bytes: send it in parts"),
         )
     };
-    if head(header::CONTENT_LENGTH).parse::<usize>().is_ok_and(|length| length > most) {
+    if head(&parts.headers, header::CONTENT_LENGTH)
+        .parse::<usize>()
+        .is_ok_and(|length| length > most)
+    {
         return Err(too_large());
     }
     axum::body::to_bytes(body, most).await.map_err(|error| {

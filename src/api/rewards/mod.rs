@@ -43,8 +43,9 @@ use crate::{
     telemetry::Bound,
     trace::span,
 };
-pub(crate) use request::RewardsRequest;
 use request::{Batch, Named};
+pub(crate) use request::{RewardsRequest, base64, trainer_metadata};
+pub(crate) use tensors::ppm;
 
 /// Pause before an item tries again after a full queue of the engine.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -169,15 +170,8 @@ async fn answer(app: &Arc<App>, request: Request) -> Result<RewardsResponse, Api
     };
     let (asked, names, samples) = blocking(work).await;
     let read = started.elapsed();
-    let mut metrics: Vec<&'static Metric> = Vec::new();
-    for reward in &rewards {
-        if !metrics.iter().any(|metric| metric.code == reward.metric.code) {
-            metrics.push(reward.metric);
-        }
-    }
     let wait = wait.saturating_sub(arrived.elapsed());
-    let work = Work { app, client: &client, metrics: &metrics, wait };
-    let (cards, waited) = work.score_all(samples).instrument(span!("score")).await?;
+    let (cards, waited) = score(app, &client, &rewards, samples, wait).await?;
     let scored = started.elapsed();
     let mut response = columns(app, &rewards, &asked, &names, cards);
     response.timings = RewardTimings {
@@ -242,6 +236,36 @@ impl From<RewardError> for ApiError {
     }
 }
 
+/// Scores samples for these rewards, each in its turn, and returns how long the first one waited:
+/// at most `wait`. An error of one sample is its own; the outer one is of all.
+pub(crate) async fn score(
+    app: &Arc<App>,
+    client: &str,
+    rewards: &[Reward],
+    samples: Vec<Result<Sample, ApiError>>,
+    wait: Duration,
+) -> Result<(Vec<ItemResult>, Duration), ApiError> {
+    let mut metrics: Vec<&'static Metric> = Vec::new();
+    for reward in rewards {
+        if !metrics.iter().any(|metric| metric.code == reward.metric.code) {
+            metrics.push(reward.metric);
+        }
+    }
+    let work = Work { app, client, metrics: &metrics, wait };
+    work.score_all(samples).instrument(span!("score")).await
+}
+
+/// Returns a reward of a scored sample with its flags, or why there is none.
+pub(crate) fn value(reward: &Reward, card: &Scorecard) -> Result<(f64, Vec<Flag>), NullReason> {
+    let of_metric = card.scores.iter().find(|score| score.metric.code == reward.metric.code);
+    let score = match &of_metric.expect("every requested metric has an outcome").outcome {
+        Ok(score) => score,
+        Err(reason) => return Err(*reason),
+    };
+    let value = reward.of(score).ok_or(NullReason::Unavailable)?;
+    Ok((value, score.flags.clone()))
+}
+
 /// What scoring an item needs.
 struct Work<'a> {
     app: &'a Arc<App>,
@@ -250,7 +274,8 @@ struct Work<'a> {
     wait: Duration,
 }
 
-type ItemResult = Result<Scorecard, ApiError>;
+/// The scores of an item, or its own error.
+pub(crate) type ItemResult = Result<Scorecard, ApiError>;
 
 /// The turn of a request's first item.
 #[derive(Default)]
@@ -368,24 +393,16 @@ fn columns(
         let mut column = Vec::with_capacity(cards.len());
         let (mut reasons, mut flags) = (BTreeMap::new(), BTreeMap::new());
         for (at, card) in cards.iter().enumerate() {
-            let outcome = card.as_ref().ok().map(|card| {
-                let of_metric =
-                    card.scores.iter().find(|score| score.metric.code == reward.metric.code);
-                &of_metric.expect("every requested metric has an outcome").outcome
-            });
-            column.push(match outcome {
-                None => None,
-                Some(Ok(score)) => {
-                    let value = reward.of(score);
-                    if value.is_none() {
-                        reasons.insert(at, NullReason::Unavailable);
-                    } else if !score.flags.is_empty() {
-                        flags.insert(at, score.flags.clone());
+            column.push(match card.as_ref().map(|card| value(reward, card)) {
+                Err(_) => None,
+                Ok(Ok((value, of_value))) => {
+                    if !of_value.is_empty() {
+                        flags.insert(at, of_value);
                     }
-                    value
+                    Some(value)
                 }
-                Some(Err(reason)) => {
-                    reasons.insert(at, *reason);
+                Ok(Err(reason)) => {
+                    reasons.insert(at, reason);
                     None
                 }
             });

@@ -333,7 +333,7 @@ fn parse(text: &str) -> Result<RewardsRequest, ApiError> {
 }
 
 /// Decodes base64 with an optional `data:` prefix and line breaks.
-fn base64(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
     let text = match text.strip_prefix("data:") {
         Some(rest) => rest.split_once(',')?.1,
         None => text,
@@ -355,14 +355,38 @@ struct Included {
 const OURS: [&str; 7] =
     ["attributes", "detectables", "relations", "categories", "dataset", "identity", "prompt_kind"];
 
-/// Reads the metadata of a sample, or of `GenEval`, which has a list `include`.
-fn item_metadata(metadata: &RawValue, limits: &Limits) -> Result<Metadata, ApiError> {
-    let text = metadata.get();
-    if text.len() > limits.metadata_bytes {
-        let most = limits.metadata_bytes;
+fn check_length(metadata: &RawValue, limits: &Limits) -> Result<(), ApiError> {
+    let most = limits.metadata_bytes;
+    if metadata.get().len() > most {
         let problem = format!("`metadata` is longer than {most} bytes: shorten it");
         return Err(ApiError::new(Code::InvalidField, problem));
     }
+    Ok(())
+}
+
+/// Fields of a trainer's metadata that metrics need. Others are the trainer's own.
+const OF_TRAINERS: [&str; 6] =
+    ["include", "attributes", "detectables", "relations", "dataset", "identity"];
+
+/// Reads what metrics need of the metadata that a trainer's client sends.
+pub(crate) fn trainer_metadata(
+    metadata: Option<&RawValue>,
+    limits: &Limits,
+) -> Result<Metadata, ApiError> {
+    let Some(metadata) = metadata else { return Ok(Metadata::default()) };
+    check_length(metadata, limits)?;
+    let Ok(serde_json::Value::Object(mut known)) = serde_json::from_str(metadata.get()) else {
+        return Ok(Metadata::default());
+    };
+    known.retain(|name, _| OF_TRAINERS.contains(&name.as_str()));
+    let known = RawValue::from_string(serde_json::Value::Object(known).to_string());
+    item_metadata(&known.expect("a JSON value is written as JSON"), limits)
+}
+
+/// Reads the metadata of a sample, or of `GenEval`, which has a list `include`.
+fn item_metadata(metadata: &RawValue, limits: &Limits) -> Result<Metadata, ApiError> {
+    check_length(metadata, limits)?;
+    let text = metadata.get();
     let fields: serde_json::Value = serde_json::from_str(text).map_err(|error| {
         ApiError::new(Code::InvalidField, format!("`metadata` is not JSON: {error}"))
     })?;

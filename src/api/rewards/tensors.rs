@@ -95,10 +95,15 @@ impl Tensors {
         let pixels = size.and_then(|size| data.get(at.checked_mul(size)?..)?.get(..size));
         let pixels =
             pixels.ok_or_else(|| invalid(format!("the tensor `{name}` has no item {at}")))?;
-        let mut file = format!("P6\n{width} {height}\n255\n").into_bytes();
-        file.extend_from_slice(pixels);
-        Ok(file.into())
+        Ok(ppm(height, width, pixels))
     }
+}
+
+/// Returns 8-bit RGB pixels as a file, which the decoders read.
+pub(crate) fn ppm(height: usize, width: usize, pixels: &[u8]) -> Bytes {
+    let mut file = format!("P6\n{width} {height}\n255\n").into_bytes();
+    file.extend_from_slice(pixels);
+    file.into()
 }
 
 #[cfg(test)]

@@ -6,5 +6,6 @@
 //! input is written to that folder and stays as a test. An input that kills the process, for
 //! example by exhausting the stack, is left in `target/tmp/fuzz-<parser>`.
 
+mod adapters;
 mod driver;
 mod targets;

@@ -22,7 +22,7 @@ use crate::{
     support::{form::Form, images::png},
 };
 
-fn files(folder: &str, most_bytes: u64) -> Vec<Vec<u8>> {
+pub(super) fn files(folder: &str, most_bytes: u64) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut paths: Vec<_> =
         fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path()).collect();
@@ -31,7 +31,7 @@ fn files(folder: &str, most_bytes: u64) -> Vec<Vec<u8>> {
     paths.into_iter().map(|path| fs::read(path).expect("a file")).collect()
 }
 
-fn texts(all: &[&str]) -> Vec<Vec<u8>> {
+pub(super) fn texts(all: &[&str]) -> Vec<Vec<u8>> {
     all.iter().map(|text| text.as_bytes().to_vec()).collect()
 }
 
