@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::residency::Residency;
+
 /// The state of the engine, for readiness probes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Health {
@@ -15,13 +17,18 @@ pub struct Health {
     pub rebuilding: BTreeSet<Arc<str>>,
     /// Whether the engine is draining.
     pub stopping: bool,
+    /// Whether the graphs are loaded.
+    pub residency: Residency,
 }
 
 impl Health {
     /// Returns whether the engine accepts work and every lane is healthy.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.failing.is_empty() && self.rebuilding.is_empty() && !self.stopping
+        self.failing.is_empty()
+            && self.rebuilding.is_empty()
+            && !self.stopping
+            && self.residency == Residency::Resident
     }
 }
 
@@ -62,6 +69,10 @@ impl HealthBoard {
 
     pub(crate) fn stopping(&self) {
         self.0.send_if_modified(|health| !std::mem::replace(&mut health.stopping, true));
+    }
+
+    pub(crate) fn moved(&self, residency: Residency) {
+        self.0.send_modify(|health| health.residency = residency);
     }
 
     pub(crate) fn is_failing(&self, graph: &str) -> bool {

@@ -20,6 +20,8 @@ pub enum Bound {
     Queue,
     /// Requests that are being scored.
     Requests,
+    /// The turns of rewards, and the memory of their bodies.
+    Rewards,
     /// The memory of uploads.
     UploadMemory,
     /// Clients that watch runs.
@@ -28,13 +30,14 @@ pub enum Bound {
 
 impl Bound {
     /// All bounds.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Analyses,
         Self::Connections,
         Self::Disk,
         Self::PendingSamples,
         Self::Queue,
         Self::Requests,
+        Self::Rewards,
         Self::UploadMemory,
         Self::Watchers,
     ];
@@ -49,6 +52,7 @@ impl Bound {
             Self::PendingSamples => "pending_samples",
             Self::Queue => "queue",
             Self::Requests => "requests",
+            Self::Rewards => "rewards",
             Self::UploadMemory => "upload_memory",
             Self::Watchers => "watchers",
         }

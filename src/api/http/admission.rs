@@ -118,7 +118,8 @@ impl Admission {
         client: &str,
         announced: usize,
     ) -> Result<(UploadMemory, OwnedSemaphorePermit), ApiError> {
-        let _turn = self.turns.take(client).await.map_err(|_| no_memory())?;
+        let turn = self.turns.take(client).await;
+        let _turn = turn.map_err(|_| no_memory().at(Bound::Rewards))?;
         // A body that needs more than all of it is alone.
         let kib = kib(announced).min(self.queued_kib);
         let permit = Arc::clone(&self.queued).acquire_many_owned(kib).await;
