@@ -1,5 +1,5 @@
-//! `POST /v1/engine/offload` and `/v1/engine/reload`: the memory of the models, lent to a trainer on
-//! the same device between its scoring phases.
+//! `POST /v1/engine/offload` and `/v1/engine/reload`: the memory of the models is lent to a trainer
+//! on the same device between its scoring phases.
 
 use std::{future::Future, sync::Arc};
 

@@ -52,9 +52,7 @@ pub enum EngineError {
     #[error("the engine is shutting down and accepts no new work: use another instance")]
     Stopping,
     /// The engine is offloaded, or on the way.
-    #[error(
-        "the models are offloaded: retry later, or load them with POST /v1/engine/reload"
-    )]
+    #[error("the models are offloaded: retry later, or load them with POST /v1/engine/reload")]
     Offloaded,
     /// Batches did not end, so that the sessions could not be closed.
     #[error(

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-
-use super::residency::Residency;
+use utoipa::ToSchema;
 
 /// The state of the engine, for readiness probes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,6 +19,21 @@ pub struct Health {
     pub stopping: bool,
     /// Whether the graphs are loaded.
     pub residency: Residency,
+}
+
+/// Whether the graphs are loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Residency {
+    /// They are.
+    #[default]
+    Resident,
+    /// Work that has begun is finished, and new work is refused.
+    Offloading,
+    /// They are not, and work is refused.
+    Offloaded,
+    /// They are being loaded, and work is refused.
+    Loading,
 }
 
 impl Health {

@@ -41,10 +41,10 @@ pub use engine::Engine;
 pub use error::{BackendError, EngineError, StartError};
 pub use examine::{Examined, examine};
 pub use feature::{Feature, FeatureRequest, Origin, Timing};
-pub use health::Health;
+pub use health::{Health, Residency};
 pub use onnx::OnnxGraph;
 pub use pack::{GraphSpec, Pack, PackError, Precision, TextSpec, TokenizerKind};
-pub use residency::{InUse, Moved, Residency};
+pub use residency::{InUse, Moved};
 #[doc(hidden)]
 pub use session::onnx_environment;
 pub use status::LaneStatus;

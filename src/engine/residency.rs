@@ -4,34 +4,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::IntGauge;
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
-use utoipa::ToSchema;
 
 use super::error::EngineError;
-use super::health::HealthBoard;
+use super::health::{HealthBoard, Residency};
 use super::lane::Lane;
+
+#[cfg(test)]
+mod tests;
 
 /// How long an offload waits for work that has begun, and then as long for running batches.
 const DRAIN: Duration = Duration::from_mins(1);
 
 /// How long a reload waits for all sessions. Graphs of some gigabytes take a minute from a disk.
 const LOAD: Duration = Duration::from_mins(30);
-
-/// Whether the graphs are loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Residency {
-    /// They are.
-    #[default]
-    Resident,
-    /// Work that has begun is finished, and new work is refused.
-    Offloading,
-    /// They are not, and work is refused.
-    Offloaded,
-    /// They are being loaded, and work is refused.
-    Loading,
-}
 
 /// What an offload or a reload did.
 #[derive(Debug, Clone, PartialEq)]

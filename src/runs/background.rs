@@ -178,6 +178,7 @@ impl Runs {
         self.log_blocked().await;
         self.log_elsewhere().await;
         let mut stopping = self.stopping();
+        let mut engine = self.scoring.engine().health();
         let mut tasks: JoinSet<()> = JoinSet::new();
         let mut running: HashMap<Id, Uuid> = HashMap::new();
         let mut ahead: VecDeque<PendingRecord> = VecDeque::new();
@@ -216,6 +217,8 @@ impl Runs {
                     self.on_task_joined(ended, &mut running).await;
                 }
                 () = self.work.notified() => {}
+                // The models may have been loaded again.
+                Ok(()) = engine.changed() => {}
                 () = tokio::time::sleep(idle) => {}
                 () = stopped(&mut stopping) => {}
             }

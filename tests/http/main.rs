@@ -13,6 +13,7 @@ mod keys;
 mod leaderboard;
 mod load;
 mod objects;
+mod offload;
 mod openapi;
 mod pages;
 mod prompts;

@@ -82,6 +82,11 @@ impl Admission {
         (self.upload_kib - self.memory.available_permits()) as u64 * 1024
     }
 
+    /// Returns the memory that bodies of queuing routes hold, in bytes, rounded up to KiB.
+    pub(crate) fn queued_bytes(&self) -> u64 {
+        (self.queued_kib as usize - self.queued.available_permits()) as u64 * 1024
+    }
+
     /// Returns the number of requests that hold a permit.
     pub(crate) fn requests(&self) -> usize {
         self.places - self.requests.available_permits()

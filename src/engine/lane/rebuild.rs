@@ -13,7 +13,7 @@ use super::worker::{Ended, Leaving, Shared, message};
 use crate::engine::backend::Backend;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 /// Failed self-tests after which a session counts as broken. One may have met a full device.
 pub(super) const SELF_TESTS: u32 = 2;
