@@ -32,7 +32,7 @@ def draw(action, side):
 def resident_mib(client):
     """The memory of the service, from its own metrics."""
     text = client.request("GET", "metrics").body.decode()
-    line = next(line for line in text.splitlines() if line.startswith("process_resident_memory_bytes"))
+    line = next(line for line in text.splitlines() if line.startswith("stellar_resident_memory_bytes"))
     return float(line.split()[1]) / 2**20
 
 

@@ -131,15 +131,15 @@ def held(service, seconds=30):
         time.sleep(0.2)
 
 
-def under_load(service, arguments, most):
-    """All clients at once. Returns what happened."""
+def under_load(service, arguments, most, seed):
+    """All clients at once, with images of noise that follow from `seed`. Returns what happened."""
     out, stop, of_slow = multiprocessing.Queue(), multiprocessing.Event(), multiprocessing.Queue()
     port, side = service.port, arguments.side
-    fourth = multiprocessing.Process(target=slow, args=(port, "127.0.0.9", side, 1 << 40, 4, stop, of_slow))
+    fourth = multiprocessing.Process(target=slow, args=(port, "127.0.0.9", side, seed + (1 << 28), 4, stop, of_slow))
     fourth.start()
     started = time.monotonic()
     heavy = [
-        multiprocessing.Process(target=client, args=(port, f"127.0.0.{2 + at}", arguments.requests, side, at << 20, out))
+        multiprocessing.Process(target=client, args=(port, f"127.0.0.{2 + at}", arguments.requests, side, seed + (at << 20), out))
         for at in range(arguments.clients)
     ]
     for each in heavy:
@@ -201,14 +201,14 @@ def main():
         try:
             asyncio.run(ask(service.port, "127.0.0.9", body(4, arguments.side, 7)))
             idle = service.resident()
-            load, found, slow_found = under_load(service, arguments, idle)
+            load, found, slow_found = under_load(service, arguments, idle, 1 << 32)
             left = held(service)
             peak_killed = killed(service, arguments)
             left_killed = held(service)
             started = time.monotonic()
             status, _ = asyncio.run(ask(service.port, "127.0.0.9", body(1, arguments.side, 11)))
             at_once = time.monotonic() - started
-            again, found_again, _ = under_load(service, arguments, 0.0)
+            again, found_again, _ = under_load(service, arguments, 0.0, 1 << 33)
             bound = metrics(service)["stellar_rewards_limit_bytes"] / 2**20
             alive = service.process.poll() is None
         finally:

@@ -43,12 +43,14 @@ def test_the_memory_of_the_models_can_be_lent(fixed):
     image = numpy.zeros((32, 32, 3), numpy.uint8)
     before = fixed.rewards("aesthetic", [image])["rewards"]
     with fixed.offloaded() as freed:
-        assert freed["state"] == "offloaded" and freed["changed"]
+        assert freed["state"] == "offloaded"
+        assert freed["changed"]
         assert freed["resident_bytes_after"] < freed["resident_bytes_before"]
         assert not fixed.ready()
         with pytest.raises(Unavailable) as caught, Client(fixed.transport.base, key="", patience=0) as hasty:
             hasty.rewards("aesthetic", [image])
-        assert caught.value.code == "engine_offloaded" and caught.value.retry_after
+        assert caught.value.code == "engine_offloaded"
+        assert caught.value.retry_after
     assert fixed.ready()
     assert not fixed.reload()["changed"]
     assert fixed.rewards("aesthetic", [image])["rewards"] == before

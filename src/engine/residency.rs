@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use super::error::EngineError;
 use super::health::{HealthBoard, Residency};
 use super::lane::Lane;
+use crate::vision::give_back_free_memory;
 
 #[cfg(test)]
 mod tests;
@@ -118,7 +119,9 @@ impl Residence {
         let running = blocking(move || {
             lanes.iter().for_each(|lane| lane.park());
             let until = Instant::now() + DRAIN;
-            names(lanes.iter().filter(|lane| !lane.until_parked(until)))
+            let left = names(lanes.iter().filter(|lane| !lane.until_parked(until)));
+            give_back_free_memory();
+            left
         });
         let graphs = running.await;
         self.unless_stopping()?;
@@ -141,10 +144,13 @@ impl Residence {
         let opened = blocking(move || {
             let until = Instant::now() + LOAD;
             // One after the other, as at the start: warm-ups share the device.
-            names(lanes.iter().filter(|lane| {
+            let failed = names(lanes.iter().filter(|lane| {
                 lane.unpark();
                 lane.until_open(until).is_err()
-            }))
+            }));
+            // Loading leaves as much behind as the weights, and each time in other places.
+            give_back_free_memory();
+            failed
         });
         let graphs = opened.await;
         self.unless_stopping()?;

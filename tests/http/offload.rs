@@ -131,9 +131,10 @@ async fn real_graphs_leave_memory_and_come_back_with_equal_scores() {
     let before = app.score(sample()).await.ok()["scores"].clone();
     let offloaded = app.engine("offload").await;
     let bytes = |answer: &Value, when: &str| answer[format!("resident_bytes_{when}")].as_u64();
-    assert!(bytes(&offloaded, "after") < bytes(&offloaded, "before"), "{offloaded}");
+    let bytes = |answer: &Value, when: &str| bytes(answer, when).unwrap() >> 20;
+    assert!(bytes(&offloaded, "after") + 16 < bytes(&offloaded, "before"), "{offloaded}");
     let reloaded = app.engine("reload").await;
-    assert!(bytes(&reloaded, "after") > bytes(&reloaded, "before"), "{reloaded}");
+    assert!(bytes(&reloaded, "after") > bytes(&reloaded, "before") + 16, "{reloaded}");
     let after = app.score(sample()).await.ok()["scores"].clone();
     assert_eq!(before, after);
 }
