@@ -3,9 +3,10 @@
 
     .runtime/export/bin/python scripts/rewards_bench.py [--program target/release/stellar-score] [--pack packs/demo]
         [--rewards pick_score] [--images 64] [--side 512] [--in-flight 16] [--rounds 3] [--threads 1] [--batch 16]
-        [--fixed] [--cache-texts] [--requests 300] [--json FILE]
+        [--fixed] [--cache-texts] [--apart] [--sides service,servers,bare] [--requests 300] [--json FILE]
 
-The sides take turns within a round, with new images in each:
+The sides take turns within a round, with new images in each. With `--apart` each is started for its turn and stopped after
+it, so that only one has its models in memory:
 
 - *service*: raw pixels (safetensors), one image a request, `--in-flight` requests at once;
 - *servers*: scripts/rewards_python_server.py, a process for each reward as trainers run them, the same requests to each;
@@ -87,11 +88,60 @@ def ask_server(port, images, prompts):
     return CONNECTIONS.post(port, "/", body.getvalue(), {"X-Prompts": json.dumps(prompts)})
 
 
-class Servers:
+class ServiceSide:
+    """The service."""
+
+    def __init__(self, arguments, pool):
+        self.arguments, self.pool = arguments, pool
+        self.settings = {
+            "STELLAR_PACK": str(Path(arguments.pack).resolve()), "STELLAR_ENGINE__THREADS": str(arguments.threads),
+            "STELLAR_ENGINE__CONCURRENT_BATCHES": "1", "STELLAR_ENGINE__MAX_BATCH": str(arguments.batch),
+            "STELLAR_REWARDS__CONCURRENCY": str(max(arguments.in_flight, 2 * arguments.batch)),
+            "STELLAR_REWARDS__WAIT_SECONDS": "900", "STELLAR_REWARDS__DEADLINE_SECONDS": "3600",
+        }
+        if arguments.fixed:
+            self.settings["STELLAR_ENGINE__BATCHING"] = "fixed"
+
+    def start(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.service = Service(self.arguments.program, self.folder.name, settings=self.settings).start().ready(900)
+
+    def stop(self):
+        self.service.stop()
+        self.folder.cleanup()
+
+    def cpu(self):
+        return cpu_seconds(self.service.process.pid)
+
+    def score(self, images, prompts):
+        rewards = self.arguments.rewards
+
+        def one(at):
+            found, _ = ask_service(self.service.port, rewards, images[at : at + 1], prompts[at : at + 1])
+            return [found[reward][0] for reward in rewards]
+
+        return list(self.pool.map(one, range(len(images))))
+
+    def cached(self, image, requests):
+        """Milliseconds of single requests whose features are cached, at the client and within the service."""
+        taken, inside = [], []
+        for at in range(requests + 10):
+            started = time.monotonic()
+            _, timings = ask_service(self.service.port, self.arguments.rewards, image, PROMPTS[:1])
+            if at >= 10:
+                taken.append((time.monotonic() - started) * 1e3)
+                inside.append(timings["total_ms"])
+        return statistics.median(taken), statistics.median(inside)
+
+
+class ServersSide:
     """The Python servers, a process for each reward."""
 
-    def __init__(self, arguments):
-        script = Path(__file__).with_name("rewards_python_server.py")
+    def __init__(self, arguments, pool):
+        self.arguments, self.pool = arguments, pool
+
+    def start(self):
+        script, arguments = Path(__file__).with_name("rewards_python_server.py"), self.arguments
         self.ports = {reward: free_port() for reward in arguments.rewards}
         more = ["--cache-texts"] if arguments.cache_texts else []
         self.processes = [
@@ -99,7 +149,7 @@ class Servers:
                               "--batch", str(arguments.batch), *more], env={**os.environ, "OMP_WAIT_POLICY": "passive"})
             for reward, port in self.ports.items()
         ]
-        until = time.monotonic() + 600
+        until = time.monotonic() + 900
         for port in self.ports.values():
             while True:
                 try:
@@ -110,20 +160,54 @@ class Servers:
                         sys.exit("a Python server did not start")
                     time.sleep(0.2)
 
-    def cpu(self):
-        return sum(cpu_seconds(process.pid) for process in self.processes)
-
     def stop(self):
         for process in self.processes:
             process.kill()
             process.wait()
 
+    def cpu(self):
+        return sum(cpu_seconds(process.pid) for process in self.processes)
 
-def timed(cpu, work):
-    """Returns the result, CPU seconds and wall-clock seconds of some work."""
-    before, started = cpu(), time.monotonic()
-    result = work()
-    return result, cpu() - before, time.monotonic() - started
+    def score(self, images, prompts):
+        one = lambda at: [ask_server(port, images[at : at + 1], prompts[at : at + 1])[0] for port in self.ports.values()]
+        return list(self.pool.map(one, range(len(images))))
+
+
+class BareSide:
+    """The graphs of images in a loop in this process. Images are resized before the clock starts."""
+
+    def __init__(self, arguments, _pool):
+        self.arguments = arguments
+
+    def start(self):
+        self.models = {reward: Model(self.arguments.pack, reward, self.arguments.threads, True) for reward in self.arguments.rewards}
+
+    def stop(self):
+        self.models = {}
+
+    def cpu(self):
+        return time.process_time()
+
+    def prepare(self, images):
+        self.resized = {reward: numpy.stack([model.prepare(image) for image in images]) for reward, model in self.models.items()}
+
+    def score(self, images, _prompts):
+        for reward, model in self.models.items():
+            output = "embedding" if model.text else "aesthetic"
+            for begin in range(0, len(images), self.arguments.batch):
+                model.image.run([output], {"pixels": self.resized[reward][begin : begin + self.arguments.batch]})
+
+
+SIDES = {"service": ServiceSide, "servers": ServersSide, "bare": BareSide}
+
+
+def measure(side, images, prompts):
+    """Returns CPU seconds, wall-clock seconds and scores of a side."""
+    if isinstance(side, BareSide):
+        side.prepare(images)
+    before, started = side.cpu(), time.monotonic()
+    scores = side.score(images, prompts)
+    return {"cpu_s": side.cpu() - before, "wall_s": time.monotonic() - started, "scores": scores}
 
 
 def main():
@@ -139,84 +223,69 @@ def main():
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--fixed", action="store_true", help="engine.batching = fixed")
     parser.add_argument("--cache-texts", action="store_true", help="the Python servers compute each prompt once")
+    parser.add_argument("--apart", action="store_true", help="one side in memory at a time")
+    parser.add_argument("--sides", default="service,servers,bare")
     parser.add_argument("--requests", type=int, default=300, help="single requests with cached features")
     parser.add_argument("--json", default="")
     arguments = parser.parse_args()
     arguments.rewards = arguments.rewards.split(",")
-    settings = {
-        "STELLAR_PACK": str(Path(arguments.pack).resolve()), "STELLAR_ENGINE__THREADS": str(arguments.threads),
-        "STELLAR_ENGINE__CONCURRENT_BATCHES": "1", "STELLAR_ENGINE__MAX_BATCH": str(arguments.batch),
-        "STELLAR_REWARDS__CONCURRENCY": str(max(arguments.in_flight, 2 * arguments.batch)),
-    }
-    if arguments.fixed:
-        settings["STELLAR_ENGINE__BATCHING"] = "fixed"
-    dice = numpy.random.default_rng(7)
-    pool = ThreadPoolExecutor(arguments.in_flight)
-    models = {reward: Model(arguments.pack, reward, arguments.threads, True) for reward in arguments.rewards}
-    rounds = []
-    with tempfile.TemporaryDirectory() as folder:
-        service = Service(arguments.program, folder, settings=settings).start().ready(600)
-        servers = Servers(arguments)
-        try:
-            for at in range(arguments.rounds + 1):
-                count = arguments.images if at else min(arguments.images, arguments.in_flight)
-                images = dice.integers(0, 256, (count, arguments.side, arguments.side, 3), numpy.uint8)
-                prompts = [PROMPTS[each % len(PROMPTS)] for each in range(count)]
-                one = lambda each: images[each : each + 1]
+    dice, pool = numpy.random.default_rng(7), ThreadPoolExecutor(arguments.in_flight)
+    noise = lambda count: dice.integers(0, 256, (count, arguments.side, arguments.side, 3), numpy.uint8)
+    texts = lambda count: [PROMPTS[at % len(PROMPTS)] for at in range(count)]
+    sides = {name: SIDES[name](arguments, pool) for name in arguments.sides.split(",")}
+    rounds, cached, running = [], None, []
 
-                def ours(each):
-                    found, _ = ask_service(service.port, arguments.rewards, one(each), prompts[each : each + 1])
-                    return [found[reward][0] for reward in arguments.rewards]
+    def begin(side):
+        side.start()
+        running.append(side)
+        # Not counted: caches of texts, arenas, connections.
+        count = 1 if arguments.apart else min(arguments.images, arguments.in_flight)
+        measure(side, noise(count), texts(count))
 
-                def theirs(each):
-                    return [ask_server(port, one(each), prompts[each : each + 1])[0] for port in servers.ports.values()]
+    def end(side):
+        running.remove(side)
+        side.stop()
 
-                def bare():
-                    for reward, model in models.items():
-                        pixels = resized[reward]
-                        for begin in range(0, count, arguments.batch):
-                            output = "embedding" if model.text else "aesthetic"
-                            model.image.run([output], {"pixels": pixels[begin : begin + arguments.batch]})
-
-                resized = {reward: numpy.stack([model.prepare(image) for image in images]) for reward, model in models.items()}
-                a, our_cpu, our_wall = timed(lambda: cpu_seconds(service.process.pid), lambda: list(pool.map(ours, range(count))))
-                b, their_cpu, their_wall = timed(servers.cpu, lambda: list(pool.map(theirs, range(count))))
-                _, bare_cpu, bare_wall = timed(time.process_time, bare)
-                if at == 0:
-                    continue  # A round that is not counted: caches of texts, arenas, connections.
-                difference = float(numpy.abs(numpy.array(a) - numpy.array(b)).max())
-                rounds.append({
-                    "images": count, "service_cpu_s": our_cpu, "servers_cpu_s": their_cpu, "bare_cpu_s": bare_cpu,
-                    "service_wall_s": our_wall, "servers_wall_s": their_wall, "bare_wall_s": bare_wall, "largest_difference": difference,
-                })
-            servers.stop()
-            taken, inside = [], []
-            image = dice.integers(0, 256, (1, arguments.side, arguments.side, 3), numpy.uint8)
-            for _ in range(arguments.requests + 10):
-                started = time.monotonic()
-                _, timings = ask_service(service.port, arguments.rewards, image, PROMPTS[:1])
-                taken.append((time.monotonic() - started) * 1e3)
-                inside.append(timings["total_ms"])
-        finally:
-            service.stop()
-            servers.stop()
+    try:
+        if not arguments.apart:
+            for side in sides.values():
+                begin(side)
+        for _ in range(arguments.rounds):
+            images, found = noise(arguments.images), {}
+            for name, side in sides.items():
+                if arguments.apart:
+                    begin(side)
+                found[name] = measure(side, images, texts(arguments.images))
+                if arguments.apart:
+                    if name == "service":
+                        cached = side.cached(noise(1), arguments.requests)
+                    end(side)
+            scores = [each.pop("scores") for each in found.values()]
+            both = [numpy.array(each) for each in scores if each is not None]
+            found["largest_difference"] = float(numpy.abs(both[0] - both[-1]).max())
+            rounds.append(found)
+        if not arguments.apart and "service" in sides:
+            cached = sides["service"].cached(noise(1), arguments.requests)
+    finally:
+        for side in list(running):
+            end(side)
     print(f"{', '.join(arguments.rewards)}: {arguments.images} images of {arguments.side}², batches of up to {arguments.batch}"
           f"{' (fixed)' if arguments.fixed else ''}, {arguments.in_flight} requests in flight, {arguments.threads} threads")
     for each in rounds:
-        print("  CPU s: service {service_cpu_s:.2f}, servers {servers_cpu_s:.2f}, bare {bare_cpu_s:.2f}; wall s: "
-              "{service_wall_s:.2f}, {servers_wall_s:.2f}, {bare_wall_s:.2f}; scores within {largest_difference:.1e}".format(**each))
-    median = lambda of: statistics.median(map(of, rounds)) if rounds else float("nan")
-    result = {
-        "rounds": rounds, "service_over_bare": median(lambda each: each["service_cpu_s"] / each["bare_cpu_s"]),
-        "servers_over_service": median(lambda each: each["servers_cpu_s"] / each["service_cpu_s"]),
-        "servers_over_service_wall": median(lambda each: each["servers_wall_s"] / each["service_wall_s"]),
-        "images_per_core_second": median(lambda each: each["images"] / each["service_cpu_s"]),
-        "cached_request_ms": statistics.median(taken[10:]), "cached_request_inside_ms": statistics.median(inside[10:]),
-    }
-    print("medians: service {service_over_bare:.3f} times the bare sessions' CPU time; servers {servers_over_service:.2f} times the "
-          "service's (wall {servers_over_service_wall:.2f}); {images_per_core_second:.2f} images a core and second".format(**result))
-    print("a request with cached features: {cached_request_ms:.2f} ms, of which {cached_request_inside_ms:.2f} ms in the "
-          "service".format(**result))
+        times = "; ".join(f"{name} {each[name]['cpu_s']:.2f} CPU s, {each[name]['wall_s']:.2f} s" for name in sides)
+        print(f"  {times}; scores within {each['largest_difference']:.1e}")
+    result = {"rounds": rounds}
+    ratio = lambda a, b, of: statistics.median(each[a][of] / each[b][of] for each in rounds)
+    for a, b in (("service", "bare"), ("servers", "service")):
+        if a in sides and b in sides:
+            result[f"{a}_over_{b}"] = ratio(a, b, "cpu_s")
+            result[f"{a}_over_{b}_wall"] = ratio(a, b, "wall_s")
+            print(f"median: {a} {result[f'{a}_over_{b}']:.3f} times the CPU time of {b}, {result[f'{a}_over_{b}_wall']:.3f} times its time")
+    if cached:
+        result["images_per_core_second"] = statistics.median(arguments.images / each["service"]["cpu_s"] for each in rounds)
+        result["cached_request_ms"], result["cached_request_inside_ms"] = cached
+        print(f"service: {result['images_per_core_second']:.3f} images a core and second; a request with cached features "
+              f"{cached[0]:.2f} ms, {cached[1]:.2f} ms of it in the service")
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(result, indent=1))
 
