@@ -105,7 +105,10 @@ def main():
         service = Service(str(Path(arguments.program).resolve()), folder, store, {"STELLAR_REWARDS__ADAPTER": ADAPTERS}).start().ready()
         try:
             document = Path(folder) / "openapi.json"
-            document.write_text(json.dumps(with_ids(service.get("/openapi.json"), rows(service))))
+            described = with_ids(service.get("/openapi.json"), rows(service))
+            # While the models are offloaded, scoring is refused with 503. tests/http/offload.rs has its responses.
+            del described["paths"]["/v1/engine/offload"]
+            document.write_text(json.dumps(described))
             ran = subprocess.run(
                 [*program, "run", document, "--url", f"http://127.0.0.1:{service.port}", "--phases", "examples,coverage,fuzzing",
                  "--max-examples", str(arguments.examples), "--seed", str(arguments.seed), "--checks", CHECKS, "--no-shrink",

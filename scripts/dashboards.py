@@ -108,6 +108,8 @@ def service():
                 panel("Ready", [prom("min(stellar_ready@)")], "stat", width=4, steps=good_if_one,
                       text="1 if every instance is ready. GET /readyz says why one is not."),
                 panel("Instances", [prom("count(stellar_build_info@)")], "stat", width=4),
+                panel("Offloaded instances", [prom("sum(stellar_engine_offloaded@)")], "stat", width=4,
+                      steps=("green", (1, "blue")), text="Their models are lent to a trainer: POST /v1/engine/offload."),
                 panel("Firing alerts", [prom('count(ALERTS{alertname=~"Stellar.*",alertstate="firing"}) or vector(0)')], "stat", width=4,
                       steps=("green", (1, "red")), text="docs/OPERATIONS.md, Alerts: what to do for each."),
                 panel("Failed requests", [prom("max(instance:stellar_http_errors:ratio_rate5m@)")], "stat", "percentunit", 4,
@@ -140,6 +142,8 @@ def service():
                       unit="percentunit", text="The share of the time in which the lane ran a batch, over 5 minutes. "
                       "The graph near 100 % limits the throughput."),
                 panel("Queued items", [prom("sum by (graph) (stellar_engine_queue_depth@)")]),
+                panel("Items of rewards", [prom("sum(stellar_rewards_items@)", "being scored"),
+                                           prom("sum(stellar_rewards_waiting_items@)", "waiting")]),
                 panel("Wait in the queue, 95 %", [prom("max by (graph) (instance_graph:stellar_engine_queue_wait_seconds:p95_rate5m@ >= 0) "
                                                        "or 0 * sum by (graph) (stellar_engine_queue_depth@)")], unit="s"),
                 panel("Items per batch", [prom(mean("stellar_engine_batch_size", "graph"))],

@@ -58,6 +58,7 @@ def test_every_example_runs(service, stand_in, stellar, goldens, logged, tmp_pat
         "groups": ["g1", "g1", "g2", "g2"],
         "generated": lambda: ((str(at), pixels, prompt, photo) for at, (pixels, prompt) in enumerate(pairs)),
         "pipeline": lambda prompt, image, seed: globals()["image"](seed % 1000),
+        "train_one_step": lambda: None,
         "writer": Writer(),
         "step": 1,
         "pairs": pairs,

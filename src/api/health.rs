@@ -79,6 +79,9 @@ pub(super) async fn export(State(app): Shared) -> impl IntoResponse {
     let telemetry = &app.telemetry;
     telemetry.admission.upload_bytes.set(app.admission.upload_bytes() as i64);
     telemetry.admission.requests.set(app.admission.requests() as i64);
+    telemetry.admission.rewards_items.set(app.reward_turns.taken() as i64);
+    telemetry.admission.rewards_waiting.set(app.reward_turns.waiting() as i64);
+    telemetry.admission.rewards_bytes.set(app.admission.queued_bytes() as i64);
     let checks = app.readiness.checks(&app.scoring, &app.store, &app.runs).await;
     telemetry.ready.set(i64::from(verdict(checks).is_ok()));
     app.store.report_connections();

@@ -7,6 +7,7 @@ mod audit;
 mod caches;
 mod datasets;
 mod deletion;
+mod engine;
 mod face_store;
 mod health;
 mod http;
@@ -144,6 +145,8 @@ fn routes() -> Guarded<Arc<App>> {
         .read(routes!(metrics::list))
         .read(routes!(models::list))
         .admin(routes!(audit::list))
+        .admin(routes!(engine::offload))
+        .admin(routes!(engine::reload))
         .open(routes!(health::live))
         .open(routes!(health::started))
         .open(routes!(health::ready))

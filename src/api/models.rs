@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::api::state::Shared;
 use crate::{
     blocking::blocking,
-    engine::{LaneStatus, Pack},
+    engine::{Batching, LaneStatus, Pack, Residency},
     pack_id::PackId,
     verify::DriftCertificate,
 };
@@ -24,7 +24,13 @@ pub(super) struct ModelsResponse {
     /// `stellar-score pack verify`.
     #[serde(skip_serializing_if = "Option::is_none")]
     drift: Option<DriftCertificate>,
-    /// One entry for each loaded graph.
+    /// Whether the graphs are loaded.
+    state: Residency,
+    /// How many rows the runs of graphs have.
+    batching: Batching,
+    /// Threads of each run.
+    threads: usize,
+    /// One entry for each graph of the pack.
     lanes: Vec<LaneStatus>,
 }
 
@@ -36,10 +42,14 @@ pub(super) struct ModelsResponse {
 pub(super) async fn list(State(app): Shared) -> Json<ModelsResponse> {
     let pack = Arc::clone(app.scoring.pack());
     let drift = blocking(move || drift(&pack)).await;
+    let engine = app.scoring.engine();
     Json(ModelsResponse {
         pack: app.scoring.pack().id(),
         drift,
-        lanes: app.scoring.engine().status(),
+        state: engine.residency(),
+        batching: engine.batching(),
+        threads: engine.parallelism().threads,
+        lanes: engine.status(),
     })
 }
 

@@ -16,7 +16,7 @@ use crate::{
     api::http::{ApiError, Check},
     blocking::blocking,
     config::Store as StoreConfig,
-    engine::Health,
+    engine::{Health, Residency},
     machine,
     runs::Runs,
     scoring::Scoring,
@@ -102,6 +102,7 @@ impl Readiness {
         vec![
             self.board.check("start", None),
             self.board.check("graphs", of_graphs(&health)),
+            self.board.check("engine", of_engine(health.residency)),
             self.board.check("store", pinged),
             self.board.check("disk", disk),
             self.board.check("tasks", of_tasks(&runs.supervisor().failing())),
@@ -144,6 +145,17 @@ fn free_space(free: Vec<(&'static str, std::io::Result<u64>)>, least: u64) -> Ve
         Err(error) => Some(format!("the free space of {of} cannot be read: {error}")),
     };
     free.into_iter().filter_map(problem).collect()
+}
+
+/// An offloaded engine is intended, so it is a check apart from broken graphs.
+fn of_engine(residency: Residency) -> Option<String> {
+    let state = match residency {
+        Residency::Resident => return None,
+        Residency::Offloading => "being offloaded",
+        Residency::Offloaded => "offloaded",
+        Residency::Loading => "being loaded again",
+    };
+    Some(format!("the models are {state}: POST /v1/engine/reload loads them"))
 }
 
 fn of_graphs(health: &Health) -> Option<String> {
@@ -198,7 +210,7 @@ mod tests {
     fn graphs_that_are_being_rebuilt_are_named_apart_from_failing_ones() {
         let set = |names: &[&str]| names.iter().map(|&name| Arc::from(name)).collect();
         let failing: BTreeSet<Arc<str>> = set(&["clip.image", "dino.image"]);
-        let health = Health { failing, rebuilding: set(&["dino.image"]), stopping: false };
+        let health = Health { failing, rebuilding: set(&["dino.image"]), ..Health::default() };
         let reason = of_graphs(&health).unwrap();
         assert_eq!(reason.matches("dino.image").count(), 1, "{reason}");
         assert!(reason.contains("being rebuilt: dino.image;"), "{reason}");

@@ -202,10 +202,13 @@ pub(crate) async fn respond(
     form: impl Future<Output = Result<Form, ApiError>>,
 ) -> Result<ScoreResponse, ApiError> {
     app.admission.room()?;
+    // Before the body is read, which may take long.
+    drop(app.scoring.engine().enter()?);
     let (started, began) = (Instant::now(), OffsetDateTime::now_utc());
     let work = async {
         let mut form = form.await?;
-        let held = (app.admission.enter()?, app.runs.enter_interactive());
+        let loaded = app.scoring.engine().enter()?;
+        let held = (app.admission.enter()?, app.runs.enter_interactive(), loaded);
         let read = started.elapsed();
         form.sample.dataset = probes(&app.store, &app.scoring, &form.sample.metadata).await?;
         let scoring = app.scoring.score(&form.sample, &form.metrics);

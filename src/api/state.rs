@@ -76,6 +76,7 @@ impl App {
         let bounds = &telemetry.admission;
         bounds.requests_limit.set(config.limits.requests as i64);
         bounds.upload_limit_bytes.set(config.limits.upload_memory_bytes() as i64);
+        bounds.rewards_limit_bytes.set(config.rewards.memory_bytes() as i64);
         telemetry.pack.loaded(&scoring.pack().id());
         let at_once = match config.rewards.concurrency {
             0 => config.runs.samples_at_once(scoring.engine().largest_batch_on_card()),

@@ -40,6 +40,8 @@ pub struct EngineConfig {
     /// Whether batches are padded to the next power of two. On a GPU they always are, since every
     /// new shape is expensive there. On a CPU padding only costs; it shows what a GPU would run.
     pub pad_batches: bool,
+    /// Whether the number of items that run together may change a score's last bits.
+    pub batching: Batching,
     /// Folder for ONNX Runtime's profile of each graph, with time and provider of each node.
     /// Written at shutdown. Profiling is slow.
     pub profile: Option<PathBuf>,
@@ -62,6 +64,7 @@ impl Default for EngineConfig {
             max_batch: 0,
             max_delay_ms: 0,
             pad_batches: false,
+            batching: Batching::Dynamic,
             profile: None,
             cuda: CudaConfig::default(),
             // About 49,000 embeddings of 1280 values.
@@ -131,6 +134,21 @@ impl EngineConfig {
         };
         Parallelism { concurrent_batches, threads }
     }
+}
+
+/// How many rows the runs of a graph have.
+///
+/// Kernels are chosen by shape, and another kernel rounds otherwise. With runs of several shapes,
+/// the score of an image therefore depends on how many others were scored with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Batching {
+    /// As many as there are items, or the next power of two (`pad_batches`).
+    #[default]
+    Dynamic,
+    /// Always the largest batch: every run has one shape, and a score is the same bit for bit
+    /// whoever shares it.
+    Fixed,
 }
 
 /// Parallelism on a device.

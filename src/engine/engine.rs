@@ -12,14 +12,15 @@ use tokio::sync::watch;
 
 use super::backend::Backend;
 use super::cache::{Computed, FeatureCache, FeatureKey};
-use super::config::{EngineConfig, Parallelism, Provider};
+use super::config::{Batching, EngineConfig, Parallelism, Provider};
 use super::device::Device;
 use super::error::{EngineError, StartError};
 use super::feature::{Feature, FeatureRequest, Prepare, Reduce, Timing};
 use super::graphs::{Family, Graph, by_weights, families, identity, merge};
-use super::health::{Health, HealthBoard};
+use super::health::{Health, HealthBoard, Residency};
 use super::lane::{self, Lane, LaneSettings, OnComplete, Reopen};
 use super::pack::{GraphSpec, Pack};
+use super::residency::{InUse, Moved, Residence, resident_bytes};
 use super::session::{OnnxBackend, Runtime};
 use super::status::{LaneStatus, Loaded};
 use super::telemetry::EngineTelemetry;
@@ -38,7 +39,9 @@ pub struct Engine {
     lanes: Vec<Loaded>,
     cache: FeatureCache,
     health: HealthBoard,
+    residence: Arc<Residence>,
     provider: Provider,
+    batching: Batching,
     parallelism: Parallelism,
     queue: usize,
 }
@@ -138,8 +141,10 @@ impl Engine {
             families: HashMap::new(),
             lanes: Vec::new(),
             cache: FeatureCache::new(config.cache_bytes, telemetry.clone()),
+            residence: Residence::new(health.clone(), telemetry.offloaded.clone()),
             health,
             provider,
+            batching: config.batching,
             parallelism,
             queue: config.queue,
         };
@@ -323,6 +328,43 @@ impl Engine {
         self.parallelism
     }
 
+    /// Returns how many rows the runs of graphs have.
+    #[must_use]
+    pub fn batching(&self) -> Batching {
+        self.batching
+    }
+
+    /// Begins work that needs several features, or refuses it while the graphs are not loaded. An
+    /// offload waits for its end.
+    pub fn enter(&self) -> Result<InUse, EngineError> {
+        self.residence.enter()
+    }
+
+    /// Returns whether the graphs are loaded.
+    #[must_use]
+    pub fn residency(&self) -> Residency {
+        self.residence.now()
+    }
+
+    /// Frees the sessions of all graphs, with their memory on the device and in the process. Work
+    /// that has begun is finished first, for a minute at most; cached features stay.
+    ///
+    /// Complete the future: if it is dropped, the next call continues where it was.
+    pub async fn offload(&self) -> Result<Moved, EngineError> {
+        self.residence.offload(self.all_lanes()).await
+    }
+
+    /// Loads all graphs again and warms them up.
+    ///
+    /// Complete the future: if it is dropped, the next call continues where it was.
+    pub async fn reload(&self) -> Result<Moved, EngineError> {
+        self.residence.reload(self.all_lanes()).await
+    }
+
+    fn all_lanes(&self) -> Vec<Arc<Lane>> {
+        self.lanes.iter().map(|loaded| Arc::clone(&loaded.lane)).collect()
+    }
+
     /// Returns the size of the cached features in bytes, and their number.
     #[must_use]
     pub fn cache_size(&self) -> (u64, u64) {
@@ -347,7 +389,7 @@ impl Engine {
     /// Refuses new work, finishes queued items and joins all threads.
     pub async fn drain(&self) {
         self.health.stopping();
-        let lanes: Vec<_> = self.lanes.iter().map(|loaded| Arc::clone(&loaded.lane)).collect();
+        let lanes = self.all_lanes();
         for lane in &lanes {
             lane.stop();
         }
@@ -402,12 +444,4 @@ fn accept(lane: &Lane, spec: &GraphSpec, item: &[Tensor]) -> Result<(), EngineEr
     spec.refuse(item).map_or(Ok(()), |(expected, found)| {
         Err(EngineError::Input { graph: Arc::clone(lane.name()), expected, found })
     })
-}
-
-/// Resident memory of this process, in bytes; `None` on systems other than Linux.
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
 }

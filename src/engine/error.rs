@@ -51,6 +51,24 @@ pub enum EngineError {
     /// The engine is draining.
     #[error("the engine is shutting down and accepts no new work: use another instance")]
     Stopping,
+    /// The engine is offloaded, or on the way.
+    #[error("the models are offloaded: retry later, or load them with POST /v1/engine/reload")]
+    Offloaded,
+    /// Batches did not end, so that the sessions could not be closed.
+    #[error(
+        "graphs are still running a batch: {graphs}; send the request again, or restart the service \
+            if a batch hangs"
+    )]
+    NotDrained {
+        /// Names of the lanes, separated by commas.
+        graphs: String,
+    },
+    /// Sessions could not be opened again.
+    #[error("graphs could not be loaded again: {graphs}; the log has the cause, attempts go on")]
+    NotReloaded {
+        /// Names of the lanes, separated by commas.
+        graphs: String,
+    },
     /// The tensors do not fit the graph's signature.
     #[error("the input does not fit graph `{graph}`: expected {expected}, found {found}")]
     Input {

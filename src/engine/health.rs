@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use utoipa::ToSchema;
 
 /// The state of the engine, for readiness probes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,13 +17,33 @@ pub struct Health {
     pub rebuilding: BTreeSet<Arc<str>>,
     /// Whether the engine is draining.
     pub stopping: bool,
+    /// Whether the graphs are loaded.
+    pub residency: Residency,
+}
+
+/// Whether the graphs are loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Residency {
+    /// They are.
+    #[default]
+    Resident,
+    /// Work that has begun is finished, and new work is refused.
+    Offloading,
+    /// They are not, and work is refused.
+    Offloaded,
+    /// They are being loaded, and work is refused.
+    Loading,
 }
 
 impl Health {
     /// Returns whether the engine accepts work and every lane is healthy.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.failing.is_empty() && self.rebuilding.is_empty() && !self.stopping
+        self.failing.is_empty()
+            && self.rebuilding.is_empty()
+            && !self.stopping
+            && self.residency == Residency::Resident
     }
 }
 
@@ -62,6 +84,10 @@ impl HealthBoard {
 
     pub(crate) fn stopping(&self) {
         self.0.send_if_modified(|health| !std::mem::replace(&mut health.stopping, true));
+    }
+
+    pub(crate) fn moved(&self, residency: Residency) {
+        self.0.send_modify(|health| health.residency = residency);
     }
 
     pub(crate) fn is_failing(&self, graph: &str) -> bool {

@@ -4,6 +4,7 @@
 //! a batch from the queue. The next batch grows while one runs, so an idle engine adds no delay and
 //! a busy one fills its batches. The oldest entry decides which shape runs, so no entry starves.
 
+mod park;
 mod queue;
 mod rebuild;
 mod spans;
@@ -51,6 +52,7 @@ impl Lane {
             queue: Mutex::new(Queue { threads: backends.len(), ..Queue::default() }),
             arrived: Condvar::new(),
             stops: Condvar::new(),
+            moved: Condvar::new(),
             device: Arc::clone(device),
             health: health.clone(),
             telemetry,
@@ -163,6 +165,7 @@ impl Lane {
         self.shared.lock().stopping = true;
         self.shared.arrived.notify_all();
         self.shared.stops.notify_all();
+        self.shared.moved.notify_all();
     }
 
     /// Waits until the queue is empty and all threads have ended. Call [`stop`](Self::stop) first.

@@ -28,21 +28,23 @@ mod lane;
 mod library;
 mod onnx;
 pub mod pack;
+mod residency;
 mod session;
 mod status;
 mod telemetry;
 
 pub use backend::Backend;
 pub use cards::Cards;
-pub use config::{EngineConfig, Parallelism, Provider, ProviderChoice};
+pub use config::{Batching, EngineConfig, Parallelism, Provider, ProviderChoice};
 pub use cuda::{ConvSearch, CudaConfig};
 pub use engine::Engine;
 pub use error::{BackendError, EngineError, StartError};
 pub use examine::{Examined, examine};
 pub use feature::{Feature, FeatureRequest, Origin, Timing};
-pub use health::Health;
+pub use health::{Health, Residency};
 pub use onnx::OnnxGraph;
 pub use pack::{GraphSpec, Pack, PackError, Precision, TextSpec, TokenizerKind};
+pub use residency::{InUse, Moved};
 #[doc(hidden)]
 pub use session::onnx_environment;
 pub use status::LaneStatus;

@@ -6,7 +6,7 @@ use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::backend::Backend;
-use super::config::Provider;
+use super::config::{Batching, Provider};
 use super::error::{BackendError, StartError};
 use super::pack::{Dim, GraphSpec, TensorSpec};
 use crate::tensor::{Dtype, Features, Output, Tensor};
@@ -54,7 +54,11 @@ impl OnnxBackend {
         let mut backend = Self {
             session,
             provider,
-            buckets: if runtime.pad { buckets(spec.max_batch) } else { Vec::new() },
+            buckets: match runtime.batching {
+                Batching::Fixed => vec![spec.max_batch],
+                Batching::Dynamic if runtime.pad => buckets(spec.max_batch),
+                Batching::Dynamic => Vec::new(),
+            },
             inputs: spec.inputs.clone(),
             outputs: spec
                 .outputs

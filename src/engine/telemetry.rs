@@ -28,6 +28,7 @@ pub struct EngineTelemetry {
     rebuilt: IntCounterVec,
     requests: IntCounterVec,
     pub(crate) busy: IntGauge,
+    pub(crate) offloaded: IntGauge,
     pub(crate) cache_bytes: IntGauge,
     pub(crate) cache_limit_bytes: IntGauge,
     pub(crate) cache_entries: IntGauge,
@@ -153,6 +154,11 @@ impl EngineTelemetry {
                 "Batches that are running on the device.",
                 registry
             )?,
+            offloaded: gauge!(
+                "stellar_engine_offloaded",
+                "1 while the graphs are not loaded (POST /v1/engine/offload), otherwise 0.",
+                registry
+            )?,
             cache_bytes: gauge!(
                 "stellar_engine_cache_bytes",
                 "Memory of cached features.",
@@ -230,7 +236,7 @@ mod tests {
         let telemetry = EngineTelemetry::register(&registry).unwrap();
         telemetry.lane("clip.image").queue.observe(0.002);
         let families = registry.gather();
-        assert_eq!(families.len(), 14);
+        assert_eq!(families.len(), 15);
         for family in families {
             assert!(family.name().starts_with("stellar_engine_"), "{}", family.name());
             assert!(family.help().ends_with('.'), "{}", family.name());

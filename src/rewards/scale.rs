@@ -1,7 +1,7 @@
 //! Named scales: what a project's reward of this name is, as a function of a metric's score.
 
 use crate::engine::Pack;
-use crate::metrics::{self, Direction, Explanation, Metric, Score};
+use crate::metrics::{self, Explanation, Metric, Score};
 use crate::pack_id::Weights;
 
 /// Factor of CLIP's cosine in the logits of `openai/clip-vit-large-patch14`: the exponential of its
@@ -235,19 +235,6 @@ impl Reward {
             },
         }
     }
-
-    /// Returns whether a larger reward is better; `None` for metrics without a better end.
-    #[must_use]
-    pub fn is_larger_better(&self) -> Option<bool> {
-        let negated = self.scale.is_some_and(
-            |scale| matches!(scale.apply, Apply::Affine { factor, .. } if factor < 0.0),
-        );
-        match self.metric.direction {
-            Direction::HigherIsBetter => Some(!negated),
-            Direction::LowerIsBetter => Some(negated),
-            Direction::Support => None,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -289,14 +276,6 @@ mod tests {
         close("aesthetic@tenth", &score(5.5), 0.55);
         close("dreamsim@negated", &score(0.4), -0.4);
         assert_eq!(reward("pick_score@raw").of(&score(0.2)), None, "no logit scale");
-    }
-
-    #[test]
-    fn directions_follow_the_sign_of_the_scale() {
-        assert_eq!(reward("dreamsim").is_larger_better(), Some(false));
-        assert_eq!(reward("dreamsim@negated").is_larger_better(), Some(true));
-        assert_eq!(reward("ips").is_larger_better(), Some(true));
-        assert_eq!(reward("clip_n").is_larger_better(), None);
     }
 
     #[test]

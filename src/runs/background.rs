@@ -19,7 +19,7 @@ use super::{
     spool::SpoolReadError,
 };
 use crate::{
-    engine::{EngineError, Health},
+    engine::{EngineError, Health, Residency},
     metrics::{self, Metric, REGISTRY},
     scoring::{EncodedImage, Metadata, Sample, ScoringError, in_background},
     service::{ProbesError, new_sample, probes},
@@ -132,6 +132,8 @@ impl Runs {
 
     fn concurrency_limit(&self) -> usize {
         match self.requests.load(Ordering::Relaxed) {
+            // Samples wait until the models are loaded again.
+            _ if self.scoring.engine().residency() != Residency::Resident => 0,
             0 => self.at_once,
             _ => self.settings.concurrency_under_load.min(self.at_once),
         }
@@ -176,6 +178,7 @@ impl Runs {
         self.log_blocked().await;
         self.log_elsewhere().await;
         let mut stopping = self.stopping();
+        let mut engine = self.scoring.engine().health();
         let mut tasks: JoinSet<()> = JoinSet::new();
         let mut running: HashMap<Id, Uuid> = HashMap::new();
         let mut ahead: VecDeque<PendingRecord> = VecDeque::new();
@@ -214,6 +217,8 @@ impl Runs {
                     self.on_task_joined(ended, &mut running).await;
                 }
                 () = self.work.notified() => {}
+                // The models may have been loaded again.
+                Ok(()) = engine.changed() => {}
                 () = tokio::time::sleep(idle) => {}
                 () = stopped(&mut stopping) => {}
             }
@@ -311,6 +316,7 @@ impl Runs {
                 return Err(Attempt::Later { why: error.to_string(), blame: Blame::Room });
             }
         };
+        let _loaded = self.scoring.engine().enter().map_err(|_| Attempt::Untouched)?;
         let metrics = chosen(pending.metrics.as_deref());
         let card = in_background(self.scoring.score(&sample, &metrics))
             .instrument(span!("score"))
@@ -465,7 +471,7 @@ fn attempt(error: ScoringError, health: &Health) -> Attempt {
     };
     match source {
         EngineError::Overloaded { .. } => Attempt::Later { why, blame: Blame::Room },
-        EngineError::Stopping => Attempt::Untouched,
+        EngineError::Stopping | EngineError::Offloaded => Attempt::Untouched,
         source if source.graph().is_some_and(|graph| health.failing.contains(graph)) => {
             Attempt::Later { why, blame: Blame::Graph }
         }

@@ -20,6 +20,8 @@ pub enum Bound {
     Queue,
     /// Requests that are being scored.
     Requests,
+    /// The turns of rewards, and the memory of their bodies.
+    Rewards,
     /// The memory of uploads.
     UploadMemory,
     /// Clients that watch runs.
@@ -28,13 +30,14 @@ pub enum Bound {
 
 impl Bound {
     /// All bounds.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Analyses,
         Self::Connections,
         Self::Disk,
         Self::PendingSamples,
         Self::Queue,
         Self::Requests,
+        Self::Rewards,
         Self::UploadMemory,
         Self::Watchers,
     ];
@@ -49,6 +52,7 @@ impl Bound {
             Self::PendingSamples => "pending_samples",
             Self::Queue => "queue",
             Self::Requests => "requests",
+            Self::Rewards => "rewards",
             Self::UploadMemory => "upload_memory",
             Self::Watchers => "watchers",
         }
@@ -68,6 +72,14 @@ pub struct AdmissionTelemetry {
     pub upload_bytes: IntGauge,
     /// `limits.upload_memory_mib` in bytes.
     pub upload_limit_bytes: IntGauge,
+    /// Items of rewards that are being scored.
+    pub rewards_items: IntGauge,
+    /// Items of rewards that wait for their turn.
+    pub rewards_waiting: IntGauge,
+    /// Memory held by bodies of rewards, in bytes.
+    pub rewards_bytes: IntGauge,
+    /// `rewards.memory_mib` in bytes.
+    pub rewards_limit_bytes: IntGauge,
     /// Open connections.
     pub connections: IntGauge,
     /// The limit of open connections.
@@ -108,6 +120,26 @@ impl AdmissionTelemetry {
             upload_limit_bytes: gauge!(
                 "stellar_upload_limit_bytes",
                 "Limit of memory held by uploads (limits.upload_memory_mib).",
+                registry
+            )?,
+            rewards_items: gauge!(
+                "stellar_rewards_items",
+                "Items of rewards that are being scored.",
+                registry
+            )?,
+            rewards_waiting: gauge!(
+                "stellar_rewards_waiting_items",
+                "Items of rewards that wait for their turn.",
+                registry
+            )?,
+            rewards_bytes: gauge!(
+                "stellar_rewards_bytes",
+                "Memory held by bodies of rewards, which count twice.",
+                registry
+            )?,
+            rewards_limit_bytes: gauge!(
+                "stellar_rewards_limit_bytes",
+                "Limit of memory held by bodies of rewards (rewards.memory_mib).",
                 registry
             )?,
             connections: gauge!("stellar_http_connections", "Open connections.", registry)?,

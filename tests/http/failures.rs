@@ -63,7 +63,7 @@ async fn readiness_lists_every_check_and_names_a_disk_that_is_nearly_full() {
         let checks = body["checks"].as_array().unwrap().iter();
         checks.map(|check| (check["name"].clone(), check["ok"].clone())).collect::<Vec<_>>()
     };
-    let all = ["start", "graphs", "store", "disk", "tasks", "stop"];
+    let all = ["start", "graphs", "engine", "store", "disk", "tasks", "stop"];
     assert_eq!(names(&ready), all.map(|name| (json!(name), json!(true))));
     app.get("/startupz").await.ok();
 

@@ -15,6 +15,7 @@ mod keys;
 mod leaderboard;
 mod load;
 mod objects;
+mod offload;
 mod openapi;
 mod pages;
 mod prompts;

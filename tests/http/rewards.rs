@@ -1,7 +1,13 @@
 //! Rewards for training: formats, columns, combinations, groups, and requests that queue.
 
-use axum::{body::Body, http::Request};
+use std::{convert::Infallible, pin::pin};
+
+use axum::{
+    body::{Body, Bytes},
+    http::Request,
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use futures_util::{poll, stream};
 use serde_json::{Value, json};
 
 use crate::{
@@ -244,4 +250,46 @@ async fn a_request_that_waits_in_vain_gets_503_and_leaves_the_queue() {
     assert!(second.headers.contains_key("retry-after"));
     second.problem(503, "unavailable");
     app.rewards(&body(3)).await.ok();
+    for gauge in ["stellar_rewards_items", "stellar_rewards_waiting_items", "stellar_rewards_bytes"]
+    {
+        app.until(gauge, 0.0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_announces_a_body_and_sends_nothing_keeps_no_memory() {
+    let app = App::with(|setup| {
+        // Room for one body.
+        setup.config.rewards.memory_mib = 1;
+        setup.config.limits.request_mib = 1;
+    })
+    .await;
+    let silent = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+    let idle = Request::post("/v1/rewards")
+        .header("content-type", "application/json")
+        .header("content-length", "1000000")
+        .body(silent)
+        .unwrap();
+    let body = json!({"rewards": [ONE_GRAPH], "items": [{"image": encoded(1)}]});
+    let mut idle = pin!(app.send(idle));
+    assert!(poll!(&mut idle).is_pending());
+    tokio::select! {
+        _ = idle => panic!("the body never comes"),
+        answer = app.rewards(&body) => drop(answer.ok()),
+    }
+}
+
+#[tokio::test]
+async fn refused_rewards_are_counted_at_their_own_bound() {
+    let app = App::with(|setup| {
+        (setup.config.rewards.concurrency, setup.config.rewards.queue) = (1, 1);
+    })
+    .await;
+    let items: Vec<_> = (0..3).map(|seed| json!({"image": encoded(seed)})).collect();
+    let body = json!({"rewards": [ONE_GRAPH], "items": items});
+    app.rewards(&body).await.problem(503, "unavailable");
+    let refused = app.number(r#"stellar_refusals_total{reason="rewards"}"#).await;
+    assert!((refused - 1.0).abs() < f64::EPSILON, "{refused}");
+    let others = app.number(r#"stellar_refusals_total{reason="requests"}"#).await;
+    assert!(others.abs() < f64::EPSILON, "{others}");
 }

@@ -106,7 +106,7 @@ fn the_service_is_alive_and_not_ready_while_it_loads() {
     let names = checks(&ready);
     assert_eq!(
         names.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
-        ["start", "graphs", "store", "disk", "tasks", "stop"]
+        ["start", "graphs", "engine", "store", "disk", "tasks", "stop"]
     );
     assert!(names.iter().all(|(_, reason)| reason.is_none()), "{ready}");
     assert_eq!(started.get("/startupz").expect("a response").status, 200);

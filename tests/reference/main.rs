@@ -1,6 +1,7 @@
 //! Comparisons with other programs: the reference toolkit and its packages, and statistics
 //! packages.
 
+mod batching;
 mod benchmarks;
 mod faces;
 mod golden;

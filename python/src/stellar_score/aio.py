@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Callable, Coroutine, Dict, Generator, Optional, TypeVar
+from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Coroutine, Dict, Generator, Optional, TypeVar
 
 from .client import Client
+from .models import EngineResponse
 from .runs import Run
 
 if TYPE_CHECKING:
@@ -91,9 +93,19 @@ class AsyncClient:
     sample = _of_client(Client.sample)
     metrics = _of_client(Client.metrics)
     models = _of_client(Client.models)
+    offload = _of_client(Client.offload)
+    reload = _of_client(Client.reload)
     ready = _of_client(Client.ready)
     request = _of_client(Client.request)
     get = _of_client(Client.get)
+
+    @contextlib.asynccontextmanager
+    async def offloaded(self) -> AsyncIterator[EngineResponse]:
+        """Lends the memory of the models, as :meth:`Client.offloaded`."""
+        try:
+            yield await self.offload()
+        finally:
+            await self.reload()
 
     # Their result is an asynchronous context manager, and can be awaited.
     run = _opening(Client.run)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
-from typing import Any, Callable, Dict, List, Literal, Mapping, Optional, Sequence, Union, cast
+from typing import Any, Callable, Dict, Iterator, List, Literal, Mapping, Optional, Sequence, Union, cast
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from . import rewards as reward
 from .forms import Field, form
 from .models import (
     CompareResponse,
+    EngineResponse,
     LeaderboardResponse,
     Metadata,
     MethodEntry,
@@ -321,6 +323,30 @@ class Client:
     def models(self) -> ModelsResponse:
         """Returns the loaded pack and the state of its graphs."""
         return cast(ModelsResponse, self.get("v1", "models"))
+
+    def offload(self) -> EngineResponse:
+        """Frees the memory of the models, also on a GPU (``POST /v1/engine/offload``). It needs a key with ``admin``.
+
+        Work in flight is finished first. Until :meth:`reload`, scoring is refused as :class:`Unavailable`, which this
+        client repeats for as long as its patience lasts, and samples of runs wait.
+        """
+        # Doing it twice is doing it once.
+        return cast(EngineResponse, self.request("POST", "v1", "engine", "offload", retry=True).json())
+
+    def reload(self) -> EngineResponse:
+        """Loads the models again and warms them up (``POST /v1/engine/reload``)."""
+        return cast(EngineResponse, self.request("POST", "v1", "engine", "reload", retry=True).json())
+
+    @contextlib.contextmanager
+    def offloaded(self) -> Iterator[EngineResponse]:
+        """Lends the memory of the models, for example to a training step on the same GPU.
+
+        ``with client.offloaded(): train()`` The models are loaded again at the end, whatever happens inside.
+        """
+        try:
+            yield self.offload()
+        finally:
+            self.reload()
 
     def ready(self) -> bool:
         """Returns whether the service accepts requests; it is not waited for."""

@@ -139,7 +139,7 @@ class Overloaded(Problem):
 
 
 class Unavailable(Problem):
-    """The service is starting, stopping or cannot reach its store."""
+    """The service is starting, stopping, cannot reach its store, or its models are offloaded."""
 
 
 class DeadlineExceeded(Problem):
@@ -184,7 +184,7 @@ FAMILIES: Dict[Type[Problem], Tuple[str, ...]] = {
         "nothing_to_compare",
     ),
     Overloaded: ("overloaded", "key_limit", "storage_full"),
-    Unavailable: ("unavailable",),
+    Unavailable: ("unavailable", "engine_offloaded"),
     DeadlineExceeded: ("deadline_exceeded", "request_timeout"),
     InternalError: ("internal",),
 }

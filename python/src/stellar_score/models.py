@@ -21,6 +21,7 @@ __all__ = [
     "AttributesResponse",
     "AuditResponse",
     "AuditRow",
+    "Batching",
     "Blocked",
     "By",
     "Cell",
@@ -57,6 +58,7 @@ __all__ = [
     "Disagreement",
     "DistributionsResponse",
     "DriftCertificate",
+    "EngineResponse",
     "EnrolledResponse",
     "Estimate",
     "Evidence",
@@ -171,6 +173,7 @@ __all__ = [
     "RelationSource",
     "ReportResponse",
     "ReportRow",
+    "Residency",
     "RewardProvenance",
     "RewardTimings",
     "RewardsRequest",
@@ -399,6 +402,12 @@ class AuditRow(TypedDict):
     """Time at which the request arrived."""
 
 
+Batching = Literal["dynamic", "fixed"]
+"""How many rows the runs of a graph have. Kernels are chosen by shape, and another kernel rounds otherwise. With runs
+of several shapes, the score of an image therefore depends on how many others were scored with it.
+"""
+
+
 class Blocked(TypedDict):
     """Reason why pending samples are blocked."""
     code: str
@@ -524,6 +533,7 @@ Code = Literal[
     "image_too_small",
     "overloaded",
     "unavailable",
+    "engine_offloaded",
     "deadline_exceeded",
     "internal",
 ]
@@ -859,6 +869,24 @@ class DriftCertificate(TypedDict):
     """Version of the service."""
     without_numbers: Dict[str, str]
     """Metrics without a number from either pack, each with its most frequent reason."""
+
+
+class EngineResponse(TypedDict):
+    """What an offload or a reload did."""
+    batching: Batching
+    """How many rows the runs of graphs have."""
+    changed: bool
+    """False if there was nothing to do."""
+    drain_seconds: float
+    """Time until the work in flight was finished."""
+    resident_bytes_after: NotRequired[Optional[int]]
+    """Resident memory of the process after, in bytes; null if unknown."""
+    resident_bytes_before: NotRequired[Optional[int]]
+    """Resident memory of the process before, in bytes; null if unknown. The memory of a GPU is not a part of it."""
+    seconds: float
+    """Time to close the sessions, or to open them and to warm them up."""
+    state: Residency
+    """Whether the models are loaded now."""
 
 
 class EnrolledResponse(TypedDict):
@@ -1700,11 +1728,17 @@ class MetricsResponse(TypedDict):
 
 class ModelsResponse(TypedDict):
     """The resident graphs."""
+    batching: Batching
+    """How many rows the runs of graphs have."""
     drift: NotRequired[Optional[DriftCertificate]]
     lanes: List[LaneStatus]
-    """One entry for each loaded graph."""
+    """One entry for each graph of the pack."""
     pack: PackId
     """The loaded model pack."""
+    state: Residency
+    """Whether the graphs are loaded."""
+    threads: int
+    """Threads of each run."""
 
 
 class Need(TypedDict):
@@ -2273,8 +2307,14 @@ class ReportResponse(TypedDict):
     """Number of samples for which the penalty cannot be decided because `clip_t` or `clip_n` is missing."""
 
 
+Residency = Literal["resident", "offloading", "offloaded", "loading"]
+"""Whether the graphs are loaded."""
+
+
 class RewardProvenance(TypedDict):
     """Pack and definitions behind rewards."""
+    batching: Batching
+    """Whether the number of images that ran together may change a reward's last bits (`engine.batching`)."""
     metrics: Dict[str, int]
     """Version of each reward's metric, by name of the reward."""
     pack: PackId

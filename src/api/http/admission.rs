@@ -82,6 +82,11 @@ impl Admission {
         (self.upload_kib - self.memory.available_permits()) as u64 * 1024
     }
 
+    /// Returns the memory that bodies of queuing routes hold, in bytes, rounded up to KiB.
+    pub(crate) fn queued_bytes(&self) -> u64 {
+        (self.queued_kib as usize - self.queued.available_permits()) as u64 * 1024
+    }
+
     /// Returns the number of requests that hold a permit.
     pub(crate) fn requests(&self) -> usize {
         self.places - self.requests.available_permits()
@@ -118,7 +123,8 @@ impl Admission {
         client: &str,
         announced: usize,
     ) -> Result<(UploadMemory, OwnedSemaphorePermit), ApiError> {
-        let _turn = self.turns.take(client).await.map_err(|_| no_memory())?;
+        let turn = self.turns.take(client).await;
+        let _turn = turn.map_err(|_| no_memory().at(Bound::Rewards))?;
         // A body that needs more than all of it is alone.
         let kib = kib(announced).min(self.queued_kib);
         let permit = Arc::clone(&self.queued).acquire_many_owned(kib).await;

@@ -24,6 +24,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use http_body::Frame;
+use http_body_util::BodyExt as _;
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, Sleep},
@@ -138,7 +139,7 @@ pub(crate) fn busy(wait: Duration) -> ApiError {
         "no capacity became free within {} s: retry after a moment, or send less at once",
         wait.as_secs()
     ))
-    .at(Bound::Requests)
+    .at(Bound::Rewards)
 }
 
 impl Pace {
@@ -165,7 +166,7 @@ pub(crate) async fn bound(
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
-    let response = drain::whole(request, |mut request| async move {
+    let response = drain::whole(request, |request| async move {
         let headers = request.headers();
         no_coding(headers)?;
         let announced = headers
@@ -177,13 +178,18 @@ pub(crate) async fn bound(
         let client =
             longest.map(|longest| (keys::client(&request), wait_of(request.headers(), longest)));
         let queued = client.as_ref().map(|(client, wait)| (&**client, *wait));
-        let (memory, held) = limits.memory(queued, announced).await?;
-        if let Some(held) = held {
-            request.extensions_mut().insert(held);
+        let (mut parts, body) = request.into_parts();
+        let mut body = Bounded::new(body, limits.pace, Arc::clone(&verdict));
+        // A client that announces a body and sends nothing keeps no memory from others.
+        if client.is_some() && !body.begins().await {
+            return Ok(refusal(&too_slow(limits.pace)));
         }
-        let request = request
-            .map(|body| Body::new(Bounded::new(body, memory, limits.pace, Arc::clone(&verdict))));
-        let response = next.run(request).await;
+        let (memory, held) = limits.memory(queued, announced).await?;
+        body.memory = Some(memory);
+        if let Some(held) = held {
+            parts.extensions.insert(held);
+        }
+        let response = next.run(Request::from_parts(parts, Body::new(body))).await;
         match verdict.0.load(Ordering::Relaxed) {
             // `Ok` skips the drain: a client that is too slow is not waited for any longer.
             SLOW => Ok(refusal(&too_slow(limits.pace))),
@@ -245,7 +251,10 @@ fn too_slow(pace: Pace) -> ApiError {
 /// A body that fails as soon as its client is too slow or no memory is left for its bytes.
 struct Bounded {
     body: Body,
-    memory: UploadMemory,
+    /// The first frame, if it was awaited.
+    first: Option<Result<Frame<Bytes>, axum::Error>>,
+    /// Set before the body is read.
+    memory: Option<UploadMemory>,
     pace: Pace,
     received: usize,
     /// Total time that the service has waited for the client.
@@ -256,10 +265,11 @@ struct Bounded {
 }
 
 impl Bounded {
-    fn new(body: Body, memory: UploadMemory, pace: Pace, verdict: Arc<Verdict>) -> Self {
+    fn new(body: Body, pace: Pace, verdict: Arc<Verdict>) -> Self {
         Self {
             body,
-            memory,
+            first: None,
+            memory: None,
             pace,
             received: 0,
             waited: Duration::ZERO,
@@ -267,6 +277,17 @@ impl Bounded {
             timer: Box::pin(tokio::time::sleep(pace.grace)),
             verdict,
         }
+    }
+
+    /// Waits for the first bytes, and returns false if the client is too slow. The server has a
+    /// buffer for them anyway.
+    async fn begins(&mut self) -> bool {
+        let since = Instant::now();
+        let Ok(first) = tokio::time::timeout(self.pace.grace, self.body.frame()).await else {
+            return false;
+        };
+        (self.first, self.waited) = (first, since.elapsed());
+        true
     }
 
     fn cut_off(&self, why: u8) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -290,7 +311,11 @@ impl HttpBody for Bounded {
             return Poll::Ready(None);
         }
         // Before the timer: arrived bytes count, however late this task is polled.
-        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
+        let polled = match this.first.take() {
+            Some(first) => Poll::Ready(Some(first)),
+            None => Pin::new(&mut this.body).poll_frame(context),
+        };
+        if let Poll::Ready(frame) = polled {
             this.waited +=
                 this.waiting_since.take().map_or(Duration::ZERO, |since| since.elapsed());
             let Some(Ok(frame)) = frame else {
@@ -298,7 +323,7 @@ impl HttpBody for Bounded {
             };
             let bytes = frame.data_ref().map_or(0, Bytes::len);
             this.received += bytes;
-            if !this.memory.grow(bytes) {
+            if !this.memory.as_mut().is_none_or(|memory| memory.grow(bytes)) {
                 return this.cut_off(NO_MEMORY);
             }
             return Poll::Ready(Some(Ok(frame)));
@@ -315,7 +340,7 @@ impl HttpBody for Bounded {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.first.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> http_body::SizeHint {

@@ -90,6 +90,8 @@ pub enum Code {
     Overloaded,
     /// The service is starting, stopping, or cannot reach its store.
     Unavailable,
+    /// The models are offloaded (`POST /v1/engine/offload`); retry after the time in `Retry-After`.
+    EngineOffloaded,
     /// The deadline passed before the response was ready.
     DeadlineExceeded,
     /// Internal error; the log has the cause under the request id.
@@ -138,7 +140,7 @@ impl Code {
             | Self::ImageUnknown => StatusCode::UNPROCESSABLE_ENTITY,
             Self::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
             Self::Overloaded | Self::KeyLimit => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::EngineOffloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -179,6 +181,7 @@ impl Code {
             Self::ImageTooSmall => "The image is too small",
             Self::Overloaded => "The service is at its limit",
             Self::Unavailable => "The service is not available",
+            Self::EngineOffloaded => "The models are offloaded",
             Self::DeadlineExceeded => "Deadline exceeded",
             Self::Internal => "Internal error",
         }
@@ -259,6 +262,14 @@ impl ApiError {
     /// later.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self { retry_after_seconds: Some(5), ..Self::new(Code::Unavailable, detail) }
+    }
+
+    /// Creates an error for work that needs the models while they are offloaded.
+    pub fn offloaded(error: &EngineError) -> Self {
+        Self {
+            retry_after_seconds: Some(10),
+            ..Self::new(Code::EngineOffloaded, error.to_string())
+        }
     }
 
     /// Creates an internal error: the cause is logged, and the client gets the id to ask for it.
@@ -347,10 +358,27 @@ impl From<ScoringError> for ApiError {
                 tracing::warn!(%error, "request refused");
                 Self::unavailable(error.to_string())
             }
-            ScoringError::Engine { source: EngineError::Stopping, .. } => {
+            ScoringError::Engine {
+                source: source @ (EngineError::Stopping | EngineError::Offloaded),
+                ..
+            } => source.clone().into(),
+            ScoringError::Engine { .. } => Self::internal(&error),
+        }
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        match &error {
+            EngineError::Offloaded => Self::offloaded(&error),
+            EngineError::Stopping => {
                 Self::unavailable("the service is stopping; send the request to another instance")
             }
-            ScoringError::Engine { .. } => Self::internal(&error),
+            EngineError::NotDrained { .. } | EngineError::NotReloaded { .. } => {
+                tracing::error!(%error, "engine");
+                Self::unavailable(error.to_string())
+            }
+            _ => Self::internal(&error),
         }
     }
 }

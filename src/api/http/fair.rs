@@ -14,6 +14,7 @@ pub(crate) struct Turns(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
+    all: usize,
     free: usize,
     /// Most that may wait.
     most: usize,
@@ -37,7 +38,15 @@ impl Turns {
     pub(crate) fn new(free: usize, most: usize) -> Self {
         let (waiting, next) = (0, 0);
         let (clients, rotation) = (HashMap::new(), VecDeque::new());
-        Self(Arc::new(Mutex::new(State { free, most, waiting, next, clients, rotation })))
+        Self(Arc::new(Mutex::new(State {
+            all: free,
+            free,
+            most,
+            waiting,
+            next,
+            clients,
+            rotation,
+        })))
     }
 
     /// Waits for a turn. Dropping the future leaves the queue.
@@ -69,6 +78,12 @@ impl Turns {
     /// Returns how many wait.
     pub(crate) fn waiting(&self) -> usize {
         self.lock().waiting
+    }
+
+    /// Returns how many have their turn.
+    pub(crate) fn taken(&self) -> usize {
+        let state = self.lock();
+        state.all - state.free
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -191,5 +206,6 @@ mod tests {
         drop(b);
         drop(tokio::time::timeout(Duration::from_secs(5), c).await.unwrap().unwrap());
         drop(turns.take("d").await.unwrap());
+        assert_eq!((turns.taken(), turns.waiting()), (0, 0));
     }
 }

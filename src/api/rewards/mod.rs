@@ -33,7 +33,7 @@ use crate::api::score::milliseconds;
 use crate::api::state::{App, Shared};
 use crate::{
     blocking::blocking,
-    engine::EngineError,
+    engine::{Batching, EngineError, InUse},
     label,
     metrics::{Flag, Metric, NullReason},
     pack_id::PackId,
@@ -54,7 +54,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({"rewards": {"pick_score@flow_grpo": [0.83, null]}, "reasons": {"pick_score@flow_grpo": {"1": "no_prompt"}}, "flags": {},
     "errors": {}, "provenance": {"pack": {"name": "official", "digest": "…", "weights": "official"}, "metrics": {"pick_score@flow_grpo": 1},
-    "scales": {"pick_score@flow_grpo": "exp(logit_scale) · s / 26"}}, "timings": {"read_ms": 2.1, "wait_ms": 0.0, "score_ms": 40.2, "total_ms": 42.9}}))]
+    "scales": {"pick_score@flow_grpo": "exp(logit_scale) · s / 26"}, "batching": "dynamic"}, "timings": {"read_ms": 2.1, "wait_ms": 0.0, "score_ms": 40.2, "total_ms": 42.9}}))]
 pub(crate) struct RewardsResponse {
     /// Every requested reward by name: a number for each item, or null.
     rewards: BTreeMap<String, Vec<Option<f64>>>,
@@ -101,6 +101,9 @@ struct RewardProvenance {
     metrics: BTreeMap<String, u32>,
     /// Formula of each reward with a scale, by name; `s` is the metric's score.
     scales: BTreeMap<String, &'static str>,
+    /// Whether the number of images that ran together may change a reward's last bits
+    /// (`engine.batching`).
+    batching: Batching,
 }
 
 /// Milliseconds spent on a request.
@@ -148,6 +151,8 @@ pub(crate) async fn compute(
 }
 
 async fn answer(app: &Arc<App>, request: Request) -> Result<RewardsResponse, ApiError> {
+    // Before the body is read, which may take long.
+    drop(app.scoring.engine().enter()?);
     let started = Instant::now();
     // The body's memory, until the response is ready: images refer to it.
     let memory = request.extensions().get::<HeldMemory>().cloned();
@@ -281,6 +286,8 @@ pub(crate) type ItemResult = Result<Scorecard, ApiError>;
 #[derive(Default)]
 struct Began {
     at: OnceLock<Instant>,
+    /// From now on an offload waits for the request.
+    loaded: OnceLock<InUse>,
     first: Notify,
 }
 
@@ -336,8 +343,11 @@ impl Work<'_> {
     async fn in_turn(&self, mut sample: Sample, began: &Began) -> Result<ItemResult, ApiError> {
         let _turn = self.app.reward_turns.take(self.client).await.map_err(|_| {
             ApiError::unavailable("too many items are waiting already; retry after a moment")
-                .at(Bound::Requests)
+                .at(Bound::Rewards)
         })?;
+        if began.loaded.get().is_none() {
+            drop(began.loaded.set(self.app.scoring.engine().enter()?));
+        }
         if began.at.set(Instant::now()).is_ok() {
             began.first.notify_one();
         }
@@ -386,6 +396,7 @@ fn columns(
                 .iter()
                 .filter_map(|reward| Some((reward.name.clone(), reward.scale?.formula)))
                 .collect(),
+            batching: app.scoring.engine().batching(),
         },
         timings: RewardTimings { read_ms: 0.0, wait_ms: 0.0, score_ms: 0.0, total_ms: 0.0 },
     };

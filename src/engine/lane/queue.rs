@@ -77,6 +77,12 @@ pub(crate) type OnComplete = Box<dyn FnOnce(&Arc<Features>) + Send>;
 pub(super) struct Queue {
     pub(super) entries: VecDeque<Entry>,
     pub(super) stopping: bool,
+    /// Whether the sessions are to be closed.
+    pub(super) parked: bool,
+    /// Number of threads that have no session, or none yet, because of it.
+    pub(super) away: usize,
+    /// Why a session could not be opened after the last time.
+    pub(super) problem: Option<String>,
     /// Number of live threads.
     pub(super) threads: usize,
     /// Number of threads that failed to open a session anew and are still trying.
@@ -137,6 +143,8 @@ pub(super) enum Next {
     Work(Instant),
     /// Run the self-test: the lane is failing.
     Probe,
+    /// Close the session: the lane is parked and its queue is empty.
+    Park,
     /// End the thread: the lane is stopping and its queue is empty.
     Stop,
 }

@@ -8,12 +8,12 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::queue::SelfTest;
+use super::queue::{Queue, SelfTest};
 use super::worker::{Ended, Leaving, Shared, message};
 use crate::engine::backend::Backend;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 /// Failed self-tests after which a session counts as broken. One may have met a full device.
 pub(super) const SELF_TESTS: u32 = 2;
@@ -30,11 +30,23 @@ impl Shared {
             // session.
             let why = match catch_unwind(AssertUnwindSafe(|| self.work(backend))) {
                 Ok(Ended::Stopped) => return,
+                Ok(Ended::Parked(kept)) => match self.reopened(kept) {
+                    Some(opened) => {
+                        backend = opened;
+                        continue;
+                    }
+                    None => return,
+                },
                 Ok(Ended::Broken) => "its self-test fails".to_owned(),
                 Err(panic) => format!("its thread panicked: {}", message(&*panic)),
             };
             tracing::error!(graph = %self.settings.name, why, "graph is broken");
-            match self.rebuild() {
+            let rebuilt = match self.rebuild() {
+                Some(rebuilt) => Some(rebuilt),
+                None if self.lock().parked => self.reopened(None),
+                None => None,
+            };
+            match rebuilt {
                 Some(rebuilt) => backend = rebuilt,
                 None => return,
             }
@@ -48,8 +60,8 @@ impl Shared {
     }
 
     /// Opens a session that passes its self-test, with growing pauses between the attempts. Returns
-    /// `None` if the lane cannot be rebuilt or is stopping.
-    fn rebuild(&self) -> Option<Box<dyn Backend>> {
+    /// `None` if the lane cannot be rebuilt, is stopping or is parked.
+    pub(super) fn rebuild(&self) -> Option<Box<dyn Backend>> {
         let (name, reopen) = (&self.settings.name, self.settings.reopen.as_ref()?);
         self.rebuilding.fetch_add(1, Ordering::SeqCst);
         self.telemetry.healthy.set(0);
@@ -78,14 +90,17 @@ impl Shared {
         if refusing {
             self.lock().unusable -= 1;
         }
-        if rebuilt.is_some() {
+        // A parked graph is no longer broken: its session will be opened anew.
+        if rebuilt.is_some() || self.lock().parked {
             self.failures.store(0, Ordering::Relaxed);
-            self.telemetry.rebuilt.inc();
             // A graph with several threads is well again when all of them are.
             if self.rebuilding.fetch_sub(1, Ordering::SeqCst) == 1 {
                 self.telemetry.healthy.set(1);
                 self.health.rebuilding(name, false);
             }
+        }
+        if rebuilt.is_some() {
+            self.telemetry.rebuilt.inc();
             tracing::info!(graph = %name, "rebuilt the graph's session");
         }
         rebuilt
@@ -111,10 +126,11 @@ impl Shared {
         }
     }
 
-    /// Waits, and returns whether the lane stops meanwhile.
+    /// Waits, and returns whether the lane stops or is parked meanwhile.
     fn stops_within(&self, pause: Duration) -> bool {
         let queue = self.lock();
-        let waited = self.stops.wait_timeout_while(queue, pause, |queue| !queue.stopping);
-        waited.unwrap_or_else(PoisonError::into_inner).0.stopping
+        let goes_on = |queue: &mut Queue| !queue.stopping && !queue.parked;
+        let waited = self.stops.wait_timeout_while(queue, pause, goes_on);
+        !goes_on(&mut waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 }

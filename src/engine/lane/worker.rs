@@ -25,8 +25,10 @@ pub(super) struct Shared {
     pub(super) settings: LaneSettings,
     pub(super) queue: Mutex<Queue>,
     pub(super) arrived: Condvar,
-    /// Notified when the lane stops.
+    /// Notified when the lane stops, or is parked or no longer.
     pub(super) stops: Condvar,
+    /// Notified when a thread has closed or opened its session.
+    pub(super) moved: Condvar,
     pub(super) device: Arc<Device>,
     pub(super) health: HealthBoard,
     pub(super) telemetry: LaneTelemetry,
@@ -60,6 +62,9 @@ impl Shared {
     pub(super) fn admit(&self, queue: &mut Queue) -> Result<(), EngineError> {
         if queue.stopping {
             return Err(EngineError::Stopping);
+        }
+        if queue.parked {
+            return Err(EngineError::Offloaded);
         }
         if queue.threads == 0 {
             return Err(self.died());
@@ -96,6 +101,10 @@ impl Shared {
         loop {
             match self.next(&mut test) {
                 Next::Stop => return Ended::Stopped,
+                // A session that could not be opened anew is kept.
+                Next::Park => {
+                    return Ended::Parked(self.settings.reopen.is_none().then_some(backend));
+                }
                 Next::Probe => {
                     let passed = self.self_test(&mut *backend).is_none();
                     if self.is_broken(&mut test, passed) {
@@ -143,6 +152,7 @@ impl Shared {
                 (Due::Now(oldest), _) => return Next::Work(oldest),
                 (Due::In(remaining), _) => remaining,
                 (Due::Nothing, _) if queue.stopping => return Next::Stop,
+                (Due::Nothing, _) if queue.parked => return Next::Park,
                 (Due::Nothing, Some(until_test)) => until_test,
                 (Due::Nothing, None) => {
                     queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -166,7 +176,7 @@ impl Shared {
         };
         let remaining = self.settings.max_delay.saturating_sub(oldest.elapsed());
         let full = queue.entries.len() >= self.settings.max_batch;
-        if full || queue.stopping || remaining.is_zero() {
+        if full || queue.stopping || queue.parked || remaining.is_zero() {
             Due::Now(oldest)
         } else {
             Due::In(remaining)
@@ -381,6 +391,8 @@ impl Shared {
 pub(super) enum Ended {
     /// The lane is stopping and its queue is empty.
     Stopped,
+    /// The lane is parked. A session that is kept comes with it.
+    Parked(Option<Box<dyn Backend>>),
     /// The session fails its self-test.
     Broken,
 }
@@ -392,6 +404,7 @@ impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         let mut queue = self.0.lock();
         queue.threads -= 1;
+        self.0.moved.notify_all();
         if queue.threads == 0 {
             // Dropping the replies wakes the callers. A lane that stops has none, unless it was
             // being rebuilt.

@@ -15,7 +15,7 @@ use ort::{
 use super::tiny;
 use crate::{
     engine::{
-        config::{EngineConfig, Provider, ProviderChoice},
+        config::{Batching, EngineConfig, Provider, ProviderChoice},
         cuda::{self, CudaConfig},
         error::StartError,
         library,
@@ -36,6 +36,7 @@ pub(crate) struct Runtime {
     device_id: i32,
     threads: usize,
     pub(super) pad: bool,
+    pub(super) batching: Batching,
     profile: Option<PathBuf>,
     cuda: CudaConfig,
 }
@@ -67,6 +68,7 @@ impl Runtime {
             device_id: i32::from(config.device_id),
             threads: config.parallelism(asked).threads,
             pad: config.pad_batches || asked.is_gpu(),
+            batching: config.batching,
             profile: config.profile.clone(),
             cuda: config.cuda.clone(),
         };

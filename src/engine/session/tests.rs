@@ -104,6 +104,51 @@ fn images_are_stacked_and_each_item_gets_its_own_outputs() {
     }
 }
 
+/// A graph from texts to the scalar `rows`, the number of rows of the whole run.
+fn row_counts(dir: &Path) -> GraphSpec {
+    let node = |op, inputs, outputs| Node { op, inputs, outputs, attributes: &[] };
+    let nodes = [
+        Node {
+            attributes: &[("to", Attribute::Int(1))],
+            ..node("Cast", &["input_ids"], &["float"])
+        },
+        Node {
+            attributes: &[("axes", Attribute::Ints(&[1])), ("keepdims", Attribute::Int(0))],
+            ..node("ReduceMean", &["float"], &["mean"])
+        },
+        node("Sub", &["mean", "mean"], &["zeros"]),
+        node("Exp", &["zeros"], &["ones"]),
+        Node {
+            attributes: &[("axes", Attribute::Ints(&[0])), ("keepdims", Attribute::Int(1))],
+            ..node("ReduceL1", &["ones"], &["count"])
+        },
+        node("Mul", &["ones", "count"], &["rows"]),
+    ];
+    let file =
+        write(dir, &nodes, &[("input_ids", Dtype::I64, &[-1, -1])], &[("rows", Dtype::F32, &[-1])]);
+    at(file, fake::text("tiny.text", vec![fake::tensor("rows", Dtype::F32, &[])]))
+}
+
+#[test]
+fn fixed_batches_have_the_shape_of_the_largest_however_many_items_there_are() {
+    let dir = dir();
+    let mut spec = row_counts(dir.path());
+    spec.max_batch = 5;
+    let rows = |config: &EngineConfig, items: usize| {
+        let runtime = Runtime::load(config).unwrap_or_else(|error| panic!("{error}"));
+        let mut backend = OnnxBackend::load(&runtime, &spec).unwrap();
+        let item = vec![Tensor::I64 { shape: vec![3], data: vec![7; 3].into() }];
+        let results = backend.run(&vec![item; items]).unwrap();
+        assert_eq!(results.len(), items);
+        results.iter().map(|one| one.scalar("rows").unwrap()).collect::<Vec<_>>()
+    };
+    let fixed = EngineConfig { batching: Batching::Fixed, ..EngineConfig::default() };
+    for items in 1..=5 {
+        assert_eq!(rows(&fixed, items), vec![5.0; items]);
+        assert_eq!(rows(&EngineConfig::default(), items), vec![items as f32; items]);
+    }
+}
+
 #[test]
 fn texts_of_any_length_have_scalar_outputs() {
     let dir = dir();

@@ -18,19 +18,19 @@ use crate::engine::telemetry::EngineTelemetry;
 use crate::engine::{Engine, EngineConfig, FeatureRequest, Pack};
 use crate::tensor::{Dtype, Tensor};
 
-struct Setup {
-    lane: Lane,
-    fake: FakeControl,
-    health: HealthBoard,
-    device: Arc<Device>,
+pub(in crate::engine::lane) struct Setup {
+    pub(in crate::engine::lane) lane: Lane,
+    pub(in crate::engine::lane) fake: FakeControl,
+    pub(in crate::engine::lane) health: HealthBoard,
+    pub(in crate::engine::lane) device: Arc<Device>,
     /// Number of attempts to open a session anew.
-    attempts: Arc<AtomicU32>,
+    pub(in crate::engine::lane) attempts: Arc<AtomicU32>,
     /// Whether they fail.
-    refused: Arc<AtomicBool>,
+    pub(in crate::engine::lane) refused: Arc<AtomicBool>,
 }
 
 /// A lane that can be rebuilt.
-fn lane() -> Setup {
+pub(in crate::engine::lane) fn lane() -> Setup {
     let spec = fake::text("clip.text", vec![fake::tensor("embedding", Dtype::F32, &[8])]);
     let fake = FakeControl::default();
     let telemetry = EngineTelemetry::register(&Registry::new()).unwrap();
@@ -55,17 +55,21 @@ fn lane() -> Setup {
 }
 
 impl Setup {
-    fn submit(&self, id: i64, done: OnComplete) -> Result<oneshot::Receiver<Reply>, EngineError> {
+    pub(in crate::engine::lane) fn submit(
+        &self,
+        id: i64,
+        done: OnComplete,
+    ) -> Result<oneshot::Receiver<Reply>, EngineError> {
         let item = vec![Tensor::I64 { shape: vec![3], data: vec![id; 3].into() }];
         self.lane.submit(item, done)
     }
 
-    fn ask(&self, id: i64) -> Reply {
+    pub(in crate::engine::lane) fn ask(&self, id: i64) -> Reply {
         self.submit(id, Box::new(|_| {}))?.blocking_recv().expect("a reply")
     }
 
     #[track_caller]
-    fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+    pub(in crate::engine::lane) fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let started = Instant::now();
         while !is_so(self) {
             assert!(started.elapsed() < Duration::from_secs(10), "timed out waiting for {what}");
@@ -73,11 +77,11 @@ impl Setup {
         }
     }
 
-    fn is_ready(&self) -> bool {
+    pub(in crate::engine::lane) fn is_ready(&self) -> bool {
         self.health.watch().borrow().is_ready()
     }
 
-    fn is_rebuilding(&self) -> bool {
+    pub(in crate::engine::lane) fn is_rebuilding(&self) -> bool {
         self.health.watch().borrow().rebuilding.contains("clip.text")
     }
 
