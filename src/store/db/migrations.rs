@@ -37,6 +37,7 @@ embedded! {
     "0016_views"
     "0017_evidence_and_thumbnails"
     "0018_votes"
+    "0019_studies"
 }
 
 /// The migrations of SQLite.

@@ -31,7 +31,14 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
     let question = app.questions.of(word.clone(), Code::MalformedRequest)?;
     let annotator = query.annotator.clone();
     let of_methods =
-        MethodPreferencesQuery { question: Some(word.clone()), annotator: annotator.clone() };
+        MethodPreferencesQuery {
+            question: Some(word.clone()),
+            annotator: annotator.clone(),
+            study: query.study,
+            dataset: query.dataset.clone(),
+            run: query.run,
+            kind: query.kind.clone(),
+        };
     let preferences = alignment::respond_preferences(&app, of_methods).await?;
     let mut view = View::new(Section::Study, "Study", &address).style("study.css");
     let head = html! {

@@ -4,10 +4,11 @@
 //! question and pseudonym, two tabs can be two annotators, and nothing stays in the browser.
 
 mod start;
+pub(super) mod study;
 
 use axum::{
     extract::{Request, State},
-    response::{IntoResponse as _, Redirect, Response},
+    response::Response,
 };
 use maud::{Markup, html};
 use uuid::Uuid;
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use super::{
     address::Address,
     images, questions, show,
-    view::{Section, View},
+    view::{Section, View, see_other},
 };
 use crate::api::http::form::clean_label;
 use crate::api::http::{ApiError, Code, Id, body};
@@ -80,6 +81,9 @@ impl Session {
 
 /// `GET /vote`: the start page, or the next pair.
 pub(super) async fn read(State(app): Shared, address: Address) -> Result<Response, ApiError> {
+    if address.get("study").is_some() {
+        return study::read(&app, &address).await;
+    }
     let query: NextQuery = address.query(&OWN)?;
     let word = query.question.clone().unwrap_or_default();
     let question = app.questions.of(word, Code::MalformedRequest)?;
@@ -307,13 +311,14 @@ fn others(app: &App, session: &Session) -> Markup {
     }
 }
 
+/// Reads the fields of a form.
+async fn form_of(request: Request, path: &str) -> Result<Address, ApiError> {
+    Ok(Address::of_form(path, body::form(request, MOST_BYTES).await?))
+}
+
 /// Reads the fields of a form, and the session that it belongs to.
 async fn fields(app: &App, request: Request) -> Result<(Address, Session), ApiError> {
-    let pairs = body::form(request, MOST_BYTES).await?;
-    let form = pairs
-        .into_iter()
-        .filter(|(_, value)| !value.is_empty())
-        .fold(Address::new("/vote"), |form, (name, value)| form.with(&name, value));
+    let form = form_of(request, "/vote").await?;
     let query: NextQuery = form.query(&[
         "consent",
         "goal",
@@ -350,7 +355,7 @@ pub(super) async fn cast(State(app): Shared, request: Request) -> Result<Respons
         Some(vote) => session.address().with("undo", vote.id),
         None => session.address(),
     };
-    Ok(Redirect::to(&address.to_string()).into_response())
+    Ok(see_other(&address))
 }
 
 /// `POST /vote/undo`: withdraws an answer of the annotator, and shows its pair again.
@@ -368,5 +373,5 @@ pub(super) async fn withdraw(State(app): Shared, request: Request) -> Result<Res
             address = address.with("repeat", "true");
         }
     }
-    Ok(Redirect::to(&address.to_string()).into_response())
+    Ok(see_other(&address))
 }
