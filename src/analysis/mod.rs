@@ -57,7 +57,9 @@ pub use render::{Caption, csv, latex, markdown};
 pub use report::{AttributeOutcomes, Report, ReportError, ReportRow, RunScores, Statistic, report};
 pub use rows::{LeaderboardRow, RankedDetail, RankedMetric};
 pub use slices::{sample_set, summarise};
-pub use study::{StudyAgreement, StudyDifference, StudyMethod, StudyResults, study_results};
+pub use study::{
+    ShareInterval, StudyAgreement, StudyDifference, StudyMethod, StudyResults, study_results,
+};
 pub use study_items::{
     MOST_SETS, draw_items, first_item, gold_turn, sets, sets_per_prompt, shown_order,
 };

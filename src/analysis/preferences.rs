@@ -167,9 +167,7 @@ impl Tally<'_> {
         let fit = choice_model(n, &choices, if penalised { 0.5 } else { 0.0 });
         let Ok(fit) = fit else { return vec![None; n] };
         let reach = student_quantile(0.975, fit.clusters.saturating_sub(1));
-        (0..n)
-            .map(|at| Some(fit.covariance.get(at * n + at)?.max(0.0).sqrt() * reach))
-            .collect()
+        (0..n).map(|at| Some(fit.covariance.get(at * n + at)?.max(0.0).sqrt() * reach)).collect()
     }
 
     /// Fits strengths if some methods never lost: half a win is added to each side of every
@@ -414,7 +412,8 @@ mod tests {
     fn the_next_pair_is_one_not_compared_yet_and_then_the_closest() {
         let methods: BTreeMap<Uuid, String> =
             (0..3).map(|at| (run(at), format!("method {at}"))).collect();
-        let votes = [1, -1].map(|preference| VoteCount { a: run(0), b: run(1), preference, times: 5 });
+        let votes =
+            [1, -1].map(|preference| VoteCount { a: run(0), b: run(1), preference, times: 5 });
         let next = next_pairs(&votes, &methods);
         assert_eq!(next.iter().map(|pair| pair.judged).collect::<Vec<_>>(), [0, 0, 10]);
         assert!((next[0].gain - 0.25).abs() < 1e-12);

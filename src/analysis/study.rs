@@ -10,10 +10,33 @@ use super::annotators::no_alpha;
 use super::reasons::{NoAlpha, NoInterval};
 use super::voting::Proportion;
 use crate::stats::{
-    Bootstrap, Choice, ChoiceModel, FEWEST_CLUSTERS, Interval, Level, choice_model,
-    krippendorff_alpha, krippendorff_alpha_interval, normal_quantile, student_quantile,
+    Bootstrap, Choice, ChoiceModel, FEWEST_CLUSTERS, Level, ShareMethod, choice_model,
+    krippendorff_alpha, krippendorff_alpha_interval, normal_quantile, share_intervals,
+    student_quantile,
 };
 use crate::store::{StudyAnswer, StudyChoice, StudyItem};
+
+/// How the interval of a share was computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ShareInterval {
+    /// Wilson's, over answers: no prompt has two answers, so that they are independent.
+    Wilson,
+    /// Wilson's, over prompts: the method was never or always chosen.
+    WilsonOverPrompts,
+    /// The studentised bootstrap over prompts.
+    Bootstrap,
+}
+
+impl From<ShareMethod> for ShareInterval {
+    fn from(method: ShareMethod) -> Self {
+        match method {
+            ShareMethod::Wilson => Self::Wilson,
+            ShareMethod::WilsonOverClusters => Self::WilsonOverPrompts,
+            ShareMethod::Bootstrap => Self::Bootstrap,
+        }
+    }
+}
 
 /// A method of a study.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -28,10 +51,12 @@ pub struct StudyMethod {
     pub chosen: f64,
     /// First-choice share: `chosen / shown`; null if it was not shown.
     pub share: Option<f64>,
-    /// Lower end of its 95 % confidence interval: studentised bootstrap over prompts.
+    /// Lower end of its 95 % confidence interval; `share_interval` says how it was computed.
     pub share_low: Option<f64>,
     /// Upper end.
     pub share_high: Option<f64>,
+    /// How the interval was computed.
+    pub share_interval: Option<ShareInterval>,
     /// Reason if the share has no interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_interval: Option<NoInterval>,
@@ -168,12 +193,8 @@ pub fn study_results(
             ties += 1;
             let times = 1.0 / set.len() as f64;
             let each = set.clone();
-            let parts = each.into_iter().map(|chosen| Choice {
-                set: set.clone(),
-                chosen,
-                times,
-                cluster,
-            });
+            let parts =
+                each.into_iter().map(|chosen| Choice { set: set.clone(), chosen, times, cluster });
             choices.extend(parts);
         }
     }
@@ -237,13 +258,14 @@ fn rows(
     sums: &[Vec<(f64, usize)>],
     fit: Option<&ChoiceModel>,
 ) -> Vec<StudyMethod> {
-    let intervals = Bootstrap { resamples: 4_000, ..Bootstrap::default() }.means(sums);
+    let bootstrap = Bootstrap { resamples: 4_000, ..Bootstrap::default() };
+    let intervals = share_intervals(&bootstrap, sums);
     let row = |(at, (run, method)): (usize, &(Uuid, String))| {
         let shown: usize = sums[at].iter().map(|(_, count)| count).sum();
         let chosen: f64 = sums[at].iter().map(|(sum, _)| sum).sum();
         let share = (shown > 0).then(|| chosen / shown as f64);
-        let interval = intervals[at].map(|interval: Interval| interval.within(0.0, 1.0));
         let filled = sums[at].iter().filter(|(_, count)| *count > 0).count();
+        let interval = intervals[at].map(|(ends, _)| ends);
         let strength = fit.map(|fit| fit.strengths[at]);
         let reach = fit.and_then(|fit| {
             let variance = *fit.covariance.get(at * methods.len() + at)?;
@@ -258,6 +280,7 @@ fn rows(
             share,
             share_low: interval.map(|ends| ends.low),
             share_high: interval.map(|ends| ends.high),
+            share_interval: intervals[at].map(|(_, method)| method.into()),
             no_interval: NoInterval::of(
                 share,
                 interval.map(|ends| ends.low),

@@ -93,9 +93,7 @@ pub use scores::ScoreRecord;
 pub use shown::ShownSample;
 pub use studies::{Exclusion, ExclusionCause, StudyItem, StudyRecord};
 pub use study_answers::{NewStudyAnswer, StudyAnswer, StudyChoice, StudyProgress};
-pub use study_plan::{
-    GoldItem, GoldPlan, PromptSelection, StudyForm, StudyPlan, StudyState,
-};
+pub use study_plan::{GoldItem, GoldPlan, PromptSelection, StudyForm, StudyPlan, StudyState};
 pub use submissions::{Accepted, NewPending, SampleStatus, Submitted, SubmittedState};
 pub use summaries::moments::{MetricSummary, Moments};
 pub use summaries::slice::{MetricSums, Slice, SliceSummary};

@@ -190,9 +190,8 @@ impl Store {
                      AND own.name = votes.name AND own.run_a = votes.run_a
                      AND own.run_b = votes.run_b AND own.annotator = ",
         );
-        sql.bind(annotator).push(
-            ") GROUP BY name, run_a, run_b ORDER BY COUNT(*), name, run_a, run_b LIMIT ",
-        );
+        sql.bind(annotator)
+            .push(") GROUP BY name, run_a, run_b ORDER BY COUNT(*), name, run_a, run_b LIMIT ");
         sql.bind(most);
         on_backend!(self, pool => read(pool, sql, |row| {
             let row = Reader::new(row, "preferences", "");

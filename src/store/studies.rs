@@ -296,9 +296,8 @@ pub(super) fn exclusion_insert(
     reason: String,
     created: OffsetDateTime,
 ) -> Sql {
-    let mut sql = Sql::new(
-        "INSERT INTO study_exclusions (study, annotator, cause, reason, created) VALUES ",
-    );
+    let mut sql =
+        Sql::new("INSERT INTO study_exclusions (study, annotator, cause, reason, created) VALUES ");
     sql.tuple([
         study.into(),
         annotator.into(),

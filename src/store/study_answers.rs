@@ -379,29 +379,30 @@ async fn progress<P: Connections>(
 ) -> Result<StudyProgress, StoreError> {
     let mut connection = pool.reader().await?;
     let mut found = StudyProgress::default();
-    let mut sql = Sql::new("SELECT COUNT(*) AS n FROM study_items WHERE right_run IS NULL AND study = ");
+    let mut sql =
+        Sql::new("SELECT COUNT(*) AS n FROM study_items WHERE right_run IS NULL AND study = ");
     sql.bind(study);
     if let Some(row) = connection.fetch(sql).await?.first() {
         found.items = Reader::new(row, "study_items", study).int("n")?;
     }
-    let mut sql = Sql::new(
-        "SELECT question, CAST(SUM(n) AS bigint) AS answers, CAST(SUM(CASE WHEN n >= ",
-    );
+    let mut sql =
+        Sql::new("SELECT question, CAST(SUM(n) AS bigint) AS answers, CAST(SUM(CASE WHEN n >= ");
     sql.bind(enough).push(
         " THEN 1 ELSE 0 END) AS bigint) AS complete FROM (
              SELECT question, answers.item, COUNT(*) AS n FROM study_answers AS answers
              JOIN study_items ON study_items.study = answers.study AND place = answers.item
              WHERE right_run IS NULL AND answers.study = ",
     );
-    sql.bind(study).push(COUNTED).push(" GROUP BY question, answers.item) AS items GROUP BY question");
+    sql.bind(study)
+        .push(COUNTED)
+        .push(" GROUP BY question, answers.item) AS items GROUP BY question");
     for row in &connection.fetch(sql).await? {
         let row = Reader::new(row, "study_answers", study);
         let question = row.text("question")?;
         found.by_question.insert(question.clone(), row.int("answers")?);
         found.complete.insert(question, row.int("complete")?);
     }
-    let mut sql =
-        Sql::new("SELECT annotator, COUNT(*) AS n FROM study_answers WHERE study = ");
+    let mut sql = Sql::new("SELECT annotator, COUNT(*) AS n FROM study_answers WHERE study = ");
     sql.bind(study).push(" GROUP BY annotator");
     for row in &connection.fetch(sql).await? {
         let row = Reader::new(row, "study_answers", study);

@@ -25,5 +25,6 @@ mod runs;
 mod scores;
 mod sharing;
 mod snapshot;
+mod studies;
 #[path = "../support/mod.rs"]
 mod support;

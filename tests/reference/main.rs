@@ -5,3 +5,4 @@ mod faces;
 mod golden;
 mod relations;
 mod stats;
+mod studies;

@@ -134,11 +134,7 @@ const ROWS: &[Row] = &[
         "(id, name, plan, state, secret, created) VALUES ('{run}', 'study {n}', '{}', 'open', 's', \
          '{time}')",
     ),
-    (
-        "study_items",
-        19,
-        "(study, place, name, runs) VALUES ('{run}', 0, '1', '[]')",
-    ),
+    ("study_items", 19, "(study, place, name, runs) VALUES ('{run}', 0, '1', '[]')"),
     (
         "study_answers",
         19,

@@ -237,7 +237,7 @@ fn derivatives(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Comparison, bradley_terry};
+    use crate::{Comparison, Rng, bradley_terry, student_quantile};
 
     fn choice(set: &[usize], chosen: usize, times: f64, cluster: usize) -> Choice {
         Choice { set: set.to_vec(), chosen, times, cluster }
@@ -285,6 +285,36 @@ mod tests {
         assert!(fit.strengths[0] > fit.strengths[2] && fit.strengths[2] > fit.strengths[1]);
         assert!(fit.strengths.iter().all(|strength| strength.abs() < 5.0), "{fit:?}");
         assert_eq!(choice_model(4, &choices, 0.5), Err(ChoiceError::NotConnected));
+    }
+
+    #[test]
+    fn intervals_contain_known_strengths_95_times_in_a_hundred() {
+        let (set, truth) = ([0, 1, 2, 3], [0.6, 0.2, -0.2, -0.6]);
+        let (mut within, rounds) = (0, 500);
+        for round in 0..rounds {
+            let mut rng = Rng::new(round);
+            let mut choices = Vec::new();
+            for cluster in 0..60 {
+                for _ in 0..5 {
+                    let mut left = rng.unit() * truth.map(f64::exp).iter().sum::<f64>();
+                    let chosen = truth.iter().position(|of| {
+                        left -= of.exp();
+                        left < 0.0
+                    });
+                    choices.push(choice(&set, chosen.unwrap_or(3), 1.0, cluster));
+                }
+            }
+            let fit = choice_model(4, &choices, 0.0).unwrap();
+            let reach = student_quantile(0.975, fit.clusters - 1);
+            within += (0..4)
+                .filter(|at| {
+                    let error = fit.covariance[at * 4 + at].sqrt();
+                    (fit.strengths[*at] - truth[*at]).abs() <= reach * error
+                })
+                .count();
+        }
+        let share = within as f64 / (4 * rounds) as f64;
+        assert!((0.93..0.97).contains(&share), "{share}");
     }
 
     #[test]

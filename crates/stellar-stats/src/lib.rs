@@ -35,7 +35,7 @@ pub use logistic::{Logistic, LogisticError, fit_logistic};
 pub use multiple::{benjamini_hochberg, holm};
 pub use normal::{normal_cdf, normal_quantile};
 pub use power::{answers_for_share, design_effect, power_for_share};
-pub use proportion::wilson;
+pub use proportion::{ShareMethod, share_intervals, wilson};
 pub use rank::{average_ranks, kendall_tau_b, pearson, roc_auc, spearman};
 pub use rng::Rng;
 pub use student::{student_cdf, student_quantile, student_quantile_between};

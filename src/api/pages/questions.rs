@@ -25,7 +25,9 @@ pub(super) fn ask_many(question: &Question) -> Cow<'static, str> {
         Question::Object => "Which image shows the objects of the prompt best?".into(),
         Question::Relation => "Which image shows best what the prompt says happens?".into(),
         Question::Identity => "Which image looks most like the person?".into(),
-        Question::Own(word) => format!("Which image is the best: {}?", word.replace('_', " ")).into(),
+        Question::Own(word) => {
+            format!("Which image is the best: {}?", word.replace('_', " ")).into()
+        }
     }
 }
 

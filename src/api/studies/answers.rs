@@ -89,7 +89,8 @@ pub(crate) async fn respond(
         ApiError::new(Code::InvalidField, problem)
     })?;
     let shown = shown_order(study.plan.seed, &annotator, &item);
-    let answer = checked(&study.plan, item, new.question.as_deref(), &annotator, &new.choice, shown)?;
+    let answer =
+        checked(&study.plan, item, new.question.as_deref(), &annotator, &new.choice, shown)?;
     let own = app.store.own_study_answers(study.id, &annotator).await?;
     let items: BTreeSet<u32> = own.iter().map(|of| of.item).collect();
     if !items.contains(&new.item) && items.len() >= study.plan.most_items() {
@@ -121,7 +122,8 @@ pub(crate) fn checked(
         "tie" if plan.ties => StudyChoice::Tie,
         "cannot_tell" if plan.cannot_tell => StudyChoice::CannotTell,
         position => {
-            let chosen = position.parse::<usize>().ok().and_then(|at| shown.get(at.checked_sub(1)?));
+            let chosen =
+                position.parse::<usize>().ok().and_then(|at| shown.get(at.checked_sub(1)?));
             let chosen = chosen.ok_or_else(|| {
                 let problem = format!(
                     "`choice` is none of this study: send a position from 1 to {}{}{}",

@@ -64,10 +64,7 @@ pub(crate) async fn create(
 }
 
 /// Creates a study. Returns it, and whether it is new.
-pub(crate) async fn respond(
-    app: &App,
-    plan: StudyPlan,
-) -> Result<(StudyResponse, bool), ApiError> {
+pub(crate) async fn respond(app: &App, plan: StudyPlan) -> Result<(StudyResponse, bool), ApiError> {
     let plan = clean(app, plan)?;
     let (names, samples) = prompts(app, &plan).await?;
     if names.is_empty() {
@@ -178,8 +175,7 @@ fn clean(app: &App, plan: StudyPlan) -> Result<StudyPlan, ApiError> {
     }
     if let Some(consent) = &plan.consent {
         within("consent", consent.len(), 1, MOST_CONSENT)?;
-        label::check_lines(consent)
-            .map_err(|problem| invalid(format!("`consent` {problem}")))?;
+        label::check_lines(consent).map_err(|problem| invalid(format!("`consent` {problem}")))?;
     }
     if let Some(code) = plan.completion_code.take() {
         within("completion_code", code.len(), 1, 64)?;
@@ -189,9 +185,8 @@ fn clean(app: &App, plan: StudyPlan) -> Result<StudyPlan, ApiError> {
 }
 
 fn clean_prompts(prompts: PromptSelection) -> Result<PromptSelection, ApiError> {
-    let label = |name: &str, value: Option<String>| {
-        value.map(|text| clean_label(name, &text)).transpose()
-    };
+    let label =
+        |name: &str, value: Option<String>| value.map(|text| clean_label(name, &text)).transpose();
     type Names = Option<Vec<String>>;
     let list = |name: &str, most: usize, list: Names| -> Result<Names, ApiError> {
         let Some(list) = list else { return Ok(None) };
@@ -280,7 +275,9 @@ async fn prompts(app: &App, plan: &StudyPlan) -> Result<(Vec<String>, usize), Ap
                 images += 1;
                 let is_common = before.as_ref().is_none_or(|of| of.contains(&sample.name));
                 // The first run says of what kind a prompt is.
-                if is_common && (before.is_some() || selects(&selection, &sample.name, sample.metadata)) {
+                if is_common
+                    && (before.is_some() || selects(&selection, &sample.name, sample.metadata))
+                {
                     kept.insert(sample.name);
                 }
             }
@@ -313,7 +310,8 @@ fn check_run(run: &RunRecord, plan: &StudyPlan) -> Result<(), ApiError> {
 /// Returns whether a selection keeps a sample.
 fn selects(prompts: &PromptSelection, name: &str, metadata: serde_json::Value) -> bool {
     let is_named = |list: &Option<Vec<String>>, name: &str| {
-        list.as_ref().is_none_or(|list| list.binary_search_by(|each| each.as_str().cmp(name)).is_ok())
+        list.as_ref()
+            .is_none_or(|list| list.binary_search_by(|each| each.as_str().cmp(name)).is_ok())
     };
     if !is_named(&prompts.names, name) {
         return false;

@@ -79,7 +79,8 @@ pub(crate) async fn list(
     let is_first = plan.questions.first().is_some_and(|first| first == question.as_str());
     let mut items = app.store.study_items(study.id).await?;
     items.retain(|item| {
-        parameters.after.is_none_or(|after| item.place > after) && (item.right.is_none() || is_first)
+        parameters.after.is_none_or(|after| item.place > after)
+            && (item.right.is_none() || is_first)
     });
     let next = items.get(limit.saturating_sub(1)).map(|item| item.place);
     let next = next.filter(|_| items.len() > limit);
@@ -97,7 +98,8 @@ pub(crate) async fn list(
     for item in &items {
         let of = |run: &Uuid| shown.get(&(*run, item.name.clone()));
         let prompt = item.runs.iter().find_map(|run| of(run)?.prompt.clone());
-        let photos = item.runs.iter().find_map(|run| Some(&of(run)?.photos).filter(|of| !of.is_empty()));
+        let photos =
+            item.runs.iter().find_map(|run| Some(&of(run)?.photos).filter(|of| !of.is_empty()));
         for copy in 1..=plan.answers_per_item {
             let task = format!("{}-{copy}", item.place);
             let order = shown_order(plan.seed, &format!("task {task}"), item);
@@ -170,10 +172,7 @@ pub(crate) struct ImportedAnswers {
 /// Columns by the names that platforms give them.
 const COLUMNS: [(&str, &[&str]); 4] = [
     ("task", &["task", "Input.task"]),
-    (
-        "annotator",
-        &["annotator", "WorkerId", "participant_id", "Participant id", "PROLIFIC_PID"],
-    ),
+    ("annotator", &["annotator", "WorkerId", "participant_id", "Participant id", "PROLIFIC_PID"]),
     ("choice", &["choice", "Answer.choice"]),
     ("code", &["code", "Answer.code"]),
 ];
@@ -210,7 +209,8 @@ pub(crate) async fn import(
         return Err(ApiError::new(Code::StudyClosed, problem));
     }
     let items = app.store.study_items(study.id).await?;
-    let items: BTreeMap<u32, StudyItem> = items.into_iter().map(|item| (item.place, item)).collect();
+    let items: BTreeMap<u32, StudyItem> =
+        items.into_iter().map(|item| (item.place, item)).collect();
     let known = app.store.study_answers(study.id, None).await?;
     let mut answered: BTreeSet<(String, u32, String)> = BTreeSet::new();
     let mut of_each: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
@@ -222,9 +222,8 @@ pub(crate) async fn import(
     for (at, row) in rows(&text)?.into_iter().enumerate() {
         let place = format!("line {}", at + 2);
         let answer = answer(&study, &items, &row).map_err(|error| error.within(&place))?;
-        let refuse = |problem: String| {
-            Err(ApiError::new(Code::InvalidField, problem).within(&place))
-        };
+        let refuse =
+            |problem: String| Err(ApiError::new(Code::InvalidField, problem).within(&place));
         let item = answer.item.place;
         let key = (answer.annotator.clone(), item, answer.question.as_str().to_owned());
         if !answered.insert(key) {
@@ -270,7 +269,9 @@ fn rows(text: &str) -> Result<Vec<Row>, ApiError> {
     for record in reader.records() {
         let record = record.map_err(|error| invalid(error.to_string()))?;
         if rows.len() == MOST_ROWS {
-            return Err(invalid(format!("there are more than {MOST_ROWS} rows: send fewer at once")));
+            return Err(invalid(format!(
+                "there are more than {MOST_ROWS} rows: send fewer at once"
+            )));
         }
         let cell = |at: usize| spreadsheet::plain(record.get(at).unwrap_or_default()).to_owned();
         rows.push(Row {
@@ -293,7 +294,8 @@ fn answer(
     let plan = &study.plan;
     let invalid = |problem: &str| Err(ApiError::new(Code::InvalidField, problem));
     let parsed = task.split_once('-').and_then(|(item, copy)| {
-        let copy = copy.parse::<u32>().ok().filter(|copy| (1..=plan.answers_per_item).contains(copy));
+        let copy =
+            copy.parse::<u32>().ok().filter(|copy| (1..=plan.answers_per_item).contains(copy));
         copy.and(items.get(&item.parse().ok()?))
     });
     let Some(item) = parsed else {

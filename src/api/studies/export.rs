@@ -134,7 +134,15 @@ pub(crate) async fn read(
         ]
     });
     let header = [
-        "annotator", "item", "name", "question", "choice", "position", "shown", "gold", "right",
+        "annotator",
+        "item",
+        "name",
+        "question",
+        "choice",
+        "position",
+        "shown",
+        "gold",
+        "right",
         "excluded",
     ];
     Ok(csv::answer("answers.csv", &header, lines.collect(), None))

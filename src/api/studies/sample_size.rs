@@ -101,10 +101,12 @@ pub(crate) fn respond(of: &SampleSizeQuery) -> Result<SampleSizeResponse, ApiErr
     let k = number("k", of.k.map(f64::from), 2.0, 8.0)?.max(2.0);
     let alpha = number("alpha", of.alpha, 0.05, 1.0)?;
     let power = number("power", of.power, 0.8, 1.0)?;
-    let per_item = number("answers_per_item", of.answers_per_item.map(f64::from), 1.0, 1e3)?.max(1.0);
+    let per_item =
+        number("answers_per_item", of.answers_per_item.map(f64::from), 1.0, 1e3)?.max(1.0);
     let correlation = number("correlation", of.correlation, 0.2, 1.0)?;
     let price = of.price.map(|price| number("price", Some(price), 0.0, 1e6)).transpose()?;
-    let seconds = of.seconds.map(|time| number("seconds", Some(time), 0.0, 86_400.0)).transpose()?;
+    let seconds =
+        of.seconds.map(|time| number("seconds", Some(time), 0.0, 86_400.0)).transpose()?;
     let (chance, share, informative) = match (of.share, of.difference) {
         (Some(share), None) => (1.0 / k, number("share", Some(share), 0.0, 1.0)?, 1.0),
         (None, Some(difference)) => {

@@ -92,8 +92,10 @@ fn table(methods: &[MethodPreference]) -> Table {
             let missing = no_interval(of.no_interval);
             Cell::number(share, share.map_or_else(|| missing.to_owned(), number::percent))
         };
+        // The note above the table says why.
+        let unknown = if of.strength.is_none() { "no strength" } else { "too few prompts" };
         let strength = |value: Option<f64>| {
-            let shown = value.map_or_else(|| "—".to_owned(), |value| number::rounded(value, 2));
+            let shown = value.map_or_else(|| unknown.to_owned(), |value| number::rounded(value, 2));
             Cell::number(value, shown)
         };
         let board = Address::new("/leaderboard").with("method", &of.method);
@@ -122,7 +124,7 @@ fn table(methods: &[MethodPreference]) -> Table {
 /// Says why a number has no interval.
 pub(super) fn no_interval(reason: Option<NoInterval>) -> &'static str {
     match reason {
-        None => "—",
+        None => "not known",
         Some(NoInterval::TooFewPeople) => "too few people",
         Some(NoInterval::TooFewPrompts) => "too few prompts",
         Some(NoInterval::TooFewShared) => "too few shared",

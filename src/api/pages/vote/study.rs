@@ -50,7 +50,8 @@ impl Session {
 /// `GET /vote?study=`: the start page, the next item, or the end.
 pub(super) async fn read(app: &App, address: &Address) -> Result<Response, ApiError> {
     let (study, annotator) = Session::read(app, address).await?;
-    let view = View::new(Section::Vote, &study.plan.title, address).style("vote.css").script("vote.js");
+    let view =
+        View::new(Section::Vote, &study.plan.title, address).style("vote.css").script("vote.js");
     let Some(annotator) = annotator else {
         return view.respond(app, &start::of_study(address, &study));
     };
@@ -204,7 +205,8 @@ async fn fields(app: &App, request: Request) -> Result<(Address, Session), ApiEr
     let form = form_of(request, "/vote").await?;
     let (study, annotator) = Session::read(app, &form).await?;
     let annotator = annotator.ok_or_else(|| {
-        let problem = "an answer needs a pseudonym and your consent: begin at the link of the study";
+        let problem =
+            "an answer needs a pseudonym and your consent: begin at the link of the study";
         ApiError::new(Code::InvalidField, problem)
     })?;
     Ok((form, Session { study, annotator }))
