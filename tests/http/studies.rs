@@ -343,7 +343,7 @@ async fn tasks_go_out_as_csv_and_their_answers_come_back() {
 
     // The image of method b, wherever a task shows it.
     let chosen = |row: &BTreeMap<String, String>| {
-        let name = tasks_name(&shown, row);
+        let name = number_of(row);
         let hash = stellar_score::content::ContentHash::of(format!("image b {name}").as_bytes());
         (1..=4).find(|at| row[&format!("image_{at}")].contains(&hash.to_hex())).unwrap().to_string()
     };
@@ -363,7 +363,7 @@ async fn tasks_go_out_as_csv_and_their_answers_come_back() {
 }
 
 /// The number of the sample that a task is about: its prompt contains it.
-fn tasks_name(_: &str, row: &BTreeMap<String, String>) -> usize {
+fn number_of(row: &BTreeMap<String, String>) -> usize {
     let prompt = &row["prompt"];
     let number = prompt.split("alert(").nth(1).unwrap().split(')').next().unwrap();
     number.parse().unwrap()

@@ -7,8 +7,8 @@ use super::normal::{normal_cdf, normal_quantile};
 ///
 /// n = ((z₁₋α⸝₂ √(p0(1 − p0)) + z_power √(p(1 − p))) / (p − p0))²: J. L. Fleiss, B. Levin and M. C.
 /// Paik, *Statistical Methods for Rates and Proportions*, 3rd edition, 2003, section 2.5, without
-/// the correction for continuity. `None` unless all four are between 0 and 1, the shares differ, and
-/// the power is more than α/2.
+/// the correction for continuity. `None` unless all four are between 0 and 1, the shares differ,
+/// and the power is more than α/2.
 #[must_use]
 pub fn answers_for_share(p0: f64, p: f64, alpha: f64, power: f64) -> Option<f64> {
     let inside = |value: f64| value > 0.0 && value < 1.0;

@@ -2,13 +2,19 @@
 
 use std::fmt;
 
-use axum::{extract::FromRequestParts, http::request::Parts};
+use axum::{
+    extract::{FromRequestParts, Request},
+    http::request::Parts,
+};
 use serde::de::DeserializeOwned;
 
-use crate::api::http::{ApiError, encode, form_of, pairs, query_of};
+use crate::api::http::{ApiError, body, encode, form_of, pairs, query_of};
 
 /// The parameter of downloads: `csv:NAME`, `latex:NAME` or `svg:NAME`.
 pub(super) const DOWNLOAD: &str = "download";
+
+/// Limit of a form in bytes.
+const MOST_BYTES: usize = 16 << 10;
 
 /// The parameter of a page as one file to share: `html`.
 pub(super) const SHARE: &str = "share";
@@ -39,8 +45,13 @@ impl Address {
         Self { path: path.into(), pairs: Vec::new(), is_form: false }
     }
 
+    /// Reads the fields of a form that was sent.
+    pub(super) async fn read_form(path: &str, request: Request) -> Result<Self, ApiError> {
+        Ok(Self::of_form(path, body::form(request, MOST_BYTES).await?))
+    }
+
     /// Takes the fields of a form that was sent, without those that have no value.
-    pub(super) fn of_form(path: &str, mut pairs: Vec<(String, String)>) -> Self {
+    fn of_form(path: &str, mut pairs: Vec<(String, String)>) -> Self {
         pairs.retain(|(_, value)| !value.trim().is_empty());
         Self { path: path.to_owned(), pairs, is_form: true }
     }

@@ -24,7 +24,7 @@ use crate::{
 
 /// Limits of an import: rows, columns and bytes. Results of Mechanical Turk have about forty
 /// columns.
-const MOST_ROWS: usize = 10_000;
+const MOST_ROWS: usize = 5_000;
 const MOST_COLUMNS: usize = 256;
 const MOST_BYTES: usize = 8 << 20;
 

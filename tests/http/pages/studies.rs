@@ -140,7 +140,7 @@ async fn errors_about_a_form_say_so() {
     let app = App::start().await;
     let detail = send(&app, "/vote", &[("beauty", "1")]).await.problem(400, "malformed_request");
     assert!(detail.contains("form") && !detail.contains("query"), "{detail}");
-    let detail = send(&app, "/vote", &[("annotator", "a\u{202e}b")]).await;
+    let detail = post(&app, "/vote", &[("annotator", "a\u{202e}b".to_owned())]).await;
     let detail = detail.problem(400, "malformed_request");
     assert!(detail.contains("in the form") && !detail.contains("query"), "{detail}");
     let detail =

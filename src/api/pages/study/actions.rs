@@ -7,18 +7,11 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::api::http::{ApiError, Code, Id, body};
+use crate::api::http::{ApiError, Code, Id};
 use crate::api::pages::{address::Address, view::see_other};
 use crate::api::state::Shared;
 use crate::api::studies::{self, create as creation, exclusions};
 use crate::store::{StudyPlan, StudyRecord, StudyState};
-
-/// Limit of a form in bytes.
-const MOST_BYTES: usize = 16 << 10;
-
-async fn fields(request: Request) -> Result<Address, ApiError> {
-    Ok(Address::of_form("/study", body::form(request, MOST_BYTES).await?))
-}
 
 fn study(form: &Address) -> Result<Id<StudyRecord>, ApiError> {
     Id::parse(form.get("study").unwrap_or_default())
@@ -29,12 +22,12 @@ fn page(id: &Id<StudyRecord>) -> Response {
 }
 
 /// `POST /study/new`: creates a study and shows it.
-pub(in crate::api::pages) async fn create(
+pub(crate) async fn create(
     State(app): Shared,
     request: Request,
 ) -> Result<Response, ApiError> {
     app.admission.room()?;
-    let form = fields(request).await?;
+    let form = Address::read_form("/study", request).await?;
     let plan = plan(&form)?;
     let _permit = app.admission.enter()?;
     let (study, _) = creation::respond(&app, plan).await?;
@@ -98,11 +91,11 @@ struct Change {
 }
 
 /// `POST /study/state`: opens or closes a study.
-pub(in crate::api::pages) async fn set_state(
+pub(crate) async fn set_state(
     State(app): Shared,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let form = fields(request).await?;
+    let form = Address::read_form("/study", request).await?;
     let (id, change) = (study(&form)?, form.query::<Change>(&["study"])?);
     let state = change.state.ok_or_else(|| missing("state"))?;
     let found = studies::change_state(&app, id, state).await?;
@@ -110,11 +103,11 @@ pub(in crate::api::pages) async fn set_state(
 }
 
 /// `POST /study/exclude`: leaves an annotator out.
-pub(in crate::api::pages) async fn exclude(
+pub(crate) async fn exclude(
     State(app): Shared,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let form = fields(request).await?;
+    let form = Address::read_form("/study", request).await?;
     let (id, change) = (study(&form)?, form.query::<Change>(&["study"])?);
     let annotator = change.annotator.ok_or_else(|| missing("annotator"))?;
     let reason = change.reason.ok_or_else(|| missing("reason"))?;
@@ -124,11 +117,11 @@ pub(in crate::api::pages) async fn exclude(
 }
 
 /// `POST /study/include`: counts an annotator again.
-pub(in crate::api::pages) async fn include(
+pub(crate) async fn include(
     State(app): Shared,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let form = fields(request).await?;
+    let form = Address::read_form("/study", request).await?;
     let (id, change) = (study(&form)?, form.query::<Change>(&["study"])?);
     let annotator = change.annotator.ok_or_else(|| missing("annotator"))?;
     let answer = page(&id);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
-use crate::analysis::{MethodPreference, NoInterval};
+use crate::analysis::{MethodPreference, NoAlpha, NoInterval};
 use crate::api::analysis::alignment::PreferencesResponse;
 use crate::api::pages::{
     address::Address,
@@ -130,6 +130,16 @@ pub(super) fn no_interval(reason: Option<NoInterval>) -> &'static str {
         Some(NoInterval::TooFewShared) => "too few shared",
         Some(NoInterval::NoVariation) => "all equal",
         Some(NoInterval::Pending) => "not ready",
+    }
+}
+
+/// Says why there is no alpha over the items of a study.
+pub(super) fn alpha_words(reason: Option<NoAlpha>) -> &'static str {
+    match reason {
+        Some(NoAlpha::NoVariation) => {
+            "All shared items got the same answer. Agreement beyond chance cannot be computed from that."
+        }
+        _ => "No item was answered by two annotators.",
     }
 }
 

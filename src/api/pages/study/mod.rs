@@ -251,16 +251,6 @@ fn reliability(alpha: f64) -> &'static str {
     }
 }
 
-/// Says why there is no alpha over the items of a study.
-fn alpha_words(reason: Option<NoAlpha>) -> &'static str {
-    match reason {
-        Some(NoAlpha::NoVariation) => {
-            "All shared items got the same answer. Agreement beyond chance cannot be computed from that."
-        }
-        _ => "No item was answered by two annotators.",
-    }
-}
-
 fn no_alpha(reason: Option<NoAlpha>) -> &'static str {
     match reason {
         Some(NoAlpha::NoVariation) => {

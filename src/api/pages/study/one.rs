@@ -3,7 +3,10 @@
 use axum::response::Response;
 use maud::{Markup, html};
 
-use super::{alpha_words, list, methods::no_interval};
+use super::{
+    list,
+    methods::{alpha_words, no_interval},
+};
 use crate::analysis::{StudyDifference, StudyMethod};
 use crate::api::http::{ApiError, Id};
 use crate::api::pages::{

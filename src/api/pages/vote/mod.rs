@@ -19,7 +19,7 @@ use super::{
     view::{Section, View, see_other},
 };
 use crate::api::http::form::clean_label;
-use crate::api::http::{ApiError, Code, Id, body};
+use crate::api::http::{ApiError, Code, Id};
 use crate::api::preferences::{
     self, answers,
     entry::{PreferenceEntry, Side},
@@ -29,14 +29,8 @@ use crate::api::preferences::{
 use crate::api::state::{App, Shared};
 use crate::store::{Preference, Question};
 
-/// Limit of the form in bytes.
-const MOST_BYTES: usize = 16 << 10;
-
 /// Answers of a round, unless the address has another number.
 const GOAL: usize = 50;
-
-/// Maximum number of photos of the person that are shown.
-const MOST_PHOTOS: usize = 4;
 
 /// Pairs among which one with images is sought.
 const FURTHER: u32 = 100;
@@ -176,7 +170,6 @@ fn ballot(session: &Session, pair: &NextEntry) -> Markup {
     let is_a_first = pair.show_first == Side::A;
     let (left, right) = if is_a_first { (image_a, image_b) } else { (image_b, image_a) };
     let (left_value, right_value) = if is_a_first { ("a", "b") } else { ("b", "a") };
-    let photos = pair.photos.iter().take(MOST_PHOTOS);
     html! {
         form.ballot #ballot method="post" action="/vote" {
             @for (name, value) in session.address().parameters() {
@@ -196,16 +189,7 @@ fn ballot(session: &Session, pair: &NextEntry) -> Markup {
                         blockquote { bdi { (prompt) } }
                     }
                 }
-                @if !pair.photos.is_empty() {
-                    div.person {
-                        h2 { "The person" }
-                        div.photos {
-                            @for (at, photo) in photos.enumerate() {
-                                (images::image(photo, &format!("Photo {} of the person", at + 1)))
-                            }
-                        }
-                    }
-                }
+                (start::person(&pair.photos))
             }
             div.pair {
                 (side(left, "Left image", left_value, "1", "Left is better", "1 ArrowLeft"))
@@ -311,14 +295,9 @@ fn others(app: &App, session: &Session) -> Markup {
     }
 }
 
-/// Reads the fields of a form.
-async fn form_of(request: Request, path: &str) -> Result<Address, ApiError> {
-    Ok(Address::of_form(path, body::form(request, MOST_BYTES).await?))
-}
-
 /// Reads the fields of a form, and the session that it belongs to.
 async fn fields(app: &App, request: Request) -> Result<(Address, Session), ApiError> {
-    let form = form_of(request, "/vote").await?;
+    let form = Address::read_form("/vote", request).await?;
     let query: NextQuery = form.query(&[
         "consent",
         "goal",

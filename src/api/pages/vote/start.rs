@@ -1,11 +1,15 @@
-//! The start page of `/vote`: what is asked, what is recorded, and under which pseudonym.
+//! The start pages of `/vote`: what is asked, what is recorded, and under which pseudonym; and the
+//! person whom both kinds of ballot show.
 
 use maud::{Markup, html};
 use uuid::Uuid;
 
-use crate::api::pages::{address::Address, questions};
+use crate::api::pages::{address::Address, images, questions};
 use crate::api::state::App;
 use crate::store::{Question, StudyRecord};
+
+/// Maximum number of photos of the person that are shown.
+const MOST_PHOTOS: usize = 4;
 
 const CALM: [&str; 16] = [
     "amber", "brisk", "calm", "clear", "early", "fair", "gentle", "keen", "light", "mild", "quiet",
@@ -61,6 +65,22 @@ pub(super) fn page(app: &App, address: &Address, question: &Question) -> Markup 
                     pseudonym."
             }
             p { button.main { "Begin" } }
+        }
+    }
+}
+
+/// Renders photos of the person, if there are any.
+pub(super) fn person(photos: &[String]) -> Markup {
+    html! {
+        @if !photos.is_empty() {
+            div.person {
+                h2 { "The person" }
+                div.photos {
+                    @for (at, photo) in photos.iter().take(MOST_PHOTOS).enumerate() {
+                        (images::image(photo, &format!("Photo {} of the person", at + 1)))
+                    }
+                }
+            }
         }
     }
 }

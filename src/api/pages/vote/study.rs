@@ -6,7 +6,7 @@ use axum::{
 };
 use maud::{Markup, html};
 
-use super::{MOST_PHOTOS, form_of, start};
+use super::start;
 use crate::api::http::form::clean_label;
 use crate::api::http::{ApiError, Code, Id};
 use crate::api::pages::{
@@ -108,16 +108,7 @@ fn ballot(session: &Session, task: &StudyTask) -> Markup {
                         blockquote { bdi { (prompt) } }
                     }
                 }
-                @if !task.photos.is_empty() {
-                    div.person {
-                        h2 { "The person" }
-                        div.photos {
-                            @for (at, photo) in task.photos.iter().take(MOST_PHOTOS).enumerate() {
-                                (images::image(photo, &format!("Photo {} of the person", at + 1)))
-                            }
-                        }
-                    }
-                }
+                (start::person(&task.photos))
             }
             div.pair.many[many] {
                 @for (at, image) in task.images.iter().enumerate() {
@@ -202,7 +193,7 @@ fn undo(session: &Session, id: Option<&str>) -> Markup {
 
 /// Reads the fields of a form, and the session that it belongs to.
 async fn fields(app: &App, request: Request) -> Result<(Address, Session), ApiError> {
-    let form = form_of(request, "/vote").await?;
+    let form = Address::read_form("/vote", request).await?;
     let (study, annotator) = Session::read(app, &form).await?;
     let annotator = annotator.ok_or_else(|| {
         let problem =
@@ -213,7 +204,7 @@ async fn fields(app: &App, request: Request) -> Result<(Address, Session), ApiEr
 }
 
 /// `POST /vote/study`: records an answer and goes on to the next item.
-pub(in crate::api::pages) async fn cast(
+pub(crate) async fn cast(
     State(app): Shared,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -224,7 +215,7 @@ pub(in crate::api::pages) async fn cast(
 }
 
 /// `POST /vote/study/undo`: withdraws an answer of the annotator, and shows its item again.
-pub(in crate::api::pages) async fn withdraw(
+pub(crate) async fn withdraw(
     State(app): Shared,
     request: Request,
 ) -> Result<Response, ApiError> {
