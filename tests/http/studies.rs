@@ -236,8 +236,8 @@ async fn answers_are_idempotent_withdrawn_and_bounded_by_the_quota() {
     let fresh = asked.difference(&items).next().unwrap();
     let over = json!({"annotator": "ada", "item": fresh, "choice": "1"});
     call(&app, "POST", &path, &over).await.problem(409, "study_closed");
-    let voting = app.get(&format!("/v1/analysis/preferences?question=identity&study={study}"));
-    assert_eq!(voting.await.ok()["voting"]["cannot_tell"], 1);
+    let voting = format!("/v1/analysis/preferences?question=identity&study={study}");
+    assert_eq!(app.get(&voting).await.ok()["voting"]["cannot_tell"], 1);
     let gone = app.send(Request::delete("/v1/annotators/ada").body(Body::empty()).unwrap());
     assert_eq!(gone.await.ok()["preferences"], 4);
     assert_eq!(app.get(&format!("/v1/studies/{study}")).await.ok()["annotators"], json!([]));
@@ -388,6 +388,7 @@ async fn the_sample_size_follows_the_formula() {
         "share=2",
         "share=0.6&power=0.01",
         "k=9&share=0.5",
+        "k=1&share=0.4",
     ] {
         of(bad).await.problem(422, "invalid_field");
     }

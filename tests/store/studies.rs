@@ -17,7 +17,8 @@ async fn study(store: &Store) -> (StudyRecord, Vec<Uuid>, Vec<StudyItem>) {
     for method in ["A", "B", "C"] {
         let mut run = None;
         for name in ["1", "2", "3"] {
-            let mut new = NewSample { created: at(0), ..scored(method, name, vec![number("m", 0.5)]) };
+            let mut new =
+                NewSample { created: at(0), ..scored(method, name, vec![number("m", 0.5)]) };
             new.metadata = serde_json::json!({"prompt_kind": if name == "1" { "T" } else { "H" }});
             run = store.record(&new).await.unwrap().run;
         }
@@ -149,9 +150,8 @@ pub(crate) async fn the_next_item_has_the_fewest_answers_of_those_who_count(db: 
     assert_eq!(next("eve", 0).await, Some(0));
     assert_eq!(store.study_progress(study.id, 2).await.unwrap().by_question["overall"], 3);
     let gold = study.plan.gold.as_ref();
-    let withdraw = async |who: &str| {
-        store.withdraw_study_answer(study.id, gold, wrong, who).await.unwrap()
-    };
+    let withdraw =
+        async |who: &str| store.withdraw_study_answer(study.id, gold, wrong, who).await.unwrap();
     assert_eq!(withdraw("ada").await, None);
     assert!(matches!(withdraw("bob").await, Some(StudyAnswer { item: 3, .. })));
     assert_eq!(store.exclusions(study.id).await.unwrap(), []);
@@ -180,9 +180,8 @@ pub(crate) async fn votes_are_counted_by_pair_of_runs(db: Database) {
         shown_first: None,
         is_repeat: false,
     };
-    let vote = |annotator, name, preference| {
-        new(annotator, name, Judgement::Vote { a, b, preference })
-    };
+    let vote =
+        |annotator, name, preference| new(annotator, name, Judgement::Vote { a, b, preference });
     let rating = |run, rating| new("eve", "3", Judgement::Rating { run, rating });
     let given = [
         vote("ada", "1", 1),
@@ -205,6 +204,9 @@ pub(crate) async fn votes_are_counted_by_pair_of_runs(db: Database) {
         found.into_iter().map(|(name, ..)| name).collect::<Vec<_>>()
     };
     assert_eq!(names("zoe", 10).await, ["1", "2", "3"]);
-    assert_eq!((names("ada", 10).await, names("eve", 10).await), (vec!["3".to_owned()], vec!["1".to_owned()]));
+    assert_eq!(
+        (names("ada", 10).await, names("eve", 10).await),
+        (vec!["3".to_owned()], vec!["1".to_owned()])
+    );
     assert_eq!(names("zoe", 1).await, ["1"], "those with the fewest votes first");
 }

@@ -12,7 +12,7 @@ use crate::api::http::form::clean_label;
 use crate::api::http::{ApiError, Id, InPath, body, not_found};
 use crate::api::state::{App, Shared};
 use crate::api::studies::{MOST_BYTES, find};
-use crate::store::StudyRecord;
+use crate::{label, store::StudyRecord};
 
 /// Why an annotator is left out.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -95,6 +95,7 @@ pub(crate) async fn include(
     annotator: &str,
 ) -> Result<bool, ApiError> {
     let study = find(app, id).await?;
-    let annotator = crate::label::normal(annotator);
+    // No such name is stored.
+    let Ok(annotator) = label::clean(annotator) else { return Ok(false) };
     Ok(app.store.include_annotator(study.id, &annotator).await?)
 }

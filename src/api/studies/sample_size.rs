@@ -90,27 +90,18 @@ pub(crate) async fn read(
 
 /// Computes how many answers a study needs.
 pub(crate) fn respond(of: &SampleSizeQuery) -> Result<SampleSizeResponse, ApiError> {
-    let number = |name: &str, value: Option<f64>, default: f64, most: f64| {
-        let value = value.unwrap_or(default);
-        if (0.0..=most).contains(&value) {
-            return Ok(value);
-        }
-        let problem = format!("`{name}` is not a number from 0 to {most}");
-        Err(ApiError::new(Code::InvalidField, problem))
-    };
-    let k = number("k", of.k.map(f64::from), 2.0, 8.0)?.max(2.0);
-    let alpha = number("alpha", of.alpha, 0.05, 1.0)?;
-    let power = number("power", of.power, 0.8, 1.0)?;
+    let k = within("k", of.k.map(f64::from), 2.0, 2.0, 8.0)?;
+    let alpha = within("alpha", of.alpha, 0.05, 0.0, 1.0)?;
+    let power = within("power", of.power, 0.8, 0.0, 1.0)?;
     let per_item =
-        number("answers_per_item", of.answers_per_item.map(f64::from), 1.0, 1e3)?.max(1.0);
-    let correlation = number("correlation", of.correlation, 0.2, 1.0)?;
-    let price = of.price.map(|price| number("price", Some(price), 0.0, 1e6)).transpose()?;
-    let seconds =
-        of.seconds.map(|time| number("seconds", Some(time), 0.0, 86_400.0)).transpose()?;
+        within("answers_per_item", of.answers_per_item.map(f64::from), 1.0, 1.0, 1_000.0)?;
+    let correlation = within("correlation", of.correlation, 0.2, 0.0, 1.0)?;
+    let price = within("price", of.price, 0.0, 0.0, 1e6)?;
+    let seconds = within("seconds", of.seconds, 0.0, 0.0, 86_400.0)?;
     let (chance, share, informative) = match (of.share, of.difference) {
-        (Some(share), None) => (1.0 / k, number("share", Some(share), 0.0, 1.0)?, 1.0),
+        (Some(share), None) => (1.0 / k, within("share", Some(share), 0.0, 0.0, 1.0)?, 1.0),
         (None, Some(difference)) => {
-            let difference = number("difference", Some(difference), 0.0, 10.0)?;
+            let difference = within("difference", Some(difference), 0.0, 0.0, 10.0)?;
             let both = (difference / 2.0).exp() + (-difference / 2.0).exp();
             (0.5, 1.0 / (1.0 + (-difference).exp()), both / (both + k - 2.0))
         }
@@ -139,8 +130,24 @@ pub(crate) fn respond(of: &SampleSizeQuery) -> Result<SampleSizeResponse, ApiErr
         design_effect: effect,
         answers: answers as u64,
         items: (answers / per_item).ceil() as u64,
-        minutes: seconds.map(|seconds| answers * seconds / 60.0),
-        cost: price.map(|price| answers * price),
+        minutes: of.seconds.map(|_| answers * seconds / 60.0),
+        cost: of.price.map(|_| answers * price),
         formula: FORMULA.to_owned(),
     })
+}
+
+/// Returns a parameter, or its default; refuses one out of its range.
+fn within(
+    name: &str,
+    value: Option<f64>,
+    default: f64,
+    least: f64,
+    most: f64,
+) -> Result<f64, ApiError> {
+    let value = value.unwrap_or(default);
+    if (least..=most).contains(&value) {
+        return Ok(value);
+    }
+    let problem = format!("`{name}` is not a number from {least} to {most}");
+    Err(ApiError::new(Code::InvalidField, problem))
 }

@@ -22,10 +22,7 @@ fn page(id: &Id<StudyRecord>) -> Response {
 }
 
 /// `POST /study/new`: creates a study and shows it.
-pub(crate) async fn create(
-    State(app): Shared,
-    request: Request,
-) -> Result<Response, ApiError> {
+pub(crate) async fn create(State(app): Shared, request: Request) -> Result<Response, ApiError> {
     app.admission.room()?;
     let form = Address::read_form("/study", request).await?;
     let plan = plan(&form)?;
@@ -91,10 +88,7 @@ struct Change {
 }
 
 /// `POST /study/state`: opens or closes a study.
-pub(crate) async fn set_state(
-    State(app): Shared,
-    request: Request,
-) -> Result<Response, ApiError> {
+pub(crate) async fn set_state(State(app): Shared, request: Request) -> Result<Response, ApiError> {
     let form = Address::read_form("/study", request).await?;
     let (id, change) = (study(&form)?, form.query::<Change>(&["study"])?);
     let state = change.state.ok_or_else(|| missing("state"))?;
@@ -103,10 +97,7 @@ pub(crate) async fn set_state(
 }
 
 /// `POST /study/exclude`: leaves an annotator out.
-pub(crate) async fn exclude(
-    State(app): Shared,
-    request: Request,
-) -> Result<Response, ApiError> {
+pub(crate) async fn exclude(State(app): Shared, request: Request) -> Result<Response, ApiError> {
     let form = Address::read_form("/study", request).await?;
     let (id, change) = (study(&form)?, form.query::<Change>(&["study"])?);
     let annotator = change.annotator.ok_or_else(|| missing("annotator"))?;
@@ -117,10 +108,7 @@ pub(crate) async fn exclude(
 }
 
 /// `POST /study/include`: counts an annotator again.
-pub(crate) async fn include(
-    State(app): Shared,
-    request: Request,
-) -> Result<Response, ApiError> {
+pub(crate) async fn include(State(app): Shared, request: Request) -> Result<Response, ApiError> {
     let form = Address::read_form("/study", request).await?;
     let (id, change) = (study(&form)?, form.query::<Change>(&["study"])?);
     let annotator = change.annotator.ok_or_else(|| missing("annotator"))?;

@@ -204,10 +204,7 @@ async fn fields(app: &App, request: Request) -> Result<(Address, Session), ApiEr
 }
 
 /// `POST /vote/study`: records an answer and goes on to the next item.
-pub(crate) async fn cast(
-    State(app): Shared,
-    request: Request,
-) -> Result<Response, ApiError> {
+pub(crate) async fn cast(State(app): Shared, request: Request) -> Result<Response, ApiError> {
     let (form, session) = fields(&app, request).await?;
     let new: NewAnswer = form.query(&["study", "consent"])?;
     let recorded = answers::respond(&app, &session.study, new).await?;
@@ -215,10 +212,7 @@ pub(crate) async fn cast(
 }
 
 /// `POST /vote/study/undo`: withdraws an answer of the annotator, and shows its item again.
-pub(crate) async fn withdraw(
-    State(app): Shared,
-    request: Request,
-) -> Result<Response, ApiError> {
+pub(crate) async fn withdraw(State(app): Shared, request: Request) -> Result<Response, ApiError> {
     let (form, session) = fields(&app, request).await?;
     let id = form.get("id").unwrap_or_default();
     let withdrawn = answers::remove(&app, &session.study, id, &session.annotator).await?;
