@@ -201,7 +201,7 @@ def pages_with_data(service, sample, hostile, study):
         {"name": "sample", "path": f"/samples/{sample}"},
         {"name": "vote", "path": "/vote"},
         {"name": "study", "path": "/study"},
-        {"name": "study-new", "path": "/study?new=true&k=4&share=0.35&answers_per_item=5&price=0.1&seconds=15"},
+        {"name": "study-new", "path": "/study?new=true&k=4&target=0.35&answers_per_item=5&price=0.1&seconds=15"},
         {"name": "study-one", "path": f"/study?study={study}"},
         {"name": "study-start", "path": f"/vote?study={study}", "views": ["desktop", "phone"]},
         {"name": "study-vote", "path": f"/vote?study={study}&annotator=eve&consent=yes"},

@@ -165,7 +165,7 @@ pub struct StudyPlan {
     pub quota: Option<u32>,
     /// Seed of the drawn prompts, of the order of the items and of the positions of images.
     #[serde(default)]
-    #[schema(minimum = 0, maximum = 4294967295_u32)]
+    #[schema(minimum = 0, maximum = 4_294_967_295_u32)]
     pub seed: u32,
     /// Whether "equally good" is an answer; only pairs can have it. Default: false.
     #[serde(default)]

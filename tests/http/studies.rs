@@ -144,7 +144,7 @@ async fn a_plan_is_idempotent_by_name_and_checked() {
     let first = call(&app, "POST", "/v1/studies", &plan).await;
     assert_eq!(first.status, 201);
     let again = call(&app, "POST", "/v1/studies", &plan).await.ok();
-    assert_eq!(again["id"], first.ok()["id"]);
+    assert_eq!(again["id"], first.json()["id"]);
     assert_eq!((&again["images"], &again["plan"]["title"]), (&json!(2), &json!("pairs")));
     let other = json!({"name": "pairs", "runs": runs, "seed": 1});
     call(&app, "POST", "/v1/studies", &other).await.problem(409, "study_conflict");

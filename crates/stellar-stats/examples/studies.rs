@@ -90,11 +90,12 @@ fn sums(design: &Design, choices: &[Choice]) -> Vec<Vec<(f64, usize)>> {
 
 fn main() {
     let rounds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(200_u64);
-    println!(
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(
+        out,
         "| methods | images | prompts | answers each | prompt effect | share, % | strength, % | \
-        difference, % | penalised, % |"
+            difference, % | penalised, % |\n|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
     );
-    println!("|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
     for (methods, images, prompts, answers, effect) in [
         (4, 4, 20, 3, 0.0),
         (4, 4, 20, 3, 0.7),
@@ -144,13 +145,14 @@ fn main() {
         }
         let percent = |count: u64, of: u64| 100.0 * count as f64 / of as f64;
         let each = rounds * methods as u64;
-        println!(
+        let _ = writeln!(
+            out,
             "| {methods} | {images} | {prompts} | {answers} | {effect} | {:.1} | {:.1} | {:.1} | {:.1} |",
             percent(share, each),
             percent(strength, each),
             percent(difference, rounds),
             percent(penalised, rounds)
         );
-        let _ = std::io::stdout().flush();
+        let _ = out.flush();
     }
 }

@@ -184,10 +184,12 @@ fn clean(app: &App, plan: StudyPlan) -> Result<StudyPlan, ApiError> {
     Ok(plan)
 }
 
+/// A list of names that may be missing.
+type Names = Option<Vec<String>>;
+
 fn clean_prompts(prompts: PromptSelection) -> Result<PromptSelection, ApiError> {
     let label =
         |name: &str, value: Option<String>| value.map(|text| clean_label(name, &text)).transpose();
-    type Names = Option<Vec<String>>;
     let list = |name: &str, most: usize, list: Names| -> Result<Names, ApiError> {
         let Some(list) = list else { return Ok(None) };
         within(name, list.len(), 1, most)?;

@@ -103,7 +103,7 @@ pub(crate) fn respond(of: &SampleSizeQuery) -> Result<SampleSizeResponse, ApiErr
         (None, Some(difference)) => {
             let difference = within("difference", Some(difference), 0.0, 0.0, 10.0)?;
             let both = (difference / 2.0).exp() + (-difference / 2.0).exp();
-            (0.5, 1.0 / (1.0 + (-difference).exp()), both / (both + k - 2.0))
+            (0.5, 1.0 / (1.0 + (-difference).exp()), both / (both + (k - 2.0)))
         }
         _ => {
             let problem = "send either `share` or `difference`";

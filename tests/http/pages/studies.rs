@@ -112,11 +112,12 @@ async fn a_study_is_made_opened_answered_and_read_without_javascript() {
     assert!(text(&app.get("/study").await).contains("best of 4"), "it is listed");
 
     let fields = [("study", &*id), ("annotator", "ada"), ("reason", "a <i>test</i>")];
-    goes_to(&send(&app, "/study/exclude", &fields).await);
+    let fields = fields.map(|(name, value)| (name, value.to_owned()));
+    goes_to(&post(&app, "/study/exclude", &fields).await);
     let study = text(&app.get(&address).await);
     assert!(study.contains("a &lt;i&gt;test") && study.contains("left out"), "{study}");
     assert!(study.contains("No answer to this question is counted yet"));
-    goes_to(&send(&app, "/study/include", &fields[..2]).await);
+    goes_to(&post(&app, "/study/include", &fields[..2]).await);
     let results = app.get(&format!("/v1/studies/{id}/results")).await.ok();
     assert_eq!(
         (&results["answers"], &results["left_out"]),
@@ -127,10 +128,10 @@ async fn a_study_is_made_opened_answered_and_read_without_javascript() {
 #[tokio::test]
 async fn the_number_of_answers_is_computed_on_the_page() {
     let app = App::start().await;
-    let address = "/study?new=true&k=4&share=0.35&answers_per_item=5&price=0.1&seconds=15";
+    let address = "/study?new=true&k=4&target=0.35&answers_per_item=5&price=0.1&seconds=15";
     let page = text(&app.get(address).await);
     assert!(page.contains("282") && page.contains("28.20") && page.contains("71 min"), "{page}");
-    let page = text(&app.get("/study?new=true&share=0.5").await);
+    let page = text(&app.get("/study?new=true&target=0.5").await);
     assert!(page.contains("role=\"alert\"") && page.contains("no number of answers"), "{page}");
     app.get("/study?new=true&nothing=1").await.problem(400, "malformed_request");
 }

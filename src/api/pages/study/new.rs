@@ -13,11 +13,15 @@ use crate::api::runs::{self, RunOrder, RunResponse, RunsQuery};
 use crate::api::state::App;
 use crate::api::studies::sample_size::{self, SampleSizeQuery, SampleSizeResponse};
 
+/// The parameter of the share to tell from chance: `share` is taken by pages.
+const TARGET: &str = "target";
+
 /// Runs to choose from.
 const RUNS: u32 = 60;
 
 pub(super) async fn read(app: &App, address: &Address) -> Result<Response, ApiError> {
-    let query: SampleSizeQuery = address.query(&["new"])?;
+    let mut query: SampleSizeQuery = address.query(&["new", TARGET])?;
+    query.share = address.get(TARGET).map(|text| text.trim().parse().unwrap_or(f64::NAN));
     let asked = query.share.is_some() || query.difference.is_some();
     let size = asked.then(|| sample_size::respond(&query));
     let mut newest: RunsQuery = Address::new("/runs").query(&[])?;
@@ -50,7 +54,7 @@ fn sizes(address: &Address, size: Option<Result<SampleSizeResponse, ApiError>>) 
         form.filters method="get" action="/study" {
             input type="hidden" name="new" value="true";
             (field("k", "Images of an item", "2", "1"))
-            (field("share", "Share to tell from chance", "0.35", "any"))
+            (field(TARGET, "Share to tell from chance", "0.35", "any"))
             (field("difference", "or difference in strength", "0.5", "any"))
             (field("power", "Power", "0.8", "any"))
             (field("alpha", "Level", "0.05", "any"))
