@@ -5,7 +5,7 @@ use super::normal::{normal_cdf, normal_quantile};
 /// Returns the number of independent answers with which a two-sided test of level `alpha` tells a
 /// true share `p` from `p0` with probability `power`, not rounded.
 ///
-/// n = ((z₁₋α⸝₂ √(p0(1 − p0)) + z_power √(p(1 − p))) / (p − p0))²: J. L. Fleiss, B. Levin and M. C.
+/// n = ((z₁₋α⸝₂ √(p0(1 − p0)) + z₁₋β √(p(1 − p))) / (p − p0))²: J. L. Fleiss, B. Levin and M. C.
 /// Paik, *Statistical Methods for Rates and Proportions*, 3rd edition, 2003, section 2.5, without
 /// the correction for continuity. `None` unless all four are between 0 and 1, the shares differ,
 /// and the power is more than α/2.

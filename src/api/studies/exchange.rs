@@ -28,6 +28,9 @@ const MOST_ROWS: usize = 5_000;
 const MOST_COLUMNS: usize = 256;
 const MOST_BYTES: usize = 8 << 20;
 
+/// Rows of one page of tasks.
+const MOST_TASKS: usize = 20_000;
+
 /// Photos of the person that a task has.
 const PHOTOS: usize = 4;
 
@@ -45,7 +48,8 @@ pub(crate) struct TasksQuery {
     ending: Option<String>,
     /// The value of `X-Next-Page` of the previous page.
     after: Option<u32>,
-    /// Items per page, 1 to 1000; each has as many rows as it wants answers. Default: 100.
+    /// Items per page, 1 to 1000; each has as many rows as it wants answers. Pages have at most
+    /// 20,000 rows, and thus fewer items if these want many answers. Default: 100.
     limit: Option<u32>,
 }
 
@@ -73,6 +77,7 @@ pub(crate) async fn list(
     let limit = page(parameters.limit)? as usize;
     let study = find(&app, id).await?;
     let plan = &study.plan;
+    let limit = limit.min(MOST_TASKS / plan.answers_per_item.max(1) as usize).max(1);
     let question = question_of(plan, parameters.question.as_deref())?;
     let prefix = text("images", parameters.images)?;
     let ending = text("ending", parameters.ending)?;
