@@ -225,6 +225,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--program", default="target/debug/stellar-score")
     parser.add_argument("--screenshots", help="folder for a picture of each state")
+    parser.add_argument("--only", default="", help="only pages and visits with this word in their name")
     arguments = parser.parse_args()
     chromium = browser()
     modules()
@@ -262,8 +263,10 @@ def main():
                 {"name": "scorer", "url": url(keyed), "views": ["desktop"], "key": scorer,
                  "pages": [{"name": named(path), "path": path, "status": 200 if path == "/" else 403} for path in EMPTY]},
             ]
+            for service in services:
+                service["pages"] = [page for page in service["pages"] if arguments.only in page["name"]]
             config = {
-                "chromium": chromium, "modules": str(MODULES), "services": services, "runs": runs, "sample": sample, "study": study,
+                "chromium": chromium, "modules": str(MODULES), "services": services, "runs": runs, "sample": sample, "study": study, "only": arguments.only,
                 "goldens": str(ROOT / "packs/demo/goldens"),
                 "screenshots": str(Path(arguments.screenshots).resolve()) if arguments.screenshots else None,
             }

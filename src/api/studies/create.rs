@@ -17,6 +17,7 @@ use crate::api::studies::StudyResponse;
 use crate::{
     analysis::{MOST_SETS, draw_items, sets, sets_per_prompt},
     blocking::blocking,
+    content::ContentHash,
     label,
     scoring::Metadata,
     store::{
@@ -96,7 +97,7 @@ pub(crate) async fn respond(app: &App, plan: StudyPlan) -> Result<(StudyResponse
         id: Uuid::now_v7(),
         plan,
         state: StudyState::Draft,
-        secret: secret.iter().map(|byte| format!("{byte:02x}")).collect(),
+        secret: ContentHash::of(&secret).to_hex(),
         created: OffsetDateTime::now_utc(),
     };
     let (stored, is_new) = app.store.create_study(&study, &items).await?;
