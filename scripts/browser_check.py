@@ -146,6 +146,18 @@ class Filler:
         ]
         self.call("POST", "/v1/preferences", json.dumps({"preferences": votes}))
 
+    def study(self, runs):
+        """A study of best of three with the answers of two annotators; returns its id."""
+        plan = {"name": "which", "title": "Which <b>of</b> three?", "runs": runs, "form": "best_of", "k": 3, "quota": 4}
+        study = self.call("POST", "/v1/studies", json.dumps(plan))["id"]
+        self.call("PUT", f"/v1/studies/{study}/state", json.dumps({"state": "open"}))
+        for at, annotator in enumerate(("ada", "<b>bob</b>")):
+            name = urllib.parse.quote(annotator, safe="")
+            while task := self.service.get(f"/v1/studies/{study}/next?annotator={name}").get("task"):
+                answer = {"annotator": annotator, "item": task["item"], "choice": str(1 + (task["item"] + at) % 3)}
+                self.call("POST", f"/v1/studies/{study}/answers", json.dumps(answer))
+        return study
+
     def summarised(self, seconds=60):
         """Waits until all rows of the leaderboard have their intervals."""
         until = time.monotonic() + seconds
@@ -166,7 +178,7 @@ def key_of(program, service, *scopes):
     return key
 
 
-def pages_with_data(service, sample, hostile):
+def pages_with_data(service, sample, hostile, study):
     runs = {run["method"]: run["run_id"] for run in service.get("/v1/runs?limit=1000")["runs"]}
     a, b = runs["StarNet"], runs["Kamon"]
     dataset = service.get("/v1/datasets")["datasets"][0]["name"]
@@ -192,6 +204,11 @@ def pages_with_data(service, sample, hostile):
         {"name": "sample", "path": f"/samples/{sample}"},
         {"name": "vote", "path": "/vote"},
         {"name": "study", "path": "/study"},
+        {"name": "study-new", "path": "/study?new=true&k=4&target=0.35&answers_per_item=5&price=0.1&seconds=15"},
+        {"name": "study-one", "path": f"/study?study={study}"},
+        {"name": "study-start", "path": f"/vote?study={study}", "views": ["desktop", "phone"]},
+        {"name": "study-vote", "path": f"/vote?study={study}&annotator=eve&consent=yes"},
+        {"name": "study-end", "path": f"/vote?study={study}&annotator=ada&consent=yes", "views": wide},
         {"name": "datasets", "path": "/datasets"},
         {"name": "dataset", "path": f"/datasets/{quoted}"},
         {"name": "metrics", "path": "/metrics-guide"},
@@ -222,6 +239,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--program", default="target/debug/stellar-score")
     parser.add_argument("--screenshots", help="folder for a picture of each state")
+    parser.add_argument("--only", default="", help="only pages and visits with this word in their name")
     arguments = parser.parse_args()
     chromium = browser()
     modules()
@@ -243,13 +261,14 @@ def main():
             sample = filler.score("mine", "an astronaut <b>in</b> an orange space suit, next to a flag")
             runs = {run["method"]: run["run_id"] for run in data.get("/v1/runs?limit=1000")["runs"]}
             filler.votes([runs["StarNet"], runs["Kamon"], runs["Inversion"]])
+            study = filler.study([runs["StarNet"], runs["Kamon"], runs["Inversion"]])
             filler.summarised()
             reader, scorer = (key_of(program, keyed, *scopes) for scopes in (("read",), ("score",)))
             views = ["desktop", "dark", "phone", "plain"]
             url = lambda service: f"http://127.0.0.1:{service.port}"
             closed = [{"name": f"keyless-{named(path)}", "path": path, "status": 401} for path in EMPTY]
             services = [
-                {"name": "data", "url": url(data), "views": views, "pages": pages_with_data(data, sample, HOSTILE[0])},
+                {"name": "data", "url": url(data), "views": views, "pages": pages_with_data(data, sample, HOSTILE[0], study)},
                 {"name": "empty", "url": url(empty), "views": ["desktop", "phone"],
                  "pages": [{"name": named(path), "path": path} for path in EMPTY]},
                 {"name": "keyless", "url": url(keyed), "views": ["desktop"], "pages": closed},
@@ -258,8 +277,10 @@ def main():
                 {"name": "scorer", "url": url(keyed), "views": ["desktop"], "key": scorer,
                  "pages": [{"name": named(path), "path": path, "status": 200 if path == "/" else 403} for path in EMPTY]},
             ]
+            for service in services:
+                service["pages"] = [page for page in service["pages"] if arguments.only in page["name"]]
             config = {
-                "chromium": chromium, "modules": str(MODULES), "services": services, "runs": runs, "sample": sample,
+                "chromium": chromium, "modules": str(MODULES), "services": services, "runs": runs, "sample": sample, "study": study, "only": arguments.only,
                 "goldens": str(ROOT / "packs/demo/goldens"),
                 "screenshots": str(Path(arguments.screenshots).resolve()) if arguments.screenshots else None,
             }

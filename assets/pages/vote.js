@@ -2,7 +2,9 @@
 // Keys for the buttons of a pair. Without this script, the buttons do the same.
 
 (() => {
-  const arrows = { ArrowLeft: "1", ArrowRight: "2", ArrowDown: "3" };
+  // Arrows stand for two images, and a third answer.
+  const isPair = !document.querySelector(".ballot[data-many]");
+  const arrows = isPair ? { ArrowLeft: "1", ArrowRight: "2", ArrowDown: "3" } : {};
   const keys = document.querySelector(".keys");
   if (keys) keys.hidden = false;
 

@@ -29,6 +29,9 @@ pub struct JudgedPair {
     pub b: Uuid,
     /// 1 if A's image is preferred, −1 if B's is, 0 if neither is.
     pub preference: i8,
+    /// Answer in a study that the pair is part of: a choice of one out of several images is
+    /// several pairs.
+    pub trial: Option<Uuid>,
 }
 
 /// Returns the pairs in annotators' judgements, each with the name of its samples. Votes are taken
@@ -40,7 +43,9 @@ pub fn judged_pairs(preferences: &[Preference]) -> Vec<(String, JudgedPair)> {
     for preference in preferences {
         match preference.judgement {
             Judgement::Vote { a, b, preference: value } => {
-                pairs.push((preference.name.clone(), JudgedPair { a, b, preference: value }));
+                let trial = preference.trial;
+                let pair = JudgedPair { a, b, preference: value, trial };
+                pairs.push((preference.name.clone(), pair));
             }
             // No statement about the two images.
             Judgement::CannotTell { .. } => {}
@@ -56,7 +61,8 @@ pub fn judged_pairs(preferences: &[Preference]) -> Vec<(String, JudgedPair)> {
         for (at, (a, of_a)) in ratings.iter().enumerate() {
             for (b, of_b) in &ratings[at + 1..] {
                 let preference = of_a.total_cmp(of_b) as i8;
-                pairs.push((name.to_owned(), JudgedPair { a: *a, b: *b, preference }));
+                let pair = JudgedPair { a: *a, b: *b, preference, trial: None };
+                pairs.push((name.to_owned(), pair));
             }
         }
     }
@@ -224,6 +230,7 @@ pub(super) mod tests {
             judgement,
             shown_first: None,
             is_repeat: false,
+            trial: None,
             created: time::OffsetDateTime::UNIX_EPOCH,
         }
     }

@@ -49,7 +49,7 @@ pub struct AnnotatorAgreement {
     pub ratings_alpha_no_interval: Option<NoInterval>,
 }
 
-fn no_alpha(alpha: Option<f64>, shared: usize) -> Option<NoAlpha> {
+pub(super) fn no_alpha(alpha: Option<f64>, shared: usize) -> Option<NoAlpha> {
     match (alpha, shared) {
         (Some(_), _) => None,
         (None, 0) => Some(NoAlpha::NothingShared),

@@ -30,6 +30,8 @@ mod render;
 mod report;
 mod rows;
 mod slices;
+mod study;
+mod study_items;
 mod tradeoff;
 mod voting;
 
@@ -63,5 +65,11 @@ pub use render::{Caption, csv, latex, markdown};
 pub use report::{AttributeOutcomes, Report, ReportError, ReportRow, RunScores, Statistic, report};
 pub use rows::{Area, LeaderboardRow, RankedDetail, RankedMetric};
 pub use slices::{sample_set, summarise};
+pub use study::{
+    ShareInterval, StudyAgreement, StudyDifference, StudyMethod, StudyResults, study_results,
+};
+pub use study_items::{
+    MOST_SETS, draw_items, first_item, gold_turn, sets, sets_per_prompt, shown_order,
+};
 pub use tradeoff::{Estimate, TradeOffPoint, trade_off};
 pub use voting::{AnnotatorVoting, Proportion, Voting, voting};

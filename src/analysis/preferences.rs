@@ -1,6 +1,6 @@
 //! Methods in the order of annotators' preferences, and the pairs to judge next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,7 +8,11 @@ use uuid::Uuid;
 
 use super::alignment::JudgedPair;
 use super::reasons::NoInterval;
-use crate::stats::{self, Bootstrap, BradleyTerryError, Interval, bradley_terry, normal_quantile};
+use crate::stats::{
+    self, Bootstrap, BradleyTerryError, Choice, Interval, bradley_terry, choice_model,
+    normal_quantile, student_quantile,
+};
+use crate::store::VoteCount;
 
 /// Annotators' preferences for one method.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -35,7 +39,8 @@ pub struct MethodPreference {
     /// null.
     pub strength: Option<f64>,
     /// Lower end of its 95 % confidence interval, from the curvature of the likelihood, which
-    /// assumes that votes are independent.
+    /// assumes that votes are independent. If answers are several votes (`clustered`), it is from
+    /// the spread over prompts.
     pub strength_low: Option<f64>,
     /// Upper end.
     pub strength_high: Option<f64>,
@@ -53,6 +58,10 @@ pub struct MethodPreferences {
     /// some methods never lost or never won. Strengths are then shrunk together instead of
     /// infinitely far apart.
     pub penalised: bool,
+    /// Whether the intervals of strengths are from the spread over prompts, because some answers
+    /// are several votes (a choice of one out of several images), which are not independent.
+    #[serde(default)]
+    pub clustered: bool,
 }
 
 /// Two methods whose next comparison is the most informative.
@@ -79,6 +88,8 @@ struct Tally<'a> {
     /// Number of comparisons by the earlier and the later of two methods.
     judged: BTreeMap<(usize, usize), usize>,
     pairs: Vec<(&'a str, usize, usize, i8)>,
+    /// Whether a trial has several pairs.
+    has_trials: bool,
 }
 
 fn tally<'a>(pairs: &'a [(String, JudgedPair)], methods: &'a BTreeMap<Uuid, String>) -> Tally<'a> {
@@ -86,6 +97,8 @@ fn tally<'a>(pairs: &'a [(String, JudgedPair)], methods: &'a BTreeMap<Uuid, Stri
     names.sort_unstable();
     names.dedup();
     let place = |run| names.binary_search(&methods.get(&run)?.as_str()).ok();
+    let mut trials = BTreeSet::new();
+    let has_trials = pairs.iter().filter_map(|(_, pair)| pair.trial).any(|of| !trials.insert(of));
     let (mut wins, mut judged, mut between) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     for (name, pair) in pairs {
         let Some((a, b)) = place(pair.a).zip(place(pair.b)).filter(|(a, b)| a != b) else {
@@ -97,7 +110,23 @@ fn tally<'a>(pairs: &'a [(String, JudgedPair)], methods: &'a BTreeMap<Uuid, Stri
         *judged.entry((a.min(b), a.max(b))).or_insert(0) += 1;
         between.push((name.as_str(), a, b, pair.preference));
     }
-    Tally { methods: names, wins, judged, pairs: between }
+    Tally { methods: names, wins, judged, pairs: between, has_trials }
+}
+
+/// Returns the counts between methods, without the single pairs.
+fn tally_of_counts<'a>(votes: &[VoteCount], methods: &'a BTreeMap<Uuid, String>) -> Tally<'a> {
+    let mut of = tally(&[], methods);
+    let place = |run| of.methods.binary_search(&methods.get(&run)?.as_str()).ok();
+    for vote in votes {
+        let Some((a, b)) = place(vote.a).zip(place(vote.b)).filter(|(a, b)| a != b) else {
+            continue;
+        };
+        let (share, times) = (f64::midpoint(1.0, vote.preference.into()), vote.times as f64);
+        *of.wins.entry((a, b)).or_insert(0.0) += share * times;
+        *of.wins.entry((b, a)).or_insert(0.0) += (1.0 - share) * times;
+        *of.judged.entry((a.min(b), a.max(b))).or_insert(0) += vote.times;
+    }
+    of
 }
 
 /// Strengths with their standard errors, by method.
@@ -116,6 +145,29 @@ impl Tally<'_> {
             .map(|(&(winner, loser), &times)| stats::Comparison { winner, loser, times })
             .collect();
         bradley_terry(self.methods.len(), &comparisons)
+    }
+
+    /// Returns how far the interval of each strength reaches, from the spread over prompts.
+    fn reaches_over_prompts(&self, prompts: &[&str], penalised: bool) -> Vec<Option<f64>> {
+        let choices: Vec<Choice> = self
+            .pairs
+            .iter()
+            .flat_map(|&(name, a, b, preference)| {
+                let cluster = prompts.binary_search(&name).unwrap_or_default();
+                let share = f64::midpoint(1.0, preference.into());
+                [(a, share), (b, 1.0 - share)].map(|(chosen, times)| Choice {
+                    set: vec![a, b],
+                    chosen,
+                    times,
+                    cluster,
+                })
+            })
+            .collect();
+        let n = self.methods.len();
+        let fit = choice_model(n, &choices, if penalised { 0.5 } else { 0.0 });
+        let Ok(fit) = fit else { return vec![None; n] };
+        let reach = student_quantile(0.975, fit.clusters.saturating_sub(1));
+        (0..n).map(|at| Some(fit.covariance.get(at * n + at)?.max(0.0).sqrt() * reach)).collect()
     }
 
     /// Fits strengths if some methods never lost: half a win is added to each side of every
@@ -219,10 +271,16 @@ pub fn method_preferences(
         Err(_) => tally.fit_penalised(),
     };
     let reach = normal_quantile(0.975);
+    let reaches: Vec<Option<f64>> = if tally.has_trials {
+        tally.reaches_over_prompts(&prompts, fit.penalised)
+    } else {
+        fit.strengths.iter().map(|of| of.map(|(_, error)| error * reach)).collect()
+    };
     let mut found: Vec<MethodPreference> = (0..tally.methods.len())
         .map(|at| {
             let (pairs, wins, ties) = counts[at];
-            let strength = fit.strengths[at].map(|(strength, error)| (strength, error * reach));
+            let strength = fit.strengths[at].map(|(strength, _)| strength);
+            let ends = strength.zip(reaches[at]);
             let interval = intervals[at].map(|interval: Interval| interval.within(0.0, 1.0));
             let share =
                 if pairs == 0 { 0.0 } else { (wins as f64 + ties as f64 / 2.0) / pairs as f64 };
@@ -241,9 +299,9 @@ pub fn method_preferences(
                     2,
                     NoInterval::TooFewPrompts,
                 ),
-                strength: strength.map(|(at, _)| at),
-                strength_low: strength.map(|(at, reach)| at - reach),
-                strength_high: strength.map(|(at, reach)| at + reach),
+                strength,
+                strength_low: ends.map(|(at, reach)| at - reach),
+                strength_high: ends.map(|(at, reach)| at + reach),
             }
         })
         .filter(|of| of.pairs > 0)
@@ -252,18 +310,20 @@ pub fn method_preferences(
     found.sort_by(|one, other| {
         order(other).total_cmp(&order(one)).then_with(|| one.method.cmp(&other.method))
     });
-    MethodPreferences { methods: found, penalised: fit.penalised, no_strengths: fit.problem }
+    MethodPreferences {
+        methods: found,
+        penalised: fit.penalised,
+        no_strengths: fit.problem,
+        clustered: tally.has_trials,
+    }
 }
 
 /// Returns pairs of methods ordered by the information of their next comparison, best first: pairs
 /// of similar strength and pairs with few comparisons. Without strengths, every preference has
 /// probability 1/2.
 #[must_use]
-pub fn next_pairs(
-    pairs: &[(String, JudgedPair)],
-    methods: &BTreeMap<Uuid, String>,
-) -> Vec<NextPair> {
-    let tally = tally(pairs, methods);
+pub fn next_pairs(votes: &[VoteCount], methods: &BTreeMap<Uuid, String>) -> Vec<NextPair> {
+    let tally = tally_of_counts(votes, methods);
     let n = tally.methods.len();
     let strengths = tally.fit().map_or_else(|_| vec![0.0; n], |fit| fit.strengths);
     let mut found = Vec::new();
@@ -352,9 +412,9 @@ mod tests {
     fn the_next_pair_is_one_not_compared_yet_and_then_the_closest() {
         let methods: BTreeMap<Uuid, String> =
             (0..3).map(|at| (run(at), format!("method {at}"))).collect();
-        let answers: Vec<_> =
-            (0..10).map(|name| vote(0, name, 0, 1, 1 - 2 * (name % 2) as i8)).collect();
-        let next = next_pairs(&judged_pairs(&answers), &methods);
+        let votes =
+            [1, -1].map(|preference| VoteCount { a: run(0), b: run(1), preference, times: 5 });
+        let next = next_pairs(&votes, &methods);
         assert_eq!(next.iter().map(|pair| pair.judged).collect::<Vec<_>>(), [0, 0, 10]);
         assert!((next[0].gain - 0.25).abs() < 1e-12);
     }

@@ -27,7 +27,7 @@ pub struct Proportion {
 }
 
 impl Proportion {
-    fn new(count: usize, of: usize) -> Self {
+    pub(super) fn new(count: usize, of: usize) -> Self {
         let interval = wilson(count, of, 0.95);
         Self {
             count,

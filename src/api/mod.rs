@@ -24,6 +24,7 @@ mod samples;
 mod score;
 mod starting;
 mod state;
+mod studies;
 
 use std::sync::Arc;
 
@@ -84,6 +85,7 @@ use crate::key::Scope;
         GallerySort,
         GroupBy,
         RunOrder,
+        studies::export::ExportFormat,
         ranked::RankedOrder,
     )),
     tags(
@@ -96,6 +98,8 @@ use crate::key::Scope;
         (name = "leaderboard", description = "Methods ranked by their scores"),
         (name = "analysis", description = "Comparisons of runs, slices, and agreement with \
             annotators"),
+        (name = "studies", description = "Human-preference studies: what annotators are asked, and \
+            which methods they choose"),
         (name = "catalogue", description = "Available metrics and loaded models"),
         (name = "health", description = "Probes and service metrics for orchestrators")
     )
@@ -142,6 +146,19 @@ fn routes() -> Guarded<Arc<App>> {
         .read(routes!(preferences::list))
         .annotate(routes!(preferences::delete))
         .admin(routes!(preferences::delete_annotator))
+        .score(routes!(studies::create::create))
+        .read(routes!(studies::list))
+        .read(routes!(studies::read))
+        .admin(routes!(studies::delete))
+        .score(routes!(studies::set_state))
+        .annotate(routes!(studies::next::read))
+        .annotate(routes!(studies::answers::add))
+        .annotate(routes!(studies::answers::withdraw))
+        .score(routes!(studies::exclusions::add))
+        .score(routes!(studies::exclusions::delete))
+        .score(routes!(studies::exchange::list))
+        .score(routes!(studies::exchange::import))
+        .read(routes!(studies::sample_size::read))
         .read(routes!(metrics::list))
         .read(routes!(models::list))
         .admin(routes!(audit::list))
@@ -174,6 +191,8 @@ fn analysis_routes() -> Guarded<Arc<App>> {
         .read(routes!(trade_off::read))
         .read(routes!(alignment::read))
         .read(routes!(alignment::preferences))
+        .read(routes!(studies::results::read))
+        .read(routes!(studies::export::read))
         .read(routes!(composition::read))
         .read(routes!(consistency::read))
         .annotate(routes!(preferences::next::read))

@@ -104,6 +104,9 @@ pub struct Preference {
     /// Whether the annotator was asked a second time, to measure consistency. A repeat does not
     /// count as a preference.
     pub is_repeat: bool,
+    /// Id of the answer in a study that it is part of. A choice of one out of k images is one
+    /// answer and k − 1 votes.
+    pub trial: Option<Uuid>,
     /// Time of recording, UTC, to the microsecond.
     pub created: OffsetDateTime,
 }
@@ -135,12 +138,29 @@ pub struct PreferencesQuery {
     pub annotator: Option<String>,
     /// Only judgements about this run.
     pub run: Option<Uuid>,
+    /// Only judgements of this study.
+    pub study: Option<Uuid>,
+    /// Only judgements about runs over this dataset.
+    pub dataset: Option<String>,
     /// Lists the votes that do not count ("cannot tell", and repeats) in place of those that do.
     pub uncounted: bool,
     /// Only judgements after this id.
     pub after: Option<Uuid>,
     /// Maximum number of judgements; `None` for all.
     pub limit: Option<u32>,
+}
+
+/// Number of equal votes between two runs, whatever the prompt.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct VoteCount {
+    /// One run.
+    pub a: Uuid,
+    /// The other.
+    pub b: Uuid,
+    /// 1 if A's image was preferred, −1 if B's was, 0 if neither.
+    pub preference: i8,
+    /// Number of votes.
+    pub times: usize,
 }
 
 /// First judgement of a batch that cannot be recorded, because its sample does not exist.

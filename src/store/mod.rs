@@ -17,6 +17,7 @@
 //! datasets.rs, prompts.rs, faces.rs            datasets, their prompts, faces found in images
 //! extras.rs                                    evidence of scores, thumbnails of images
 //! judgements.rs, preferences.rs                judgements of annotators
+//! study_plan.rs, studies.rs, study_answers.rs  studies, their items and answers
 //! keys.rs, audit.rs                            API keys, and who wrote or deleted what
 //! whole/                                       whole databases: state, snapshot, restoration
 //! deletion.rs                                  deletion of a sample, run, dataset or image
@@ -54,6 +55,9 @@ mod samples;
 mod scores;
 mod shown;
 mod spools;
+mod studies;
+mod study_answers;
+mod study_plan;
 mod submissions;
 mod summaries;
 mod telemetry;
@@ -73,7 +77,7 @@ pub use extras::EvidenceRecord;
 pub use faces::{FacesRecord, FacesState, ImagesOf};
 pub use imports::{Imported, NewImport};
 pub use judgements::{
-    Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample,
+    Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample, VoteCount,
 };
 pub use keys::KeyRecord;
 pub use methods::MethodRecord;
@@ -87,6 +91,9 @@ pub use sample::{Extras, NewSample, NewScore, NewThumbnail, RecordOutcome, Recor
 pub use samples::{RunSample, SampleRecord, StoredImage};
 pub use scores::ScoreRecord;
 pub use shown::ShownSample;
+pub use studies::{Exclusion, ExclusionCause, StudyItem, StudyRecord};
+pub use study_answers::{NewStudyAnswer, StudyAnswer, StudyChoice, StudyProgress};
+pub use study_plan::{GoldItem, GoldPlan, PromptSelection, StudyForm, StudyPlan, StudyState};
 pub use submissions::{Accepted, NewPending, SampleStatus, Submitted, SubmittedState};
 pub use summaries::kinds::KindSummary;
 pub use summaries::moments::{MetricSummary, Moments};

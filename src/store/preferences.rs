@@ -11,11 +11,12 @@ use uuid::Uuid;
 use super::Store;
 use super::db::{
     Argument, Connection, Connections, Reader, Row, Sql, StoreError, check_name, new_id,
-    on_backend, read, to_microseconds, with_retries,
+    on_backend, read, to_microseconds, with_retries, write,
 };
 use super::judgements::{
-    Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample,
+    Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample, VoteCount,
 };
+use super::studies;
 
 /// Rows per statement: SQLite accepts 32,766 arguments.
 const BATCH: usize = 1_000;
@@ -40,6 +41,23 @@ const BOTH: [Deletions; 2] = [
     },
 ];
 
+/// Judgements that count, of no study.
+const COUNTED: &str = "SELECT id, question, annotator, name, run_a, run_b, value, shown_first,
+         CAST(0 AS bigint) AS is_repeat, created, NULL AS trial, NULL AS study
+     FROM preferences";
+
+/// Judgements that do not count, of no study.
+const UNCOUNTED: &str = "SELECT id, question, annotator, name, run_a, run_b, value, shown_first,
+         is_repeat, created, NULL AS trial, NULL AS study
+     FROM uncounted_votes";
+
+/// Votes of studies, without those of annotators who are left out.
+const OF_STUDIES: &str = "SELECT id, question, annotator, name, run_a, run_b, value, shown_first,
+         CAST(0 AS bigint) AS is_repeat, created, answer AS trial, study
+     FROM study_votes
+     WHERE NOT EXISTS (SELECT 1 FROM study_exclusions AS out
+         WHERE out.study = study_votes.study AND out.annotator = study_votes.annotator)";
+
 impl Store {
     /// Records judgements of annotators, all or none, and returns their number. An annotator's
     /// judgement replaces an earlier one on the same question about the same images; "cannot tell"
@@ -58,17 +76,27 @@ impl Store {
         &self,
         query: &PreferencesQuery,
     ) -> Result<Vec<Preference>, StoreError> {
-        let mut sql = Sql::new(if query.uncounted {
+        let mut sql = Sql::new(
             "SELECT id, question, annotator, name, run_a, run_b, value, shown_first, is_repeat,
-                 created
-             FROM uncounted_votes
-             WHERE 1 = 1"
-        } else {
-            "SELECT id, question, annotator, name, run_a, run_b, value, shown_first,
-                 CAST(0 AS bigint) AS is_repeat, created
-             FROM preferences
-             WHERE 1 = 1"
-        });
+                 created, trial
+             FROM (",
+        );
+        if query.study.is_none() {
+            sql.push(if query.uncounted { UNCOUNTED } else { COUNTED });
+            sql.push(" UNION ALL ");
+        }
+        sql.push(OF_STUDIES);
+        sql.push(if query.uncounted { " AND value IS NULL" } else { " AND value IS NOT NULL" });
+        sql.push(") AS votes WHERE 1 = 1");
+        if let Some(study) = query.study {
+            sql.push(" AND study = ").bind(study);
+        }
+        if let Some(dataset) = &query.dataset {
+            for side in [" AND run_a", " AND run_b"] {
+                sql.push(side).push(" IN (SELECT id FROM runs WHERE dataset = ");
+                sql.bind(dataset.as_str()).push(")");
+            }
+        }
         if let Some(question) = &query.question {
             sql.push(" AND question = ").bind(question.as_str());
         }
@@ -90,22 +118,85 @@ impl Store {
 
     /// Deletes a judgement; `false` if none has this id.
     pub async fn delete_preference(&self, id: Uuid) -> Result<bool, StoreError> {
-        let delete = BOTH.map(|table| {
+        let delete = BOTH.iter().map(|table| {
             let mut sql = Sql::new(table.one);
             sql.bind(id);
             sql
         });
+        let delete = delete.collect();
         Ok(on_backend!(self, pool => together(pool, delete).await)? > 0)
     }
 
-    /// Deletes all judgements of an annotator, and returns their number.
+    /// Deletes all judgements of an annotator, also those in studies, and returns their number.
     pub async fn delete_annotator(&self, annotator: &str) -> Result<u64, StoreError> {
-        let delete = BOTH.map(|table| {
-            let mut sql = Sql::new(table.of_annotator);
+        let studies = "DELETE FROM study_answers WHERE annotator = ";
+        let delete = BOTH.iter().map(|table| table.of_annotator).chain([studies]).map(|text| {
+            let mut sql = Sql::new(text);
             sql.bind(annotator);
             sql
         });
+        let delete = delete.collect();
+        let mut sql = Sql::new("DELETE FROM study_exclusions WHERE annotator = ");
+        sql.bind(annotator);
+        on_backend!(self, pool => write(pool, sql).await)?;
         on_backend!(self, pool => together(pool, delete).await)
+    }
+
+    /// Counts the votes on a question, of no study, by the two runs and the preference. Of an
+    /// annotator's ratings for a prompt, every two are a vote.
+    pub async fn vote_counts(&self, question: &Question) -> Result<Vec<VoteCount>, StoreError> {
+        let mut sql = Sql::new(
+            "SELECT run_a, run_b, value, COUNT(*) AS times FROM (
+                 SELECT run_a, run_b, CAST(value AS bigint) AS value FROM preferences
+                 WHERE run_a <> run_b AND question = ",
+        );
+        sql.bind(question.as_str()).push(
+            " UNION ALL
+                 SELECT one.run_a, other.run_a,
+                     CASE WHEN one.value > other.value THEN CAST(1 AS bigint)
+                         WHEN one.value < other.value THEN CAST(-1 AS bigint)
+                         ELSE CAST(0 AS bigint) END
+                 FROM preferences AS one
+                 JOIN preferences AS other ON other.question = one.question
+                     AND other.annotator = one.annotator AND other.name = one.name
+                     AND other.run_a = other.run_b AND other.run_a > one.run_a
+                 WHERE one.run_a = one.run_b AND one.question = ",
+        );
+        sql.bind(question.as_str()).push(") AS votes GROUP BY run_a, run_b, value");
+        on_backend!(self, pool => read(pool, sql, vote_count).await)
+    }
+
+    /// Returns the pairs that others voted on and an annotator has not answered, those with the
+    /// fewest votes first: the name of the samples and the two runs.
+    pub async fn judged_by_others(
+        &self,
+        question: &Question,
+        annotator: &str,
+        most: u32,
+    ) -> Result<Vec<(String, Uuid, Uuid)>, StoreError> {
+        let mut sql = Sql::new(
+            "SELECT name, run_a, run_b FROM preferences AS votes
+             WHERE run_a <> run_b AND question = ",
+        );
+        sql.bind(question.as_str()).push(
+            " AND NOT EXISTS (SELECT 1 FROM preferences AS own
+                 WHERE own.question = votes.question AND own.name = votes.name
+                     AND own.run_a = votes.run_a AND own.run_b = votes.run_b
+                     AND own.annotator = ",
+        );
+        sql.bind(annotator).push(
+            ") AND NOT EXISTS (SELECT 1 FROM uncounted_votes AS own
+                 WHERE own.is_repeat = 0 AND own.question = votes.question
+                     AND own.name = votes.name AND own.run_a = votes.run_a
+                     AND own.run_b = votes.run_b AND own.annotator = ",
+        );
+        sql.bind(annotator)
+            .push(") GROUP BY name, run_a, run_b ORDER BY COUNT(*), name, run_a, run_b LIMIT ");
+        sql.bind(most);
+        on_backend!(self, pool => read(pool, sql, |row| {
+            let row = Reader::new(row, "preferences", "");
+            Ok((row.text("name")?, row.uuid("run_a")?, row.uuid("run_b")?))
+        }).await)
     }
 
     /// Returns the names of at most `most` samples that both runs have and that have no vote on
@@ -328,7 +419,7 @@ fn limit_to(sql: &mut Sql, rows: &[(Key<'_>, Answer)]) {
 }
 
 /// Runs deletions in one transaction, and returns the number of deleted rows.
-async fn together<P: Connections>(pool: &P, deletions: [Sql; 2]) -> Result<u64, StoreError> {
+async fn together<P: Connections>(pool: &P, deletions: Vec<Sql>) -> Result<u64, StoreError> {
     let mut transaction = pool.begin().await?;
     let mut deleted = 0;
     for sql in deletions {
@@ -349,7 +440,18 @@ fn preference<R: Row>(row: &R) -> Result<Preference, StoreError> {
         judgement: Judgement::of_columns(a, b, value),
         shown_first: row.optional_uuid("shown_first")?,
         is_repeat: row.int::<i64>("is_repeat")? != 0,
+        trial: row.optional_uuid("trial")?,
         created: row.time("created")?,
+    })
+}
+
+fn vote_count<R: Row>(row: &R) -> Result<VoteCount, StoreError> {
+    let row = Reader::new(row, "preferences", "");
+    Ok(VoteCount {
+        a: row.uuid("run_a")?,
+        b: row.uuid("run_b")?,
+        preference: row.int("value")?,
+        times: row.int("times")?,
     })
 }
 
@@ -360,6 +462,7 @@ pub(super) async fn forget<C: Connection>(
     run: Uuid,
     name: Option<&str>,
 ) -> Result<(), StoreError> {
+    studies::forget(connection, run, name).await?;
     for text in BOTH.map(|table| table.of_run) {
         let mut sql = Sql::new(text);
         sql.bind(run).push(" OR run_b = ").bind(run).push(")");

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::Store;
@@ -30,6 +31,46 @@ impl Store {
     ) -> Result<BTreeMap<(Uuid, String), ShownSample>, StoreError> {
         on_backend!(self, pool => shown(pool, wanted).await)
     }
+
+    /// Returns the samples of these runs whose prompts are of a kind (`metadata.prompt_kind`).
+    pub async fn samples_of_kind(
+        &self,
+        runs: &BTreeSet<Uuid>,
+        kind: &str,
+    ) -> Result<BTreeSet<(Uuid, String)>, StoreError> {
+        on_backend!(self, pool => of_kind(pool, runs, kind).await)
+    }
+}
+
+/// Metadata fields that select samples; all others are ignored.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Facts {
+    prompt_kind: Option<String>,
+}
+
+async fn of_kind<P: Connections>(
+    pool: &P,
+    runs: &BTreeSet<Uuid>,
+    kind: &str,
+) -> Result<BTreeSet<(Uuid, String)>, StoreError> {
+    let mut connection = pool.reader().await?;
+    let mut found = BTreeSet::new();
+    for &run in runs {
+        let mut sql = Sql::new("SELECT name, metadata FROM samples WHERE run = ");
+        sql.bind(run).push(" AND metadata LIKE '%\"prompt_kind\"%'");
+        connection
+            .each(sql, |row| {
+                let row = Reader::new(row, "samples", run);
+                let facts: Facts = row.json("metadata")?;
+                if facts.prompt_kind.as_deref() == Some(kind) {
+                    found.insert((run, row.text("name")?));
+                }
+                Ok(())
+            })
+            .await?;
+    }
+    Ok(found)
 }
 
 async fn shown<P: Connections>(

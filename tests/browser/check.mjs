@@ -157,7 +157,8 @@ for (const service of config.services) {
     for (const [page, view] of jobs.filter((_, at) => at % 2 === lane)) await check(service, page, view);
   }));
 }
-for (const [name, flow] of Object.entries(flows)) {
+const visits = Object.entries(flows).filter(([name]) => name.includes(config.only));
+for (const [name, flow] of visits) {
   const service = config.services.find((each) => each.name === (flow.service ?? "data"));
   const { context, page, found } = await open(service, "desktop");
   try {
@@ -174,4 +175,4 @@ if (problems.length) {
   console.log(problems.join("\n"));
   process.exit(1);
 }
-console.log(`${opened} states of pages and ${Object.keys(flows).length} visits passed`);
+console.log(`${opened} states of pages and ${visits.length} visits passed`);

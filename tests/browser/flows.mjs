@@ -125,6 +125,26 @@ export const flows = {
     },
   },
 
+  "a study is answered by keyboard": {
+    async run(page, service, config) {
+      await page.goto(`${service.url}/vote?study=${config.study}`);
+      await page.locator("input[name=annotator]").fill("keys");
+      await page.locator("input[name=consent]").check();
+      await page.getByRole("button", { name: "Begin" }).click();
+      // An arrow chooses nothing among three images.
+      await page.locator("button[data-key='3']").waitFor();
+      await page.keyboard.press("ArrowDown");
+      for (const key of ["3", "u", "1", "c", "2", "3"]) {
+        const text = await page.locator("main").innerText();
+        assert.ok(!/StarNet|Kamon|Inversion/.test(text), text);
+        await Promise.all([page.waitForNavigation(), page.keyboard.press(key)]);
+      }
+      assert.match(await page.locator("#completion").innerText(), /^[0-9A-F]{8}$/);
+      const study = await json(page, `${service.url}/v1/studies/${config.study}`);
+      assert.equal(study.annotators.find((each) => each.annotator === "keys").answers, 4);
+    },
+  },
+
   "the theme stays": {
     async run(page, service) {
       await page.goto(`${service.url}/leaderboard`);

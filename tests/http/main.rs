@@ -29,5 +29,6 @@ mod scores;
 mod sharing;
 mod snapshot;
 mod stored;
+mod studies;
 #[path = "../support/mod.rs"]
 mod support;

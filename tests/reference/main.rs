@@ -7,3 +7,4 @@ mod faces;
 mod golden;
 mod relations;
 mod stats;
+mod studies;

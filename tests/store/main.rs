@@ -20,6 +20,7 @@ mod recording;
 mod run_data;
 mod runs;
 mod slices;
+mod studies;
 mod summaries;
 
 use harness::{Kind, run};
@@ -60,6 +61,10 @@ on_both_databases! {
         a_metric_given_twice_is_refused
         a_refused_sample_leaves_nothing_behind
         a_corrupted_row_is_named;
+    studies:
+        a_choice_of_one_out_of_three_is_two_votes_of_one_trial
+        the_next_item_has_the_fewest_answers_of_those_who_count
+        votes_are_counted_by_pair_of_runs;
     leaderboard:
         an_empty_store_has_an_empty_leaderboard
         a_row_has_the_mean_and_deviation_of_each_metric

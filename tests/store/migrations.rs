@@ -129,6 +129,32 @@ const ROWS: &[Row] = &[
          ('{preference}', 'overall', 'ada', '1', '{run}', '{run}', 0, '{time}')",
     ),
     (
+        "studies",
+        19,
+        "(id, name, plan, state, secret, created) VALUES ('{run}', 'study {n}', '{}', 'open', 's', \
+         '{time}')",
+    ),
+    ("study_items", 19, "(study, place, name, runs) VALUES ('{run}', 0, '1', '[]')"),
+    (
+        "study_answers",
+        19,
+        "(id, study, item, question, annotator, choice, shown, created) VALUES ('{preference}', \
+         '{run}', 0, 'overall', 'ada', 'tie', '[]', '{time}')",
+    ),
+    (
+        "study_votes",
+        19,
+        "(id, answer, study, question, annotator, name, run_a, run_b, value, created) VALUES \
+         ('{preference}', '{preference}', '{run}', 'overall', 'ada', '1', '{run}', '{run}', 1, \
+         '{time}')",
+    ),
+    (
+        "study_exclusions",
+        19,
+        "(study, annotator, cause, reason, created) VALUES ('{run}', 'ada', 'operator', 'r', \
+         '{time}')",
+    ),
+    (
         "installation",
         10,
         "(one, id, created) VALUES (1, 'i', '{time}') ON CONFLICT (one) DO NOTHING",

@@ -100,7 +100,7 @@ pub fn bradley_terry(
 }
 
 /// Returns whether all methods can be reached from the first.
-fn reaches_all(methods: usize, leads: impl Fn(usize, usize) -> bool) -> bool {
+pub(super) fn reaches_all(methods: usize, leads: impl Fn(usize, usize) -> bool) -> bool {
     let mut reached = vec![false; methods];
     let mut stack: Vec<usize> = (0..methods.min(1)).collect();
     while let Some(method) = stack.pop() {

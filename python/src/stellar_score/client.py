@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import ssl
 from typing import Any, Callable, Dict, Iterator, List, Literal, Mapping, Optional, Sequence, Union, cast
@@ -13,6 +14,7 @@ from . import errors, pixels
 from . import rewards as reward
 from .forms import Field, form
 from .models import (
+    AnswerResponse,
     CompareResponse,
     EngineResponse,
     LeaderboardResponse,
@@ -22,11 +24,16 @@ from .models import (
     ModelsResponse,
     Policy,
     ReportResponse,
+    ResultsResponse,
     RunFlags,
     RunResponse,
     SampleResponse,
     ScoreResponse,
     SlicesResponse,
+    StudyNextResponse,
+    StudyPlan,
+    StudyResponse,
+    StudyState,
     TableFormat,
 )
 from .pixels import Image
@@ -315,6 +322,40 @@ class Client:
     def sample(self, id: Union[str, UUID], *, percentiles: Optional[bool] = None) -> SampleResponse:
         """Returns a stored sample with its scores."""
         return cast(SampleResponse, self.get("v1", "samples", str(id), percentiles=percentiles))
+
+    def create_study(self, plan: StudyPlan) -> StudyResponse:
+        """Creates a human-preference study, or returns the one that exists with the same plan."""
+        body = json.dumps(plan, default=str).encode()
+        return cast(StudyResponse, self.request("POST", "v1", "studies", body=body, retry=True).json())
+
+    def set_study_state(self, study: Union[str, UUID], state: StudyState) -> StudyResponse:
+        """Opens or closes a study."""
+        body = json.dumps({"state": state}).encode()
+        return cast(StudyResponse, self.request("PUT", "v1", "studies", str(study), "state", body=body).json())
+
+    def next_study_item(self, study: Union[str, UUID], annotator: str) -> StudyNextResponse:
+        """Returns the next question for an annotator as ``task``, or in ``done`` why there is none."""
+        return cast(StudyNextResponse, self.get("v1", "studies", str(study), "next", annotator=annotator))
+
+    def answer_study(
+        self,
+        study: Union[str, UUID],
+        annotator: str,
+        item: int,
+        choice: Union[int, str],
+        *,
+        question: Optional[str] = None,
+    ) -> AnswerResponse:
+        """Records an answer: the position of the chosen image from 1 on, ``tie`` or ``cannot_tell``."""
+        answer = {"annotator": annotator, "item": item, "choice": str(choice), "question": question}
+        body = json.dumps(answer).encode()
+        # The same answer again changes nothing.
+        path = ("v1", "studies", str(study), "answers")
+        return cast(AnswerResponse, self.request("POST", *path, body=body, retry=True).json())
+
+    def study_results(self, study: Union[str, UUID], question: Optional[str] = None) -> ResultsResponse:
+        """Returns first-choice shares and strengths of the methods of a study, with intervals."""
+        return cast(ResultsResponse, self.get("v1", "studies", str(study), "results", question=question))
 
     def metrics(self) -> MetricsResponse:
         """Returns all metrics, and which the loaded pack can compute."""

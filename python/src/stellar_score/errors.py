@@ -180,6 +180,8 @@ FAMILIES: Dict[Type[Problem], Tuple[str, ...]] = {
         "run_conflict",
         "run_finished",
         "pack_conflict",
+        "study_conflict",
+        "study_closed",
         "faces_not_stored",
         "nothing_to_compare",
     ),

@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
 
 use crate::api::http::{ApiError, Code, Query};
 use crate::api::preferences::next::methods_of_runs;
+use crate::api::preferences::selection::Selection;
 use crate::api::questions::QuestionWord;
 use crate::api::state::{App, Shared};
 use crate::{
@@ -18,7 +20,7 @@ use crate::{
     },
     blocking::blocking,
     metrics,
-    store::{Preference, PreferencesQuery, Question},
+    store::{Preference, Question},
 };
 
 /// Filters of preferences and scores.
@@ -37,6 +39,14 @@ pub(crate) struct AlignmentQuery {
     pub(crate) annotator: Option<String>,
     /// Slices with fewer pairs are left out. Default: 20.
     pub(crate) min_pairs: Option<usize>,
+    /// Only preferences of this study.
+    pub(crate) study: Option<Uuid>,
+    /// Only preferences about runs over this dataset.
+    pub(crate) dataset: Option<String>,
+    /// Only preferences about this run.
+    pub(crate) run: Option<Uuid>,
+    /// Only preferences about prompts of this kind (`metadata.prompt_kind`).
+    pub(crate) kind: Option<String>,
 }
 
 /// Agreement of metrics with annotators.
@@ -102,12 +112,15 @@ pub(crate) async fn respond(
         app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
     let pack = app.digest_of(parameters.pack.as_deref()).await?;
     let min_pairs = parameters.min_pairs.unwrap_or(20);
-    let query = PreferencesQuery {
-        question: Some(question.clone()),
+    let selection = Selection {
+        question: question.clone(),
         annotator: parameters.annotator,
-        ..PreferencesQuery::default()
+        study: parameters.study,
+        dataset: parameters.dataset,
+        run: parameters.run,
+        kind: parameters.kind,
     };
-    let preferences: Vec<Preference> = app.store.preferences(&query).await?;
+    let preferences: Vec<Preference> = selection.read(app, false).await?;
     let (preferences, agreement) = blocking(move || {
         let agreement = annotator_agreement(&preferences);
         (preferences, agreement)
@@ -155,6 +168,14 @@ pub(crate) struct MethodPreferencesQuery {
     pub(crate) question: Option<QuestionWord>,
     /// Only preferences of this annotator.
     pub(crate) annotator: Option<String>,
+    /// Only preferences of this study.
+    pub(crate) study: Option<Uuid>,
+    /// Only preferences about runs over this dataset.
+    pub(crate) dataset: Option<String>,
+    /// Only preferences about this run.
+    pub(crate) run: Option<Uuid>,
+    /// Only preferences about prompts of this kind (`metadata.prompt_kind`).
+    pub(crate) kind: Option<String>,
 }
 
 /// The preferred methods.
@@ -200,14 +221,16 @@ pub(crate) async fn respond_preferences(
 ) -> Result<PreferencesResponse, ApiError> {
     let question =
         app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
-    let query = PreferencesQuery {
-        question: Some(question.clone()),
+    let selection = Selection {
+        question: question.clone(),
         annotator: parameters.annotator,
-        ..PreferencesQuery::default()
+        study: parameters.study,
+        dataset: parameters.dataset,
+        run: parameters.run,
+        kind: parameters.kind,
     };
-    let judged = app.store.preferences(&query).await?;
-    let query = PreferencesQuery { uncounted: true, ..query };
-    let uncounted = app.store.preferences(&query).await?;
+    let judged = selection.read(app, false).await?;
+    let uncounted = selection.read(app, true).await?;
     let methods = methods_of_runs(app).await?;
     let answers = judged.len();
     let (of, names) = extent(&judged, &methods);
@@ -235,7 +258,7 @@ const MOST_METHODS: usize = 300;
 const MOST_CELLS: usize = 2_000_000;
 
 /// Returns the number of methods and the number of samples that the votes are about.
-fn extent(preferences: &[Preference], methods: &BTreeMap<uuid::Uuid, String>) -> (usize, usize) {
+fn extent(preferences: &[Preference], methods: &BTreeMap<Uuid, String>) -> (usize, usize) {
     let (mut named, mut samples) = (BTreeSet::new(), BTreeSet::new());
     for preference in preferences {
         if let crate::store::Judgement::Vote { a, b, .. } = preference.judgement {
@@ -249,7 +272,6 @@ fn extent(preferences: &[Preference], methods: &BTreeMap<uuid::Uuid, String>) ->
 #[cfg(test)]
 mod tests {
     use time::OffsetDateTime;
-    use uuid::Uuid;
 
     use super::*;
     use crate::store::Judgement;
@@ -270,6 +292,7 @@ mod tests {
             judgement,
             shown_first: None,
             is_repeat: false,
+            trial: None,
             created: OffsetDateTime::UNIX_EPOCH,
         };
         let vote = |name, a: usize, b: usize| {

@@ -16,7 +16,7 @@ use serde_json::error::Category;
 use super::{
     drain,
     error::{ApiError, Code},
-    extract::pairs,
+    extract::pairs_in,
 };
 use crate::blocking::blocking;
 
@@ -55,7 +55,7 @@ pub(crate) async fn form(request: Request, most: usize) -> Result<Vec<(String, S
             ApiError::new(Code::MalformedRequest, problem)
         };
         let text = std::str::from_utf8(&bytes).map_err(|_| malformed())?;
-        pairs(&format!("/?{text}").parse().map_err(|_| malformed())?)
+        pairs_in(&format!("/?{text}").parse().map_err(|_| malformed())?, "form")
     })
     .await
 }

@@ -40,6 +40,10 @@ pub enum Code {
     RunFinished,
     /// The run's samples are scored with a pack other than the loaded one.
     PackConflict,
+    /// The study exists with another plan.
+    StudyConflict,
+    /// The study takes no answers now, or no more of this annotator.
+    StudyClosed,
     /// Images given by hash are not stored for the run; the detail lists their hashes.
     ImageUnknown,
     /// The disk space for accepted samples is used up; retry after the time in `Retry-After`.
@@ -118,6 +122,8 @@ impl Code {
             | Self::RunConflict
             | Self::RunFinished
             | Self::PackConflict
+            | Self::StudyConflict
+            | Self::StudyClosed
             | Self::NothingToCompare => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType | Self::ImageUnsupported => {
@@ -156,6 +162,8 @@ impl Code {
             Self::RunConflict => "The run exists with other properties",
             Self::RunFinished => "The run is finished",
             Self::PackConflict => "The run belongs to another pack",
+            Self::StudyConflict => "The study exists with another plan",
+            Self::StudyClosed => "The study takes no such answers",
             Self::ImageUnknown => "Unknown image",
             Self::StorageFull => "Storage full",
             Self::NothingToCompare => "Nothing to compare",

@@ -66,10 +66,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
 /// Returns the names and values of a query string, values in the form in which names are stored.
 pub(crate) fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, ApiError> {
+    pairs_in(uri, "query")
+}
+
+/// Returns the names and values of the query string of an address; errors call it `what`.
+pub(crate) fn pairs_in(uri: &Uri, what: &str) -> Result<Vec<(String, String)>, ApiError> {
     if uri.query().unwrap_or_default().len() > MOST_QUERY_BYTES {
-        let problem = format!(
-            "the query string is longer than {MOST_QUERY_BYTES} bytes: request less at once"
-        );
+        let problem =
+            format!("the {what} is longer than {MOST_QUERY_BYTES} bytes: request less at once");
         return Err(ApiError::new(Code::MalformedRequest, problem));
     }
     let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri);
@@ -80,7 +84,7 @@ pub(crate) fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, ApiError> {
             let name: String = label::visible(name).chars().take(80).collect();
             return Err(ApiError::new(
                 Code::MalformedRequest,
-                format!("`{name}` in the query {problem}"),
+                format!("`{name}` in the {what} {problem}"),
             ));
         }
     }
@@ -90,16 +94,27 @@ pub(crate) fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, ApiError> {
 
 /// Parses the names and values of a query string.
 pub(crate) fn query_of<T: DeserializeOwned>(pairs: &[(String, String)]) -> Result<T, ApiError> {
+    parsed(pairs).map_err(|problem| ApiError::new(Code::MalformedRequest, problem))
+}
+
+/// Parses the names and values of a form that was sent.
+pub(crate) fn form_of<T: DeserializeOwned>(pairs: &[(String, String)]) -> Result<T, ApiError> {
+    parsed(pairs).map_err(|problem| {
+        let problem = problem.replacen("query string", "form", 1);
+        ApiError::new(Code::MalformedRequest, problem)
+    })
+}
+
+fn parsed<T: DeserializeOwned>(pairs: &[(String, String)]) -> Result<T, String> {
     let pairs = pairs.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value)));
     let query = pairs.collect::<Vec<_>>().join("&");
     // Names in their stored form, percent-encoded, can be longer than an address may be.
     let Ok(uri) = format!("/?{query}").parse() else {
-        let problem = "the query string is too long: request less at once";
-        return Err(ApiError::new(Code::MalformedRequest, problem));
+        return Err("the query string is too long: request less at once".to_owned());
     };
     axum::extract::Query::<T>::try_from_uri(&uri)
         .map(|query| query.0)
-        .map_err(|rejection| ApiError::new(Code::MalformedRequest, rejection.body_text()))
+        .map_err(|rejection| rejection.body_text())
 }
 
 /// Returns a text percent-encoded for a query string or a segment of a path (RFC 3986).

@@ -26,5 +26,7 @@ pub(crate) mod telemetry;
 
 pub use check::Check;
 pub use error::{ApiError, Code, Problem};
-pub(crate) use extract::{Id, InPath, Query, Resource, encode, not_found, pairs, query_of};
+pub(crate) use extract::{
+    Id, InPath, Query, Resource, encode, form_of, not_found, pairs, query_of,
+};
 pub(crate) use page::{PageQuery, cut, page, page_of};

@@ -2,13 +2,19 @@
 
 use std::fmt;
 
-use axum::{extract::FromRequestParts, http::request::Parts};
+use axum::{
+    extract::{FromRequestParts, Request},
+    http::request::Parts,
+};
 use serde::de::DeserializeOwned;
 
-use crate::api::http::{ApiError, encode, pairs, query_of};
+use crate::api::http::{ApiError, body, encode, form_of, pairs, query_of};
 
 /// The parameter of downloads: `csv:NAME`, `latex:NAME` or `svg:NAME`.
 pub(super) const DOWNLOAD: &str = "download";
+
+/// Limit of a form in bytes.
+const MOST_BYTES: usize = 16 << 10;
 
 /// The parameter of a page as one file to share: `html`.
 pub(super) const SHARE: &str = "share";
@@ -19,6 +25,8 @@ pub(super) const SHARE: &str = "share";
 pub(super) struct Address {
     path: String,
     pairs: Vec<(String, String)>,
+    /// Whether the parameters are the fields of a form that was sent.
+    is_form: bool,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Address {
@@ -27,14 +35,25 @@ impl<S: Send + Sync> FromRequestParts<S> for Address {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let mut pairs = pairs(&parts.uri)?;
         pairs.retain(|(_, value)| !value.trim().is_empty());
-        Ok(Self { path: parts.uri.path().to_owned(), pairs })
+        Ok(Self { path: parts.uri.path().to_owned(), pairs, is_form: false })
     }
 }
 
 impl Address {
     /// Creates the address of a page without parameters.
     pub(super) fn new(path: impl Into<String>) -> Self {
-        Self { path: path.into(), pairs: Vec::new() }
+        Self { path: path.into(), pairs: Vec::new(), is_form: false }
+    }
+
+    /// Reads the fields of a form that was sent.
+    pub(super) async fn read_form(path: &str, request: Request) -> Result<Self, ApiError> {
+        Ok(Self::of_form(path, body::form(request, MOST_BYTES).await?))
+    }
+
+    /// Takes the fields of a form that was sent, without those that have no value.
+    fn of_form(path: &str, mut pairs: Vec<(String, String)>) -> Self {
+        pairs.retain(|(_, value)| !value.trim().is_empty());
+        Self { path: path.to_owned(), pairs, is_form: true }
     }
 
     /// Returns the value of a parameter, the last one if there are several.
@@ -60,7 +79,8 @@ impl Address {
     pub(super) fn query<T: DeserializeOwned>(&self, own: &[&str]) -> Result<T, ApiError> {
         let is_own = |name: &str| own.contains(&name) || [DOWNLOAD, SHARE].contains(&name);
         let pairs = self.pairs.iter().filter(|(name, _)| !is_own(name)).cloned();
-        query_of(&pairs.collect::<Vec<_>>())
+        let pairs = pairs.collect::<Vec<_>>();
+        if self.is_form { form_of(&pairs) } else { query_of(&pairs) }
     }
 
     /// Returns the same address with this value of a parameter, in place of others.
@@ -84,7 +104,7 @@ impl Address {
     /// Returns the same address without a parameter.
     pub(super) fn without(&self, name: &str) -> Self {
         let pairs = self.pairs.iter().filter(|(each, _)| each != name).cloned().collect();
-        Self { path: self.path.clone(), pairs }
+        Self { path: self.path.clone(), pairs, is_form: self.is_form }
     }
 
     /// Returns the parameters, for the hidden fields of a form.
@@ -122,7 +142,7 @@ mod tests {
     #[test]
     fn values_that_a_form_repeats_are_joined() {
         let pair = |value: &str| ("metrics".to_owned(), value.to_owned());
-        let mut address = Address { path: "/".to_owned(), pairs: vec![pair("ips"), pair("goa")] };
+        let mut address = Address::of_form("/", vec![pair("ips"), pair("goa")]);
         address.join("metrics");
         assert_eq!(address.to_string(), "/?metrics=ips%2Cgoa");
         assert_eq!(address.get("metrics"), Some("ips,goa"));

@@ -54,6 +54,12 @@ pub(super) fn add(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
         .page(read, "/datasets", get(datasets::list))
         .form(Scope::Annotate, "/vote", post(vote::cast))
         .form(Scope::Annotate, "/vote/undo", post(vote::withdraw))
+        .form(Scope::Annotate, "/vote/study", post(vote::study::cast))
+        .form(Scope::Annotate, "/vote/study/undo", post(vote::study::withdraw))
+        .form(Scope::Score, "/study/new", post(study::actions::create))
+        .form(Scope::Score, "/study/state", post(study::actions::set_state))
+        .form(Scope::Score, "/study/exclude", post(study::actions::exclude))
+        .form(Scope::Score, "/study/include", post(study::actions::include))
 }
 
 /// Adds the pages over whole runs, which are admitted like the analyses that they show.

@@ -2,7 +2,7 @@
 
 use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::{IntoResponse as _, Response},
+    response::{IntoResponse as _, Redirect, Response},
 };
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use time::OffsetDateTime;
@@ -347,6 +347,13 @@ pub(super) fn protect(headers: &mut HeaderMap) {
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
+}
+
+/// Responds to a form with the address that the browser goes on to.
+pub(super) fn see_other(address: &Address) -> Response {
+    let mut response = Redirect::to(&address.to_string()).into_response();
+    protect(response.headers_mut());
+    response
 }
 
 fn file(kind: &'static str, name: &str, text: String) -> Response {

@@ -79,6 +79,10 @@ pub(crate) struct StoredPreference {
     /// The preference. The two runs of a vote may be swapped relative to the request.
     #[serde(flatten)]
     pub(crate) preference: PreferenceEntry,
+    /// Id of the answer in a study that the vote is part of: a choice of one out of k images is one
+    /// answer and k − 1 votes. It is withdrawn at the study.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) trial: Option<Uuid>,
     /// Time at which it was recorded.
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) created: OffsetDateTime,
@@ -132,7 +136,7 @@ impl Resource for Preference {
 
 impl From<Preference> for StoredPreference {
     fn from(of: Preference) -> Self {
-        let Preference { id, question, annotator, name, judgement, created, .. } = of;
+        let Preference { id, question, annotator, name, judgement, trial, created, .. } = of;
         let [a, _] = judgement.runs();
         let side = |run| if run == a { Side::A } else { Side::B };
         let of_nothing = PreferenceEntry {
@@ -171,6 +175,6 @@ impl From<Preference> for StoredPreference {
                 PreferenceEntry { run: Some(run), rating: Some(rating), ..of_nothing }
             }
         };
-        Self { id, preference, created }
+        Self { id, preference, trial, created }
     }
 }

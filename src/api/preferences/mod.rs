@@ -2,6 +2,7 @@
 
 pub(super) mod entry;
 pub(super) mod next;
+pub(super) mod selection;
 pub(super) mod turns;
 
 use std::fmt;
@@ -149,6 +150,10 @@ pub(super) struct PreferencesQuery {
     annotator: Option<String>,
     /// Only preferences about this run.
     run: Option<Uuid>,
+    /// Only preferences of this study.
+    study: Option<Uuid>,
+    /// Only preferences about runs over this dataset.
+    dataset: Option<String>,
     /// False for the votes that no analysis counts: "cannot tell", and repeats. Default: true.
     counted: Option<bool>,
     /// `next` of the previous page.
@@ -177,12 +182,22 @@ pub(super) async fn list(
     State(app): Shared,
     Query(parameters): Query<PreferencesQuery>,
 ) -> Result<Json<PreferencesPage>, ApiError> {
-    let PreferencesQuery { question, annotator, run, counted, after, limit } = parameters;
+    let PreferencesQuery { question, annotator, run, study, dataset, counted, after, limit } =
+        parameters;
     let question = question.map(|word| app.questions.of(word, Code::MalformedRequest));
     let (question, uncounted) = (question.transpose()?, counted == Some(false));
     let read = async |limit| {
         let limit = Some(limit);
-        let query = store::PreferencesQuery { question, annotator, run, uncounted, after, limit };
+        let query = store::PreferencesQuery {
+            question,
+            annotator,
+            run,
+            study,
+            dataset,
+            uncounted,
+            after,
+            limit,
+        };
         app.store.preferences(&query).await
     };
     let (preferences, next) = page_of(limit, read, |last| last.id).await?;
@@ -217,7 +232,9 @@ pub(crate) async fn answers(
             uncounted,
             ..store::PreferencesQuery::default()
         };
-        found.extend(app.store.preferences(&query).await?);
+        let votes = app.store.preferences(&query).await?;
+        // Those of studies are withdrawn there.
+        found.extend(votes.into_iter().filter(|vote| vote.trial.is_none()));
     }
     Ok(found)
 }

@@ -13,10 +13,10 @@ use crate::api::preferences::turns::{Asked, Purpose, Turns};
 use crate::api::questions::QuestionWord;
 use crate::api::state::{App, Shared};
 use crate::{
-    analysis::{NextPair, judged_pairs, next_pairs},
+    analysis::{NextPair, next_pairs},
     blocking::blocking,
     content::ContentHash,
-    store::{PreferencesQuery, Question, RunsQuery},
+    store::{Preference, PreferencesQuery, Question, RunsQuery},
 };
 
 /// Maximum number of methods from which the next pairs are chosen.
@@ -118,15 +118,9 @@ pub(crate) async fn respond(app: &App, parameters: NextQuery) -> Result<NextResp
     let question =
         app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
     let limit = page(parameters.limit)? as usize;
-    let counted = PreferencesQuery { question: Some(question.clone()), ..Default::default() };
-    let preferences = app.store.preferences(&counted).await?;
+    let votes = app.store.vote_counts(&question).await?;
     let turns = match parameters.annotator {
-        Some(annotator) => {
-            let query =
-                PreferencesQuery { annotator: Some(annotator.clone()), uncounted: true, ..counted };
-            let uncounted = app.store.preferences(&query).await?;
-            Some(Turns::new(annotator, &preferences, &uncounted))
-        }
+        Some(annotator) => Some(turns(app, &question, annotator, limit as u32).await?),
         None => None,
     };
     let all = methods_of_runs(app).await?;
@@ -141,7 +135,7 @@ pub(crate) async fn respond(app: &App, parameters: NextQuery) -> Result<NextResp
         newest.iter().filter(|(_, run)| recent.contains(run)).map(|(name, _)| name).collect();
     let mut methods = all.clone();
     methods.retain(|_, method| recent.contains(method));
-    let ranked = blocking(move || next_pairs(&judged_pairs(&preferences), &methods)).await;
+    let ranked = blocking(move || next_pairs(&votes, &methods)).await;
     let new = unjudged(app, &question, &ranked, &newest, turns.as_ref(), limit).await?;
     let (asked, answered) = match &turns {
         Some(turns) => (turns.order(new, limit), Some(turns.answered())),
@@ -150,6 +144,30 @@ pub(crate) async fn respond(app: &App, parameters: NextQuery) -> Result<NextResp
     let annotator = turns.as_ref().map_or("", |turns| turns.annotator());
     let pairs = entries(app, &question, annotator, asked, &ranked, &all).await?;
     Ok(NextResponse { question: question.into(), answered, pairs })
+}
+
+/// Reads what the order of one annotator depends on: their own judgements, and a bounded number of
+/// pairs that others judged.
+async fn turns(
+    app: &App,
+    question: &Question,
+    annotator: String,
+    limit: u32,
+) -> Result<Turns, ApiError> {
+    let own = |uncounted| PreferencesQuery {
+        question: Some(question.clone()),
+        annotator: Some(annotator.clone()),
+        uncounted,
+        ..PreferencesQuery::default()
+    };
+    let outside = |mut votes: Vec<Preference>| {
+        votes.retain(|vote| vote.trial.is_none());
+        votes
+    };
+    let counted = outside(app.store.preferences(&own(false)).await?);
+    let uncounted = outside(app.store.preferences(&own(true)).await?);
+    let others = app.store.judged_by_others(question, &annotator, limit).await?;
+    Ok(Turns::new(annotator, &counted, &uncounted, others))
 }
 
 /// Returns pairs that nobody judged, those of the most informative pairs of methods first.

@@ -1,6 +1,6 @@
 //! The order in which one annotator is asked: new pairs, pairs that others judged, and repeats.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -23,7 +23,7 @@ const REPEATED: usize = 7;
 const APART: usize = 5;
 
 /// Name of the samples, and their runs in order.
-type Key = (String, Uuid, Uuid);
+pub(crate) type Key = (String, Uuid, Uuid);
 
 /// Why a pair is put to an annotator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -82,19 +82,20 @@ pub(crate) struct Turns {
 }
 
 impl Turns {
-    /// Takes all judgements that count on a question, and those of the annotator that do not.
-    pub(crate) fn new(annotator: String, counted: &[Preference], uncounted: &[Preference]) -> Self {
+    /// Takes the judgements of the annotator on a question that count, and those that do not, and
+    /// the pairs that others judged and the annotator did not, in the order of their turns.
+    pub(crate) fn new(
+        annotator: String,
+        counted: &[Preference],
+        uncounted: &[Preference],
+        others: Vec<Key>,
+    ) -> Self {
         let (mut known, mut repeated) = (BTreeSet::new(), BTreeSet::new());
         let mut own = Vec::new();
-        let mut others: BTreeMap<Key, usize> = BTreeMap::new();
         for vote in counted {
             let Some(key) = key(vote) else { continue };
-            if vote.annotator == annotator {
-                known.insert(key.clone());
-                own.push((vote.created, key, vote.shown_first));
-            } else {
-                *others.entry(key).or_default() += 1;
-            }
+            known.insert(key.clone());
+            own.push((vote.created, key, vote.shown_first));
         }
         for vote in uncounted {
             let Some(key) = key(vote) else { continue };
@@ -110,13 +111,9 @@ impl Turns {
         let repeats = own.into_iter().filter(|(_, key, _)| !repeated.contains(key)).map(
             |(_, (name, a, b), before)| Asked { name, a, b, purpose: Purpose::Repeat, before },
         );
-        // Those with the fewest votes first.
-        let mut others: Vec<_> =
-            others.into_iter().filter(|(key, _)| !known.contains(key)).collect();
-        others.sort_by_key(|(_, votes)| *votes);
         let shared = others
             .into_iter()
-            .map(|((name, a, b), _)| Asked { purpose: Purpose::Shared, ..Asked::new(name, a, b) });
+            .map(|(name, a, b)| Asked { purpose: Purpose::Shared, ..Asked::new(name, a, b) });
         Self { repeats: repeats.collect(), shared: shared.collect(), annotator, answered, known }
     }
 
@@ -187,6 +184,7 @@ mod tests {
             judgement: Judgement::Vote { a: run(1), b: run(2), preference: 1 },
             shown_first: Some(run(2)),
             is_repeat: false,
+            trial: None,
             created: OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(at),
         }
     }
@@ -195,15 +193,18 @@ mod tests {
         names.map(|name| Asked::new(name.to_string(), run(1), run(2))).collect()
     }
 
+    fn keys(names: std::ops::Range<usize>) -> Vec<Key> {
+        names.map(|name| (name.to_string(), run(1), run(2))).collect()
+    }
+
     fn names(asked: &[Asked]) -> Vec<&str> {
         asked.iter().map(|asked| &*asked.name).collect()
     }
 
     #[test]
     fn a_round_has_new_pairs_two_of_others_and_a_repeat() {
-        let own = (0..10).map(|name| vote("ada", name, name as i64));
-        let counted: Vec<_> = own.chain((20..24).map(|name| vote("bob", name, 0))).collect();
-        let turns = Turns::new("ada".to_owned(), &counted, &[]);
+        let own: Vec<_> = (0..10).map(|name| vote("ada", name, name as i64)).collect();
+        let turns = Turns::new("ada".to_owned(), &own, &[], keys(20..24));
         let order = turns.order(new(100..200), 10);
         assert_eq!(
             names(&order),
@@ -216,10 +217,10 @@ mod tests {
 
     #[test]
     fn without_new_pairs_those_of_others_remain_and_then_nothing() {
-        let counted: Vec<_> = (0..3).map(|name| vote("bob", name, 0)).collect();
-        let turns = Turns::new("ada".to_owned(), &counted, &[]);
+        let turns = Turns::new("ada".to_owned(), &[], &[], keys(0..3));
         assert_eq!(names(&turns.order(Vec::new(), 10)), ["0", "1", "2"]);
-        let done = Turns::new("bob".to_owned(), &counted, &[]);
+        let counted: Vec<_> = (0..3).map(|name| vote("bob", name, 0)).collect();
+        let done = Turns::new("bob".to_owned(), &counted, &[], Vec::new());
         assert!(done.order(Vec::new(), 10).is_empty(), "a repeat needs answers in between");
     }
 
@@ -229,7 +230,7 @@ mod tests {
             judgement: Judgement::CannotTell { a: run(1), b: run(2) },
             ..vote("ada", 3, 0)
         };
-        let turns = Turns::new("ada".to_owned(), &[vote("bob", 3, 0)], &[untold]);
+        let turns = Turns::new("ada".to_owned(), &[], &[untold], Vec::new());
         assert_eq!(turns.answered(), 1);
         assert!(turns.has_answered("3", run(2), run(1)) && turns.order(Vec::new(), 5).is_empty());
     }

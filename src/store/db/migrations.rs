@@ -37,7 +37,8 @@ embedded! {
     "0016_views"
     "0017_evidence_and_thumbnails"
     "0018_votes"
-    "0021_benchmarks"
+    "0019_studies"
+    "0020_benchmarks"
 }
 
 /// The migrations of SQLite.

@@ -4,4 +4,5 @@ mod board;
 mod people;
 mod runs;
 mod sample;
-mod votes;
+mod studies;
+pub(crate) mod votes;

@@ -14,7 +14,7 @@ use crate::harness::{Answer, App};
 use crate::stored::{self, loaded_pack};
 
 /// Stores a run with these values of `ips`, one sample and person each.
-async fn record(app: &App, method: &str, values: &[f64]) -> Uuid {
+pub(crate) async fn record(app: &App, method: &str, values: &[f64]) -> Uuid {
     let pack = loaded_pack(app).await;
     let mut run = None;
     for (place, value) in values.iter().enumerate() {
@@ -36,20 +36,20 @@ async fn record(app: &App, method: &str, values: &[f64]) -> Uuid {
     run.unwrap()
 }
 
-fn text(answer: &Answer) -> String {
+pub(crate) fn text(answer: &Answer) -> String {
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
     assert_eq!(answer.status, 200, "{text}");
     text
 }
 
 /// The value of a hidden field.
-fn field(page: &str, name: &str) -> Option<String> {
+pub(crate) fn field(page: &str, name: &str) -> Option<String> {
     let ballot = page.split("id=\"ballot\"").nth(1)?;
     let rest = ballot.split(&format!("name=\"{name}\" value=\"")).nth(1)?;
     Some(rest.split('"').next()?.to_owned())
 }
 
-async fn send(app: &App, path: &str, fields: &[(&str, &str)]) -> Answer {
+pub(crate) async fn send(app: &App, path: &str, fields: &[(&str, &str)]) -> Answer {
     let encode = |text: &str| text.replace('%', "%25").replace('&', "%26").replace(' ', "+");
     let body: Vec<_> =
         fields.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
-use crate::analysis::{MethodPreference, NoInterval};
+use crate::analysis::{MethodPreference, NoAlpha, NoInterval};
 use crate::api::analysis::alignment::PreferencesResponse;
 use crate::api::pages::{
     address::Address,
@@ -92,8 +92,10 @@ fn table(methods: &[MethodPreference]) -> Table {
             let missing = no_interval(of.no_interval);
             Cell::number(share, share.map_or_else(|| missing.to_owned(), number::percent))
         };
+        // The note above the table says why.
+        let unknown = if of.strength.is_none() { "no strength" } else { "too few prompts" };
         let strength = |value: Option<f64>| {
-            let shown = value.map_or_else(|| "—".to_owned(), |value| number::rounded(value, 2));
+            let shown = value.map_or_else(|| unknown.to_owned(), |value| number::rounded(value, 2));
             Cell::number(value, shown)
         };
         let board = Address::new("/leaderboard").with("method", &of.method);
@@ -122,12 +124,22 @@ fn table(methods: &[MethodPreference]) -> Table {
 /// Says why a number has no interval.
 pub(super) fn no_interval(reason: Option<NoInterval>) -> &'static str {
     match reason {
-        None => "—",
+        None => "not known",
         Some(NoInterval::TooFewPeople) => "too few people",
         Some(NoInterval::TooFewPrompts) => "too few prompts",
         Some(NoInterval::TooFewShared) => "too few shared",
         Some(NoInterval::NoVariation) => "all equal",
         Some(NoInterval::Pending) => "not ready",
+    }
+}
+
+/// Says why there is no alpha over the items of a study.
+pub(super) fn alpha_words(reason: Option<NoAlpha>) -> &'static str {
+    match reason {
+        Some(NoAlpha::NoVariation) => {
+            "All shared items got the same answer. Agreement beyond chance cannot be computed from that."
+        }
+        _ => "No item was answered by two annotators.",
     }
 }
 

@@ -96,7 +96,7 @@ fn table(metrics: &[&MetricAlignment], of: &AlignmentResponse) -> Table {
                 metric.agreement,
                 metric.agreement.map_or_else(|| "no preference".to_owned(), number::percent),
             ),
-            tau(of.published.tau.get(&metric.metric).copied(), "—"),
+            tau(of.published.tau.get(&metric.metric).copied(), "not published"),
         ]
         .into()
     };
@@ -135,7 +135,7 @@ fn slices(view: &mut View, slices: &[SliceAlignment], metrics: &[&MetricAlignmen
         cells.extend(metrics.iter().map(|metric| {
             let of = slice.metrics.iter().find(|of| of.metric == metric.metric);
             let tau = of.and_then(|of| of.tau);
-            let shown = tau.map_or_else(|| "—".to_owned(), |tau| number::rounded(tau, 2));
+            let shown = tau.map_or_else(|| "none".to_owned(), |tau| number::rounded(tau, 2));
             let cell = Cell::number(tau, shown);
             match of.and_then(|of| of.low.zip(of.high)) {
                 // Certain of its sign.

@@ -1,7 +1,11 @@
 //! `/study`: what annotators prefer, how far they agree, and which metrics agree with them.
 
+pub(super) mod actions;
+mod list;
 mod methods;
 mod metrics;
+mod new;
+mod one;
 mod voters;
 
 use axum::{extract::State, response::Response};
@@ -19,19 +23,35 @@ use crate::api::analysis::alignment::{
 use crate::api::http::{ApiError, Code};
 use crate::api::preferences::next::{self, NextQuery};
 use crate::api::state::{App, Shared};
+use crate::api::studies::{self, StudiesQuery};
 use crate::store::Question;
 
 /// Pairs from which the next pairs of methods are taken.
 const NEXT: u32 = 200;
 
+/// Studies that are listed.
+const STUDIES: u32 = 50;
+
 /// Responds with the page.
 pub(super) async fn read(State(app): Shared, address: Address) -> Result<Response, ApiError> {
-    let query: AlignmentQuery = address.query(&[])?;
+    if address.get("new").is_some() {
+        return new::read(&app, &address).await;
+    }
+    if address.get("study").is_some() && address.get("view") != Some("metrics") {
+        return one::read(&app, &address).await;
+    }
+    let query: AlignmentQuery = address.query(&["view"])?;
     let word = query.question.clone().unwrap_or_default();
     let question = app.questions.of(word.clone(), Code::MalformedRequest)?;
     let annotator = query.annotator.clone();
-    let of_methods =
-        MethodPreferencesQuery { question: Some(word.clone()), annotator: annotator.clone() };
+    let of_methods = MethodPreferencesQuery {
+        question: Some(word.clone()),
+        annotator: annotator.clone(),
+        study: query.study,
+        dataset: query.dataset.clone(),
+        run: query.run,
+        kind: query.kind.clone(),
+    };
     let preferences = alignment::respond_preferences(&app, of_methods).await?;
     let mut view = View::new(Section::Study, "Study", &address).style("study.css");
     let head = html! {
@@ -42,9 +62,12 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
         }
         (filters(&app, &address, &question))
     };
+    let listed = StudiesQuery { after: None, limit: Some(STUDIES) };
+    let listed = studies::respond_list(&app, listed).await?;
+    let listed = list::section(&mut view, &listed.items, listed.next.is_some());
     let is_empty = preferences.answers == 0 && preferences.voting.cannot_tell == 0;
     if is_empty {
-        let content = html! { (head) (empty(&question, annotator.is_some())) };
+        let content = html! { (head) (empty(&question, annotator.is_some())) (listed) };
         return view.respond(&app, &content);
     }
     let aligned = alignment::respond(&app, query).await?;
@@ -58,6 +81,7 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
         (metrics::section(&mut view, &aligned))
         (voters::section(&mut view, &preferences, &address))
         (methods::next(&mut view, &preferences, &next))
+        (listed)
     };
     let content = portable::content(view.is_shared(), &app, content, []).await?;
     view.respond(&app, &content)
@@ -65,8 +89,12 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
 
 fn filters(app: &App, address: &Address, question: &Question) -> Markup {
     let value = |name: &str| address.get(name).unwrap_or_default().to_owned();
+    let kept = ["study", "view", "dataset", "run", "kind"];
     html! {
         form.filters method="get" action="/study" data-auto {
+            @for (name, of) in kept.iter().filter_map(|name| Some((name, address.get(name)?))) {
+                input type="hidden" name=(name) value=(of);
+            }
             label { "Question" (questions::select(&app.questions, question)) }
             label { "Annotator"
                 input type="text" name="annotator" value=(value("annotator")) placeholder="all";
@@ -124,7 +152,7 @@ fn summary(of: &PreferencesResponse) -> Markup {
                             (within(voting.consistency.low, voting.consistency.high)) "." }
                     }
                     None => {
-                        p.big { "—" }
+                        p.big { "none" }
                         p.fine { "No pair was repeated yet. One of ten pairs of an annotator is." }
                     }
                 }
@@ -139,7 +167,7 @@ fn summary(of: &PreferencesResponse) -> Markup {
                             (position(voting.first.low, voting.first.high)) }
                     }
                     None => {
-                        p.big { "—" }
+                        p.big { "none" }
                         p.fine { "No vote says which image was on the left." }
                     }
                 }
@@ -188,7 +216,7 @@ fn alpha(of: &AnnotatorAgreement) -> Markup {
                     }
                 }
                 None => {
-                    p.big { "—" }
+                    p.big { "none" }
                     p.fine { (no_alpha(of.votes_alpha_reason)) }
                 }
             }

@@ -29,9 +29,9 @@ pub(super) fn section(view: &mut View, of: &PreferencesResponse, address: &Addre
             count(of.votes),
             count(of.ties),
             count(of.cannot_tell),
-            share(&of.consistency),
+            share(&of.consistency, "no repeats"),
             count(of.consistency.of),
-            share(&of.first),
+            share(&of.first, "sides not known"),
         ]
         .into()
     };
@@ -65,13 +65,13 @@ pub(super) fn section(view: &mut View, of: &PreferencesResponse, address: &Addre
     }
 }
 
-fn share(of: &Proportion) -> Cell {
+fn share(of: &Proportion, missing: &str) -> Cell {
     let shown = match (of.share, of.low.zip(of.high)) {
         (Some(share), Some((low, high))) => {
             let of = |share| number::rounded(share * 100.0, 0);
             format!("{} % [{}, {}]", of(share), of(low), of(high))
         }
-        _ => "—".to_owned(),
+        _ => missing.to_owned(),
     };
     Cell::number(of.share, shown)
 }

@@ -4,10 +4,11 @@
 //! question and pseudonym, two tabs can be two annotators, and nothing stays in the browser.
 
 mod start;
+pub(super) mod study;
 
 use axum::{
     extract::{Request, State},
-    response::{IntoResponse as _, Redirect, Response},
+    response::Response,
 };
 use maud::{Markup, html};
 use uuid::Uuid;
@@ -15,10 +16,10 @@ use uuid::Uuid;
 use super::{
     address::Address,
     images, questions, show,
-    view::{Section, View},
+    view::{Section, View, see_other},
 };
 use crate::api::http::form::clean_label;
-use crate::api::http::{ApiError, Code, Id, body};
+use crate::api::http::{ApiError, Code, Id};
 use crate::api::preferences::{
     self, answers,
     entry::{PreferenceEntry, Side},
@@ -28,14 +29,8 @@ use crate::api::preferences::{
 use crate::api::state::{App, Shared};
 use crate::store::{Preference, Question};
 
-/// Limit of the form in bytes.
-const MOST_BYTES: usize = 16 << 10;
-
 /// Answers of a round, unless the address has another number.
 const GOAL: usize = 50;
-
-/// Maximum number of photos of the person that are shown.
-const MOST_PHOTOS: usize = 4;
 
 /// Pairs among which one with images is sought.
 const FURTHER: u32 = 100;
@@ -80,6 +75,9 @@ impl Session {
 
 /// `GET /vote`: the start page, or the next pair.
 pub(super) async fn read(State(app): Shared, address: Address) -> Result<Response, ApiError> {
+    if address.get("study").is_some() {
+        return study::read(&app, &address).await;
+    }
     let query: NextQuery = address.query(&OWN)?;
     let word = query.question.clone().unwrap_or_default();
     let question = app.questions.of(word, Code::MalformedRequest)?;
@@ -172,7 +170,6 @@ fn ballot(session: &Session, pair: &NextEntry) -> Markup {
     let is_a_first = pair.show_first == Side::A;
     let (left, right) = if is_a_first { (image_a, image_b) } else { (image_b, image_a) };
     let (left_value, right_value) = if is_a_first { ("a", "b") } else { ("b", "a") };
-    let photos = pair.photos.iter().take(MOST_PHOTOS);
     html! {
         form.ballot #ballot method="post" action="/vote" {
             @for (name, value) in session.address().parameters() {
@@ -192,16 +189,7 @@ fn ballot(session: &Session, pair: &NextEntry) -> Markup {
                         blockquote { bdi { (prompt) } }
                     }
                 }
-                @if !pair.photos.is_empty() {
-                    div.person {
-                        h2 { "The person" }
-                        div.photos {
-                            @for (at, photo) in photos.enumerate() {
-                                (images::image(photo, &format!("Photo {} of the person", at + 1)))
-                            }
-                        }
-                    }
-                }
+                (start::person(&pair.photos))
             }
             div.pair {
                 (side(left, "Left image", left_value, "1", "Left is better", "1 ArrowLeft"))
@@ -309,11 +297,7 @@ fn others(app: &App, session: &Session) -> Markup {
 
 /// Reads the fields of a form, and the session that it belongs to.
 async fn fields(app: &App, request: Request) -> Result<(Address, Session), ApiError> {
-    let pairs = body::form(request, MOST_BYTES).await?;
-    let form = pairs
-        .into_iter()
-        .filter(|(_, value)| !value.is_empty())
-        .fold(Address::new("/vote"), |form, (name, value)| form.with(&name, value));
+    let form = Address::read_form("/vote", request).await?;
     let query: NextQuery = form.query(&[
         "consent",
         "goal",
@@ -350,7 +334,7 @@ pub(super) async fn cast(State(app): Shared, request: Request) -> Result<Respons
         Some(vote) => session.address().with("undo", vote.id),
         None => session.address(),
     };
-    Ok(Redirect::to(&address.to_string()).into_response())
+    Ok(see_other(&address))
 }
 
 /// `POST /vote/undo`: withdraws an answer of the annotator, and shows its pair again.
@@ -368,5 +352,5 @@ pub(super) async fn withdraw(State(app): Shared, request: Request) -> Result<Res
             address = address.with("repeat", "true");
         }
     }
-    Ok(Redirect::to(&address.to_string()).into_response())
+    Ok(see_other(&address))
 }

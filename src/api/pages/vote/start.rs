@@ -1,11 +1,15 @@
-//! The start page of `/vote`: what is asked, what is recorded, and under which pseudonym.
+//! The start pages of `/vote`: what is asked, what is recorded, and under which pseudonym; and the
+//! person whom both kinds of ballot show.
 
 use maud::{Markup, html};
 use uuid::Uuid;
 
-use crate::api::pages::{address::Address, questions};
+use crate::api::pages::{address::Address, images, questions};
 use crate::api::state::App;
-use crate::store::Question;
+use crate::store::{Question, StudyRecord};
+
+/// Maximum number of photos of the person that are shown.
+const MOST_PHOTOS: usize = 4;
 
 const CALM: [&str; 16] = [
     "amber", "brisk", "calm", "clear", "early", "fair", "gentle", "keen", "light", "mild", "quiet",
@@ -59,6 +63,74 @@ pub(super) fn page(app: &App, address: &Address, question: &Question) -> Markup 
                 input type="checkbox" name="consent" value="yes" required;
                 " I have read this, and agree that my answers are stored and published under the \
                     pseudonym."
+            }
+            p { button.main { "Begin" } }
+        }
+    }
+}
+
+/// Renders photos of the person, if there are any.
+pub(super) fn person(photos: &[String]) -> Markup {
+    html! {
+        @if !photos.is_empty() {
+            div.person {
+                h2 { "The person" }
+                div.photos {
+                    @for (at, photo) in photos.iter().take(MOST_PHOTOS).enumerate() {
+                        (images::image(photo, &format!("Photo {} of the person", at + 1)))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Renders the start page of a study.
+pub(super) fn of_study(address: &Address, study: &StudyRecord) -> Markup {
+    let pseudonym = address.get("annotator").map_or_else(suggestion, ToOwned::to_owned);
+    let plan = &study.plan;
+    html! {
+        h1 { bdi { (plan.title) } }
+        p.lead {
+            "You see " (plan.images()) " images that were made for the same prompt, and choose "
+            @if plan.images() == 2 { "the better one." } @else { "the best one." }
+            " You are asked about at most " (plan.most_items()) " prompts."
+        }
+        form.card.start method="get" action="/vote" {
+            h2 { "Before you begin" }
+            input type="hidden" name="study" value=(study.id);
+            @if let Some(consent) = &plan.consent {
+                @for line in consent.lines().filter(|line| !line.trim().is_empty()) {
+                    p { bdi { (line) } }
+                }
+            } @else {
+                ul {
+                    li { "You see no scores and no names of methods, and the order of the images is \
+                        random." }
+                    li { "There is no time limit. Stop when you like." }
+                }
+            }
+            h3 { "What is recorded" }
+            p {
+                "Your answers, their times, the order of the images, and your pseudonym. No cookie is \
+                    set. The audit log of this service also has the time and the network address of \
+                    each answer. Results and exports have no times and other pseudonyms."
+            }
+            @if plan.gold.is_some() {
+                p { "Some items have a known right answer. Answers of people who miss too many of \
+                    them are not counted." }
+            }
+            p { "To have all your answers deleted, tell the people who run the study your pseudonym. \
+                Do not use your name." }
+            div.fields {
+                label { "Pseudonym"
+                    input type="text" name="annotator" required maxlength="100" value=(pseudonym)
+                        autocomplete="off" spellcheck="false";
+                }
+            }
+            label.check {
+                input type="checkbox" name="consent" value="yes" required;
+                " I have read this and agree."
             }
             p { button.main { "Begin" } }
         }
