@@ -93,7 +93,7 @@ async fn clients_that_leave_free_their_turn_and_their_place() {
         }
     }
     app.gate.open();
-    // With the turn held, this would wait for 100 seconds; with the place held, it would be refused.
+    // With the turn held, this would wait for 100 s; with the place held, it would be refused.
     let both =
         ["one.p2.pkl", "one.p3.pkl"].map(|name| app.post_bytes("/rl/pickle/aesthetic", data(name)));
     let answered = futures_util::future::join_all(both);
