@@ -229,8 +229,11 @@ pub(crate) async fn attributes_and_objects_are_slices_with_a_matrix_of_methods(d
                     (cell.n, cell.mean, cell.rank),
                     (of.summary.n, of.summary.mean, of.rank)
                 );
-                assert_eq!((cell.interval, cell.samples), (detail.interval, detail.samples));
-                assert!(cell.interval.is_some());
+                assert_eq!(cell.samples, detail.samples);
+                let [one, other] = [cell.interval, detail.interval].map(Option::unwrap);
+                // Sums of several runs are added in another order.
+                assert!((one.low - other.low).abs() < 1e-12, "{one:?} {other:?}");
+                assert!((one.high - other.high).abs() < 1e-12, "{one:?} {other:?}");
             }
             let best = row.cells.iter().flatten().filter(|cell| cell.is_best).count();
             // B lacks a sample of Stellar-T and H alike, so only A and C are over the same samples.

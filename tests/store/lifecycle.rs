@@ -156,6 +156,7 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ("api_keys", "created expires hash id limits name revoked scopes"),
         ("attribute_outcomes", "outcomes pack sample"),
         ("audit", "address id key_id key_name method request_id resource route status time"),
+        ("benchmark_sets", "clusters label pack run sample_set samples"),
         ("datasets", "created id name redistributable revision"),
         ("deleted_images", "deleted image"),
         ("evidence", "evidence id pack sample"),
@@ -195,6 +196,14 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
                 penalised policy run samples std undecided",
         ),
         ("slice_sums", "kind label metric pack policy run sums"),
+        ("studies", "created id name plan secret state"),
+        ("study_answers", "annotator choice chosen created id item question shown study"),
+        ("study_exclusions", "annotator cause created reason study"),
+        ("study_items", "name place right_run runs study"),
+        (
+            "study_votes",
+            "annotator answer created id name question run_a run_b shown_first study value",
+        ),
         ("summaries", "metric metric_version n nulls pack pivot run squares total"),
         ("thumbnails", "created image webp"),
         (
