@@ -180,7 +180,7 @@ def results(methods, k, rows):
         other = choix.opt_top1(methods, data, tol=1e-12)
         assert np.allclose(theta, other - np.mean(other), atol=1e-4), (theta, other)
     reach = np.sqrt(np.diag(covariance)) * scipy.stats.t.ppf(0.975, clusters - 1)
-    # A column for each answer of an item, whoever gave it.
+    # One column per answer of an item. The annotators do not matter.
     most = max(len(unit) for unit in units.values())
     ratings = [[unit[at] if at < len(unit) else np.nan for unit in units.values()] for at in range(most)]
     alpha = float(krippendorff.alpha(reliability_data=ratings, level_of_measurement="nominal")) if most > 1 else None
