@@ -150,8 +150,9 @@ pub(crate) struct Line {
     get, path = "/v1/runs/{id}/report", operation_id = "read_report", tag = "runs",
     params(("id" = Uuid, Path, description = "Id of the run (`run_id`)"), ReportQuery),
     responses(
-        (status = 200, description = "The table; as text in the other \
-            formats", body = ReportResponse),
+        (status = 200, description = "The table", content(
+            (ReportResponse = "application/json"), (String = "text/csv"),
+            (String = "text/markdown"), (String = "application/x-latex"))),
         (status = 409, description = "With `common_with`: the runs have no sample names in \
             common; with `prompt_kind`: the run has no samples of that kind"),
         (status = 422, description = "The penalty cannot be decided, or the run has scores of \
