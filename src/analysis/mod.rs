@@ -21,7 +21,9 @@ mod matrix;
 mod penalty;
 mod percentiles;
 mod preferences;
+mod prompts;
 mod published;
+mod quantity;
 mod query;
 mod ranks;
 mod reasons;
@@ -54,11 +56,17 @@ pub use percentiles::{Place, place};
 pub use preferences::{
     MethodPreference, MethodPreferences, NextPair, method_preferences, next_pairs,
 };
-pub use published::{
-    Measured, NotComparable, PreferredShare, Published, PublishedAlignment, PublishedMethod,
-    UserStudy, is_benchmark, names_dataset, not_comparable, published,
+pub use prompts::{
+    KindStatistics, PromptCounter, PromptText, PublishedFigure, QuantityStatistics, Spread,
+    published_figures,
 };
+pub use published::{
+    Measured, NotComparable, PreferredShare, Published, PublishedAlignment, PublishedDataset,
+    PublishedMethod, UserStudy, is_benchmark, names_dataset, not_comparable, published,
+};
+pub use quantity::Quantity;
 pub use query::{Grouping, LeaderboardQuery, Samples, Sort};
+pub use ranks::places;
 pub use reasons::{NoAlpha, NoCoefficient, NoInterval};
 pub use refresh::{refresh_run, refresh_stale, refresh_version};
 pub use render::{Caption, csv, latex, markdown};

@@ -2,10 +2,10 @@
 //! all routes.
 
 mod adapters;
-mod analysis;
+pub(crate) mod analysis;
 mod audit;
 mod caches;
-mod datasets;
+pub(crate) mod datasets;
 mod deletion;
 mod engine;
 mod face_store;
@@ -24,7 +24,7 @@ mod samples;
 mod score;
 mod starting;
 mod state;
-mod studies;
+pub(crate) mod studies;
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ use analysis::{
 };
 pub use audit::AuditRow;
 pub use caches::response_cache_bytes;
-use datasets::{composition, consistency, photos, prompts};
+use datasets::{composition, consistency, photos, prompts, statistics};
 use http::access::{Access, Guarded, add_schemes};
 use http::keys::{self, Guard};
 pub use http::{ApiError, Check, Code, Problem};
@@ -195,6 +195,7 @@ fn analysis_routes() -> Guarded<Arc<App>> {
         .read(routes!(studies::export::read))
         .read(routes!(composition::read))
         .read(routes!(consistency::read))
+        .read(routes!(statistics::read))
         .annotate(routes!(preferences::next::read))
 }
 

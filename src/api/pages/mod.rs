@@ -6,7 +6,6 @@
 
 mod address;
 mod assets;
-mod charts;
 mod compare;
 mod correlations;
 mod datasets;
@@ -15,7 +14,6 @@ mod images;
 mod leaderboard;
 mod matrix;
 mod metrics;
-mod number;
 mod portable;
 pub(crate) mod problems;
 mod questions;
@@ -25,7 +23,6 @@ mod sample;
 mod score;
 mod show;
 mod study;
-mod table;
 mod view;
 mod vote;
 
@@ -35,6 +32,7 @@ use axum::routing::{get, post};
 
 use super::http::access::{Access, Guarded};
 use super::state::App;
+use crate::figures::{charts, number, table};
 use crate::key::Scope;
 
 /// Adds the pages that read a few rows.

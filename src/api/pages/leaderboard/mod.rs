@@ -4,6 +4,7 @@
 mod area;
 mod board;
 mod cells;
+mod dots;
 mod exports;
 mod options;
 mod page;
@@ -17,7 +18,6 @@ use maud::{Markup, html};
 
 use super::{
     address::{Address, DOWNLOAD},
-    charts::dots,
     number,
     table::Table,
     view::{Section, View},
