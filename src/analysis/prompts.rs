@@ -152,9 +152,8 @@ impl<'a> PromptCounter<'a> {
     fn read(&self, text: &str) -> Text {
         let whole = text.replace("{}", PERSON);
         let is_word = |word: &&str| word.chars().any(char::is_alphanumeric);
-        let bare = |word: &str| {
-            word.trim_matches(|char: char| !char.is_alphanumeric()).to_lowercase()
-        };
+        let bare =
+            |word: &str| word.trim_matches(|char: char| !char.is_alphanumeric()).to_lowercase();
         let of = parts(text);
         Text {
             words: whole.split_whitespace().filter(is_word).map(bare).collect(),
@@ -182,8 +181,8 @@ impl Kind {
         }
         let person = self.people.entry(prompt.identity.to_owned()).or_default();
         person.prompts += 1;
-        let lists = [
-            (Quantity::Words, &text.words[..]),
+        let lists: [(Quantity, &[String]); 4] = [
+            (Quantity::Words, &text.words),
             (Quantity::Verbs, &text.verbs),
             (Quantity::Prepositions, &text.prepositions),
             (Quantity::Detectables, prompt.detectables),
@@ -232,8 +231,7 @@ pub fn published_figures(dataset: &str, found: &[KindStatistics]) -> Vec<Publish
     let of = published().datasets.iter().filter(|of| names_dataset(dataset, &of.dataset));
     let figures = of.flat_map(|of| {
         of.distinct.iter().map(move |(&quantity, &published)| {
-            let of_kind =
-                found.iter().find(|each| each.kind.as_deref() == Some(&*of.prompt_kind));
+            let of_kind = found.iter().find(|each| each.kind.as_deref() == Some(&*of.prompt_kind));
             let of_quantity = of_kind
                 .and_then(|each| each.quantities.iter().find(|each| each.quantity == quantity));
             let found = of_quantity.and_then(|each| each.distinct);

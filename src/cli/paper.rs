@@ -109,9 +109,12 @@ pub(super) async fn run(config: Config, args: PaperArgs) -> anyhow::Result<ExitC
 }
 
 fn options(args: &PaperArgs, dataset: Option<String>, server: String) -> Options {
-    let words = std::env::args().map(|word| match word.contains([' ', '\'', '"', '*', '$']) {
-        true => format!("'{}'", word.replace('\'', "'\\''")),
-        false => word,
+    let words = std::env::args().map(|word| {
+        if word.contains([' ', '\'', '"', '*', '$']) {
+            format!("'{}'", word.replace('\'', "'\\''"))
+        } else {
+            word
+        }
     });
     // The path of the program is no part of the command.
     let command = ["stellar-score".to_owned()].into_iter().chain(words.skip(1));
@@ -141,8 +144,7 @@ async fn of_folders(
     // Scores and photos are no part of a paper, so its folder does not have them.
     let passing = tempfile::tempdir().context("cannot create a temporary folder")?;
     let store = args.store.as_deref().unwrap_or(passing.path());
-    std::fs::create_dir_all(store)
-        .with_context(|| format!("cannot create {}", store.display()))?;
+    std::fs::create_dir_all(store).with_context(|| format!("cannot create {}", store.display()))?;
     config.store.url = format!("sqlite:{}", store.join("stellar.db").display());
     config.store.spool = store.join("files");
     config.store.thumbnails = THUMBNAIL;
@@ -184,8 +186,8 @@ fn folders(images: &Path, wanted: &[String]) -> anyhow::Result<Vec<(String, Path
             continue;
         }
         let name = path.file_name().unwrap_or_default().to_str().map(str::to_owned);
-        let name =
-            name.with_context(|| format!("the name of {} is not UTF-8: rename it", path.display()))?;
+        let name = name
+            .with_context(|| format!("the name of {} is not UTF-8: rename it", path.display()))?;
         if wanted.is_empty() || wanted.contains(&name) {
             found.push((name, path));
         }

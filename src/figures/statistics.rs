@@ -20,10 +20,9 @@ pub(crate) fn table(kinds: &[KindStatistics]) -> Table {
         ("median per person", true),
         ("max per person", true),
     ];
-    let columns = columns.map(|(label, is_number)| match is_number {
-        true => Column::number(label),
-        false => Column::text(label),
-    });
+    let columns = columns.map(
+        |(label, is_number)| if is_number { Column::number(label) } else { Column::text(label) },
+    );
     let rows = kinds.iter().flat_map(|of| {
         [texts(of)].into_iter().chain(of.quantities.iter().map(move |each| row(of, each)))
     });

@@ -165,10 +165,10 @@ impl Table {
     pub(crate) fn markdown(&self) -> String {
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
         let heads = self.columns.iter().map(|column| pipe(&column.label)).collect();
-        let rule = self.columns.iter().map(|column| match column.is_number {
-            true => "---:".to_owned(),
-            false => "---".to_owned(),
-        });
+        let rule = self
+            .columns
+            .iter()
+            .map(|column| if column.is_number { "---:".to_owned() } else { "---".to_owned() });
         let mut text = line(heads) + &line(rule.collect());
         for row in &self.rows {
             text += &line(row.cells.iter().map(|cell| pipe(cell.plain())).collect());

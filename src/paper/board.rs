@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Options,
+    options::{Options, slug},
     part::Part,
     source::Answered,
     text::{bold, interval, small},
@@ -65,17 +65,17 @@ impl Board {
     /// Returns the metrics with a number, in reading order.
     pub(super) fn metrics(&self) -> Vec<&'static Metric> {
         let has = |metric: &&Metric| {
-            let measured = self.of.rows.iter().filter_map(|row| row.metrics.get(metric.code));
-            let published = self.of.published.iter().flat_map(|of| &of.rows);
-            measured.into_iter().any(|of| of.numbers.mean.is_some())
-                || published.into_iter().any(|row| row.metrics.contains_key(metric.code))
+            let mut measured = self.of.rows.iter().filter_map(|row| row.metrics.get(metric.code));
+            let mut published = self.of.published.iter().flat_map(|of| &of.rows);
+            measured.any(|of| of.numbers.mean.is_some())
+                || published.any(|row| row.metrics.contains_key(metric.code))
         };
         in_reading_order().into_iter().filter(has).collect()
     }
 
     /// Returns the table of the paper with its files.
     pub(super) fn part(&self, options: &Options) -> Part {
-        let slug = self.kind.as_deref().map_or_else(|| "all".to_owned(), super::slug);
+        let slug = self.kind.as_deref().map_or_else(|| "all".to_owned(), slug);
         let caption = format!(
             "Means over {} with 95\\,\\% intervals by identity. The best mean is bold; the numbers in \
              parentheses are the places that the intervals leave open. Penalty policy: {}.{}",
@@ -107,7 +107,7 @@ impl Board {
         part
     }
 
-    fn has_published(&self) -> bool {
+    pub(super) fn has_published(&self) -> bool {
         self.of.published.as_ref().is_some_and(|of| !of.rows.is_empty())
     }
 
@@ -129,7 +129,8 @@ impl Board {
             .map(|(text, mark)| (mark, format!("$^{{{mark}}}$ does not compare: {}.", latex(text))))
             .collect();
         notes.sort_unstable();
-        let source = self.of.published.iter().map(|of| format!("Published: {}.", latex(&of.source)));
+        let source =
+            self.of.published.iter().map(|of| format!("Published: {}.", latex(&of.source)));
         source.chain(notes.into_iter().map(|(_, note)| note)).collect()
     }
 
@@ -232,14 +233,17 @@ impl Board {
                 cells.extend([area.mean, None, area.low, area.high].map(digits));
                 cells.push(digits(Some(area.n)));
                 cells.extend((0..6).map(|_| Cell::default()));
-                cells.extend([digits(Some(area.clusters)), digits(row.comparable), Cell::default()]);
+                cells.extend([
+                    digits(Some(area.clusters)),
+                    digits(row.comparable),
+                    Cell::default(),
+                ]);
                 rows.push(cells.into());
             }
         }
         for row in self.of.published.iter().flat_map(|of| &of.rows) {
             for (code, of) in &row.metrics {
-                let mut cells =
-                    vec![Cell::text("published"), Cell::text(&*row.method), text(kind)];
+                let mut cells = vec![Cell::text("published"), Cell::text(&*row.method), text(kind)];
                 cells.extend([Cell::text(&*row.dataset), Cell::default(), Cell::default()]);
                 cells.extend([Cell::text(&**code), Cell::default(), digits(Some(of.mean))]);
                 cells.extend((0..11).map(|_| Cell::default()));
@@ -321,7 +325,9 @@ fn measured(numbers: &[Numbers], metric: &Metric) -> Vec<Cell> {
             text = format!("{text} {}", interval(&low, &high));
         }
         match of.places {
-            Some((first, last)) if first == last => text += &format!(" {}", small(&format!("({first})"))),
+            Some((first, last)) if first == last => {
+                text += &format!(" {}", small(&format!("({first})")))
+            }
             Some((first, last)) => text += &format!(" {}", small(&format!("({first}--{last})"))),
             None => {}
         }
@@ -343,10 +349,8 @@ fn cell(of: Option<&PublishedCell>, marks: &BTreeMap<&str, char>) -> Cell {
 
 /// Ranks rows among themselves, as the leaderboard does.
 fn rank(rows: &mut [BoardRow]) {
-    let codes: BTreeSet<String> =
-        rows.iter().flat_map(|row| row.metrics.keys().cloned()).collect();
-    let sets: BTreeSet<Option<String>> =
-        rows.iter().map(|row| row.sample_set.clone()).collect();
+    let codes: BTreeSet<String> = rows.iter().flat_map(|row| row.metrics.keys().cloned()).collect();
+    let sets: BTreeSet<Option<String>> = rows.iter().map(|row| row.sample_set.clone()).collect();
     for row in rows.iter_mut() {
         // It is over methods that are left out.
         row.mean_rank = None;
@@ -359,7 +363,7 @@ fn rank(rows: &mut [BoardRow]) {
         };
         for set in &sets {
             let members: Vec<usize> =
-                (0..rows.len()).filter(|&at| rows[at].sample_set == *set).collect();
+                (0..rows.len()).filter(|&at| rows[at].sample_set.as_ref() == Some(set)).collect();
             let ends = |&at: &usize| {
                 let numbers = &rows[at].metrics.get(code)?.numbers;
                 Some(Interval { low: numbers.low?, high: numbers.high? })

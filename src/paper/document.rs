@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    Options,
+    options::Options,
     part::{Missing, Part},
     text::portable,
 };
@@ -82,7 +82,9 @@ pub(super) fn tex(facts: &Facts<'_>, parts: &[Part]) -> String {
         }
         let _ = writeln!(text, "\\end{{{kind}}}");
     }
-    text.push_str("\n\\clearpage\n\\nocite{*}\n\\bibliographystyle{plain}\n\\bibliography{references}\n");
+    text.push_str(
+        "\n\\clearpage\n\\nocite{*}\n\\bibliographystyle{plain}\n\\bibliography{references}\n",
+    );
     text.push_str("\\end{document}\n");
     portable(&text)
 }
@@ -94,13 +96,13 @@ pub(super) fn readme(facts: &Facts<'_>, parts: &[Part], missing: &[Missing]) -> 
     let or_all = |of: &Option<String>| of.clone().unwrap_or_else(|| "all".to_owned());
     let pack = facts.pack.map_or_else(
         || "none: nothing was measured".to_owned(),
-        |pack| format!("{} `{}`, weights {}", shown(&pack.name), pack.digest, pack.weights.as_str()),
+        |pack| {
+            format!("{} `{}`, weights {}", shown(&pack.name), pack.digest, pack.weights.as_str())
+        },
     );
     let revision = facts.revision.map(|of| format!(" (revision {of})")).unwrap_or_default();
-    let methods = match options.methods.is_empty() {
-        true => "all".to_owned(),
-        false => options.methods.join(", "),
-    };
+    let methods =
+        if options.methods.is_empty() { "all".to_owned() } else { options.methods.join(", ") };
     let rows = [
         ("Command", format!("`{}`", options.command.replace('`', "'"))),
         ("Date", facts.date.clone()),

@@ -2,6 +2,7 @@
 
 use super::{
     board::digits,
+    options::slug,
     part::Part,
     people::short,
     source::Answered,
@@ -14,7 +15,8 @@ use crate::figures::table::{Cell, Column, Row, Table, latex};
 
 pub(super) fn part(answer: &Answered<FirstPlacesResponse>, kind: Option<&str>) -> Part {
     let of = &answer.of;
-    let over = kind.map_or_else(|| "all prompts".to_owned(), |kind| format!("prompts of kind {kind}"));
+    let over =
+        kind.map_or_else(|| "all prompts".to_owned(), |kind| format!("prompts of kind {kind}"));
     let caption = format!(
         "Share of {} in which each method has the best image: by each metric, over the {} prompts \
          that all methods have, and by people. Scores are as measured, without penalty; a shared \
@@ -23,7 +25,7 @@ pub(super) fn part(answer: &Answered<FirstPlacesResponse>, kind: Option<&str>) -
         latex(&over),
         number::count(of.prompts as u64)
     );
-    let name = format!("first-places-{}", kind.map_or_else(|| "all".to_owned(), super::slug));
+    let name = format!("first-places-{}", kind.map_or_else(|| "all".to_owned(), slug));
     Part::new(name, "First places", caption)
         .requested(&answer.request)
         .latex(&table(of))

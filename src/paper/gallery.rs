@@ -93,9 +93,9 @@ async fn image(source: Source<'_>, hash: &str) -> Result<Option<Vec<u8>>, Client
     }
     match source.client.send(&["images", hash], reqwest::Client::get).await {
         Ok(answer) => Ok(png(&answer.body)),
-        Err(ClientError::Problem { status: 404, .. } | ClientError::Foreign { status: 404, .. }) => {
-            Ok(None)
-        }
+        Err(
+            ClientError::Problem { status: 404, .. } | ClientError::Foreign { status: 404, .. },
+        ) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -120,11 +120,8 @@ struct Shown<'a> {
 }
 
 fn shown<'a>(of: &'a GalleryResponse, row: &'a GalleryRowEntry) -> Vec<Shown<'a>> {
-    let person = Shown {
-        hash: row.reference.as_deref(),
-        caption: "The person".to_owned(),
-        image: None,
-    };
+    let person =
+        Shown { hash: row.reference.as_deref(), caption: "The person".to_owned(), image: None };
     let methods = of.runs.iter().zip(&row.images).map(|(run, image)| Shown {
         hash: image.as_ref().and_then(|image| image.brief.image.as_deref()),
         caption: clip(&run.method, NAME),

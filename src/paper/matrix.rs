@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Options,
     board::digits,
+    options::{Options, slug},
     part::Part,
     people::short,
     source::Answered,
@@ -54,7 +54,7 @@ pub(super) fn part(
         latex(&of.kind.replace('_', " ")),
         of.policy.as_str()
     );
-    let name = format!("{}-{}", super::slug(&of.kind), super::slug(&of.metric));
+    let name = format!("{}-{}", slug(&of.kind), slug(&of.metric));
     let mut part = Part::new(name, "Categories", caption).requested(&request);
     if of.rows.len() > MOST_ROWS || of.rows.len() < of.categories {
         part.remarks.push(format!(
@@ -64,9 +64,8 @@ pub(super) fn part(
         ));
     }
     if dropped > 0 {
-        part.remarks.push(format!(
-            "{dropped} further methods were read and left out (`--methods`)"
-        ));
+        part.remarks
+            .push(format!("{dropped} further methods were read and left out (`--methods`)"));
     }
     Some(part.latex(&table(&of)).csv(&lines(&of)))
 }

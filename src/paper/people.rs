@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     board::digits,
+    options::slug,
     part::Part,
     source::Answered,
     text::{bold, interval},
@@ -65,7 +66,7 @@ pub(super) fn alignment(answers: &[Agreement]) -> Part {
                 ),
                 reference: (0.0, "chance"),
             };
-            let name = format!("agreement-{}", super::slug(&question));
+            let name = format!("agreement-{}", slug(&question));
             part = part.svg(&name, agreement::chart(words, &lines).document());
         }
     }
@@ -138,8 +139,23 @@ fn alignment_table(answers: &[Agreement]) -> Table {
 
 fn alignment_lines(answers: &[Agreement]) -> Table {
     let heads = [
-        "question", "metric", "version", "pairs", "tau", "low", "high", "agreement", "published",
-        "pack", "answers", "difference", "difference_low", "difference_high", "p", "p_holm", "best",
+        "question",
+        "metric",
+        "version",
+        "pairs",
+        "tau",
+        "low",
+        "high",
+        "agreement",
+        "published",
+        "pack",
+        "answers",
+        "difference",
+        "difference_low",
+        "difference_high",
+        "p",
+        "p_holm",
+        "best",
     ];
     let mut rows: Vec<Row> = Vec::new();
     for answer in answers {
@@ -281,7 +297,14 @@ fn preferred_table(group: &str, rows: &[Preferred]) -> Table {
 
 fn preferred_lines(group: &'static str, rows: &[Preferred]) -> Table {
     let heads = [
-        group, "method", "answers", "share", "share_low", "share_high", "strength", "strength_low",
+        group,
+        "method",
+        "answers",
+        "share",
+        "share_low",
+        "share_high",
+        "strength",
+        "strength_low",
         "strength_high",
     ];
     let row = |of: &Preferred| {
@@ -295,7 +318,12 @@ fn preferred_lines(group: &'static str, rows: &[Preferred]) -> Table {
         Row::from(cells)
     };
     let columns = heads.map(Column::text).into();
-    Table { name: "preferences", caption: String::new(), columns, rows: rows.iter().map(row).collect() }
+    Table {
+        name: "preferences",
+        caption: String::new(),
+        columns,
+        rows: rows.iter().map(row).collect(),
+    }
 }
 
 /// Returns the name of a metric for people.

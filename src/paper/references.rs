@@ -18,9 +18,8 @@ pub(super) fn references(metrics: &[&Metric], is_stellar: bool) -> String {
     if is_stellar {
         ids.extend(PHOTOS);
     }
-    let is_used = |entry: &&str| {
-        ids.iter().any(|id| entry.starts_with(&format!("@misc{{{},", key(id))))
-    };
+    let is_used =
+        |entry: &&str| ids.iter().any(|id| entry.starts_with(&format!("@misc{{{},", key(id))));
     let entries: Vec<&str> = ENTRIES.split("\n\n").map(str::trim).filter(is_used).collect();
     format!(
         "% Sources of the metrics, models and data of this paper.\n\n{}\n",
@@ -39,9 +38,10 @@ fn ids(source: &str) -> impl Iterator<Item = &str> {
 }
 
 fn key(id: &str) -> String {
-    match id.starts_with(|char: char| char.is_ascii_digit()) {
-        true => format!("arxiv_{}", id.replace('.', "_")),
-        false => id.replace('-', "_"),
+    if id.starts_with(|char: char| char.is_ascii_digit()) {
+        format!("arxiv_{}", id.replace('.', "_"))
+    } else {
+        id.replace('-', "_")
     }
 }
 

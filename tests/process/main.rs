@@ -16,6 +16,7 @@ mod gpu;
 mod harness;
 mod health;
 mod keys;
+mod paper;
 mod refusals;
 mod rolling;
 mod runs;

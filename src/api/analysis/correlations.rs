@@ -141,16 +141,16 @@ pub(crate) async fn respond(
         let problem = format!("{} runs are named: name at most {MOST_NAMED}", named.len());
         return Err(ApiError::new(Code::MalformedRequest, problem));
     }
-    let runs = if !named.is_empty() {
+    let runs = if named.is_empty() {
+        let query =
+            RunsQuery { method: parameters.method, limit: MOST_RUNS, ..RunsQuery::default() };
+        app.store.runs(&query).await?
+    } else {
         let mut runs = Vec::new();
         for run in named {
             runs.push(app.store.run(run).await?.ok_or_else(unknown_run)?);
         }
         runs
-    } else {
-        let query =
-            RunsQuery { method: parameters.method, limit: MOST_RUNS, ..RunsQuery::default() };
-        app.store.runs(&query).await?
     };
     let has_intervals = parameters.intervals.unwrap_or_default();
     let at_most = if has_intervals { MOST_WITH_INTERVALS } else { MOST_SAMPLES };

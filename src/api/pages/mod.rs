@@ -32,8 +32,9 @@ use axum::routing::{get, post};
 
 use super::http::access::{Access, Guarded};
 use super::state::App;
-use crate::figures::{charts, number, table};
 use crate::key::Scope;
+
+pub(in crate::api::pages) use crate::figures::{charts, number, table};
 
 /// Adds the pages that read a few rows.
 pub(super) fn add(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
