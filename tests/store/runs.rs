@@ -11,13 +11,14 @@ use crate::harness::*;
 
 pub(crate) async fn a_method_is_created_once_and_its_description_updated(db: Database) {
     let store = db.open().await;
-    assert!(store.create_method("B", None, at(0)).await.unwrap().1);
-    let (method, is_new) = store.create_method("B", Some("a generator"), at(1)).await.unwrap();
+    assert!(store.create_method("B", None, None, at(0)).await.unwrap().1);
+    let (method, is_new) =
+        store.create_method("B", Some("a generator"), None, at(1)).await.unwrap();
     assert_eq!(
         (method.description.as_deref(), method.created, is_new),
         (Some("a generator"), at(0), false)
     );
-    let (method, _) = store.create_method("B", None, at(2)).await.unwrap();
+    let (method, _) = store.create_method("B", None, None, at(2)).await.unwrap();
     assert_eq!(method.description.as_deref(), Some("a generator"), "an omitted description stays");
     new_run(&store).await;
     let names = |page: Vec<MethodRecord>| {
@@ -28,7 +29,10 @@ pub(crate) async fn a_method_is_created_once_and_its_description_updated(db: Dat
         [("A".to_owned(), 1), ("B".to_owned(), 0)]
     );
     assert_eq!(names(store.methods("A", 10).await.unwrap()), [("B".to_owned(), 0)]);
-    assert!(matches!(store.create_method("", None, at(0)).await, Err(StoreError::Invalid { .. })));
+    assert!(matches!(
+        store.create_method("", None, None, at(0)).await,
+        Err(StoreError::Invalid { .. })
+    ));
 }
 
 pub(crate) async fn a_run_is_created_once_with_its_facts(db: Database) {
