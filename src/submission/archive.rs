@@ -227,3 +227,93 @@ fn parse<T: serde::de::DeserializeOwned>(part: &str, bytes: &[u8]) -> Result<T, 
         problem: error.to_string(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pack_id::{PackId, Weights};
+
+    fn facts() -> BundleFacts {
+        let digest = "0".repeat(64);
+        BundleFacts {
+            method: "m".to_owned(),
+            run: "r".to_owned(),
+            dataset: None,
+            split: None,
+            pack: PackId { name: "p".to_owned(), digest, weights: Weights::Official },
+            program: "0".to_owned(),
+            service_versions: <_>::default(),
+            metric_versions: <_>::default(),
+            declarations: <_>::default(),
+            image_settings: <_>::default(),
+            samples: 0,
+            metrics: <_>::default(),
+        }
+    }
+
+    fn archive(parts: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, bytes) in parts {
+            zip.start_file(*name, SimpleFileOptions::default()).unwrap();
+            zip.write_all(bytes).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    }
+
+    fn problem(file: &[u8], bounds: Bounds) -> String {
+        Bundle::read(file, bounds).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_bundle_reads_back_and_every_byte_of_it_counts() {
+        let (bytes, digest) = Bundle::write(&facts(), &[]).unwrap();
+        let read = Bundle::read(&bytes, Bounds::UPLOAD).unwrap();
+        assert_eq!((read.digest, read.facts, read.samples), (digest, facts(), vec![]));
+        for at in (0..bytes.len()).step_by(7) {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            // Some bytes, such as times, say nothing; no change gives other facts.
+            if let Ok(read) = Bundle::read(&changed, Bounds::UPLOAD) {
+                assert_eq!(read.facts, facts(), "byte {at}");
+            }
+        }
+        for length in [0, 1, bytes.len() / 2, bytes.len() - 1] {
+            assert!(Bundle::read(&bytes[..length], Bounds::UPLOAD).is_err(), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn foreign_names_and_paths_are_refused() {
+        for names in [
+            &["manifest.json", "submission.json"][..],
+            &["manifest.json", "submission.json", "../samples.jsonl"],
+            &["manifest.json", "submission.json", "/samples.jsonl"],
+            &["manifest.json", "submission.json", "samples.jsonl", "more.txt"],
+        ] {
+            let parts: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, &b"{}"[..])).collect();
+            let problem = problem(&archive(&parts), Bounds::UPLOAD);
+            assert!(problem.contains("not a submission bundle"), "{names:?}: {problem}");
+        }
+    }
+
+    #[test]
+    fn what_unpacks_to_more_than_the_bounds_is_refused() {
+        // A few kilobytes that unpack to megabytes.
+        let zeros = vec![b'0'; 3 << 20];
+        let bounds = Bounds { samples_bytes: 1 << 20, ..Bounds::UPLOAD };
+        let (of_run, samples): (&[u8], &[u8]) = (b"{}", b"");
+        let manifest = serde_json::to_vec(&Manifest::of(&[(FACTS, of_run), (SAMPLES, samples)]));
+        let manifest = manifest.unwrap();
+        for parts in [
+            [(MANIFEST, &zeros[..]), (FACTS, of_run), (SAMPLES, samples)],
+            [(MANIFEST, &manifest[..]), (FACTS, &zeros), (SAMPLES, samples)],
+            [(MANIFEST, &manifest[..]), (FACTS, of_run), (SAMPLES, &zeros)],
+        ] {
+            let problem = problem(&archive(&parts), bounds);
+            assert!(problem.contains("has more than 1048576 bytes"), "{problem}");
+        }
+        let (bytes, _) = Bundle::write(&facts(), &[]).unwrap();
+        let small = Bounds { file: 10, ..bounds };
+        assert!(problem(&bytes, small).contains("more than 10 bytes"));
+    }
+}
