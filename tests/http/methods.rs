@@ -89,7 +89,7 @@ async fn settings_of_images_are_counted_when_the_run_is_finished() {
     tells(&app.put(&run, "d", form).await.problem(422, "invalid_field"), &["settings.guidance"]);
     assert_eq!(app.get("/v1/methods/m").await.ok()["runs"][0]["image_settings"], Value::Null);
     app.finish(&run).await;
-    app.until_run(&run, |run| run["state"] == "finished").await;
+    app.until_run(&run, "the end", |run| run["state"] == "finished").await;
     let read = app.get("/v1/methods/m").await.ok();
     let found = &read["runs"][0]["image_settings"];
     assert_eq!(found["samples"], 3);

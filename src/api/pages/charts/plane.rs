@@ -71,9 +71,9 @@ pub(crate) fn are_comparable(one: &TradeOffPoint, other: &TradeOffPoint) -> bool
 fn axes(across: &Scale, up: &Scale, x: Axis, y: Axis) -> Markup {
     let (width, height) = SIZE;
     let floor = height - BOTTOM;
-    let words = |axis: Axis| match axis.is_lower_better() {
-        true => format!("{}, lower is better", axis.label()),
-        false => format!("{}, higher is better", axis.label()),
+    let words = |axis: Axis| {
+        let better = if axis.is_lower_better() { "lower" } else { "higher" };
+        format!("{}, {better} is better", axis.label())
     };
     let lower = Axis::is_lower_better;
     // The corner in which both metrics are best.
