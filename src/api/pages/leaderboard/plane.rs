@@ -1,5 +1,5 @@
-//! Two metrics of the leaderboard, or a metric and a cost, against each other, with the methods that
-//! no other one beats in both.
+//! Two metrics of the leaderboard, or a metric and a cost, against each other, with the methods
+//! that no other one beats in both.
 
 use maud::{Markup, html};
 
