@@ -17,6 +17,7 @@ mod score;
 mod serve;
 mod server;
 mod start;
+mod submission;
 mod submit;
 mod validate;
 mod verify;
@@ -44,6 +45,7 @@ Examples:
   stellar-score submit --method mine --dataset data/stellar --images generations/
   stellar-score evaluate --method mine --dataset data/stellar --images generations/ --out results/
   stellar-score report mine --format latex
+  stellar-score submission pack --run mine/default --images generations/ --out mine.zip
   stellar-score keys create ci --scopes read,score --expires-days 90 --out ci.key
   stellar-score pack inspect packs/demo
   stellar-score pack verify packs/official
@@ -103,6 +105,9 @@ enum Command {
     /// Inspect and verify model packs
     #[command(subcommand)]
     Pack(pack::PackCommand),
+    /// Make and verify bundles of a run's scores, to submit them to others
+    #[command(subcommand)]
+    Submission(submission::SubmissionCommand),
     /// Validate a pack's models on images with known ground truth
     #[command(subcommand)]
     Validate(validate::ValidateCommand),
@@ -199,6 +204,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                     Command::Compare(args) => compare::run(args).await,
                     Command::Dataset(command) => dataset::run(&config, command).await,
                     Command::Pack(command) => pack::run(config, command).await,
+                    Command::Submission(command) => submission::run(config, command).await,
                     Command::Validate(command) => validate::run(config, command).await,
                     Command::Bench(command) => bench::run(config, command).await,
                     Command::Keys(command) => keys::run(&config, command).await,

@@ -172,6 +172,7 @@ async fn every_query_and_path_refuses_invalid_texts(database: Database) {
     }
     for (method, path) in [
         ("GET", "/v1/datasets/%00"),
+        ("GET", "/v1/methods/%00"),
         ("DELETE", "/v1/datasets/a%00b"),
         ("DELETE", "/v1/annotators/%00"),
         ("GET", "/v1/datasets/%1F/prompts"),

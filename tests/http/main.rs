@@ -14,6 +14,7 @@ mod images;
 mod keys;
 mod leaderboard;
 mod load;
+mod methods;
 mod objects;
 mod offload;
 mod openapi;

@@ -14,6 +14,7 @@ mod gallery;
 mod images;
 mod leaderboard;
 mod matrix;
+mod method;
 mod metrics;
 mod number;
 mod portable;
@@ -51,6 +52,7 @@ pub(super) fn add(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
         .form(Scope::Score, "/score", post(score::submit))
         .form(Scope::Score, "/score/example", post(score::example))
         .page(read, "/runs", get(runs::read))
+        .page(read, "/methods/{name}", get(method::read))
         .page(read, "/datasets", get(datasets::list))
         .form(Scope::Annotate, "/vote", post(vote::cast))
         .form(Scope::Annotate, "/vote/undo", post(vote::withdraw))

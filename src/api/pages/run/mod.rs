@@ -58,6 +58,7 @@ pub(super) async fn read(
     let failures = samples::failures(&app, &mut view, &run).await?;
     let content = html! {
         div.title { h1 { bdi { (run.method) } " / " bdi { (run.run) } } (view.share()) }
+        p { (view.link(&show::method_page(&run.method), &html! { "Card of the method" })) }
         (facts(&run))
         (progress(&run, &address))
         (failures)
