@@ -131,7 +131,9 @@ fn data(
         name: RunName::new(&format!("method {of}"), None),
         pack: None,
         names,
-        identities: (0..samples).map(|at| Some(identities[at % identities.len()].clone())).collect(),
+        identities: (0..samples)
+            .map(|at| Some(identities[at % identities.len()].clone()))
+            .collect(),
         prompt_kinds: vec![None; samples],
         categories: vec![Vec::new(); samples],
         attributes: BTreeMap::new(),
