@@ -14,13 +14,16 @@ mod clusters;
 mod common;
 mod compare;
 mod correlations;
+mod differences;
 mod distributions;
+mod first_places;
 mod gallery;
 mod labels;
 mod leaderboard;
 mod matrix;
 mod penalty;
 mod percentiles;
+mod photo_swap;
 mod preferences;
 mod published;
 mod query;
@@ -45,7 +48,13 @@ pub use compare::{
     CompareOptions, Comparison, Difference, Finding, SliceComparison, compare, compare_benchmark,
 };
 pub use correlations::{Cell, Coefficient, FamilyPair, add_intervals, correlations, family_pairs};
+pub use differences::{
+    DifferenceOptions, SliceDifferences, TauDifference, TauVerdict, tau_differences,
+};
 pub use distributions::{Distribution, distributions};
+pub use first_places::{
+    FirstPlaceShare, FirstPlaces, MetricFirstPlaces, PeopleFirstPlaces, first_places,
+};
 pub use gallery::{
     Gallery, GalleryFilter, GalleryImage, GalleryOptions, GalleryRow, GallerySort, gallery,
 };
@@ -53,6 +62,7 @@ pub use leaderboard::{LeaderboardPage, leaderboard, leaderboard_rows};
 pub use matrix::{Matrix, MatrixCell, MatrixColumn, MatrixRow, matrix};
 pub use penalty::Policy;
 pub use percentiles::{Place, place};
+pub use photo_swap::{NoSwap, PhotoSwap, RunPhotos, SwappedMetric, photo_swap};
 pub use preferences::{
     MethodPreference, MethodPreferences, NextPair, method_preferences, next_pairs,
 };

@@ -44,7 +44,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use analysis::{
-    alignment, correlations, gallery, leaderboard, matrix,
+    alignment, alignment_differences, correlations, first_places, gallery, leaderboard, matrix,
     slices::{self, KindWord},
     trade_off,
 };
@@ -58,8 +58,8 @@ use http::{analyses, bodies, csv, fallback, hosts, leaving, request_id, telemetr
 pub use readiness::Readiness;
 pub use runs::import::import_bytes;
 use runs::{
-    RunOrder, attributes, changes, compare, distributions, events, failures, import, ranked,
-    report, toolkit,
+    RunOrder, attributes, changes, compare, distributions, events, failures, import, photo_swap,
+    ranked, report, toolkit,
 };
 pub use score::{ScoreResponse, score_entry};
 pub use starting::{Starting, Step};
@@ -192,6 +192,9 @@ fn analysis_routes() -> Guarded<Arc<App>> {
         .read(routes!(matrix::read))
         .read(routes!(trade_off::read))
         .read(routes!(alignment::read))
+        .read(routes!(alignment_differences::read))
+        .read(routes!(first_places::read))
+        .read(routes!(photo_swap::read))
         .read(routes!(alignment::preferences))
         .read(routes!(studies::results::read))
         .read(routes!(studies::export::read))

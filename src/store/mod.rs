@@ -68,7 +68,7 @@ use std::sync::Arc;
 
 pub use attributes::{AttributeColumn, AttributeLabels, Outcomes};
 pub use audit::{AuditEntry, AuditQuery};
-pub use briefs::SampleBrief;
+pub use briefs::{SampleBrief, SamplePhotos};
 pub use columns::ScoreColumn;
 pub use datasets::{Attributes, DatasetRecord, Enrolled, NewPhoto, PhotoRecord};
 use db::{Backend, on_backend};

@@ -4,6 +4,7 @@
 mod adapters;
 mod analysis;
 mod benchmarks;
+mod claims;
 mod demo;
 mod events;
 mod failures;

@@ -10,6 +10,7 @@ mod charts;
 mod compare;
 mod correlations;
 mod datasets;
+mod first_places;
 mod gallery;
 mod images;
 mod leaderboard;
@@ -75,6 +76,7 @@ pub(super) fn add_analyses(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
         .page(read, "/leaderboard", get(leaderboard::read))
         .page(read, "/correlations", get(correlations::read))
         .page(read, "/matrix", get(matrix::read))
+        .page(read, "/first-places", get(first_places::read))
         .page(read, "/datasets/{dataset}", get(datasets::read))
         .page(read, "/study", get(study::read))
         .page(Access::Scope(Scope::Annotate), "/vote", get(vote::read))

@@ -8,6 +8,7 @@ pub(crate) mod events;
 pub(crate) mod failures;
 pub(crate) mod import;
 pub(crate) mod judged;
+pub(crate) mod photo_swap;
 pub(crate) mod ranked;
 pub(crate) mod report;
 pub(crate) mod samples;
