@@ -1,8 +1,9 @@
-//! First places: how often each method has the best image of a prompt, by each metric and by people.
+//! First places: how often each method has the best image of a prompt, by each metric and by
+//! people.
 //!
 //! **By a metric**, over the prompts (sample names) for which all runs have a number: the share of
-//! them in which a run has the best score. Runs with equal scores share the place. The shares of all
-//! runs sum to 1. Intervals resample identities.
+//! them in which a run has the best score. Runs with equal scores share the place. The shares of
+//! all runs sum to 1. Intervals resample identities.
 //!
 //! **By people**: of the answers about images of these runs only, the share in which a run's image
 //! was chosen, of the answers in which it was shown. A vote is an answer about two images, a choice

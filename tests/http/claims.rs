@@ -1,12 +1,12 @@
-//! Claims over HTTP and on pages: which metric agrees best with people, how often a method is first,
-//! and how scores change with the photo.
+//! Claims over HTTP and on pages: which metric agrees best with people, how often a method is
+//! first, and how scores change with the photo.
 
 use axum::{body::Body, http::Request};
 use serde_json::{Value, json};
 use stellar_score::{
     analysis::refresh_stale,
     content::ContentHash,
-    store::{NewSample, NewScore, RunName, RunState, ScoreValue},
+    store::{NewSample, NewScore, RunName, ScoreValue},
 };
 use uuid::Uuid;
 
@@ -51,22 +51,13 @@ async fn record(app: &App, method: &str, run: &str, samples: &[Made]) -> Uuid {
     let run = found.unwrap();
     let request = Request::post(format!("/v1/runs/{run}/finish")).body(Body::empty()).unwrap();
     app.send(request).await;
-    eventually_finished(app, run).await;
+    app.until_run(&run.to_string(), "its end", |run| run["state"] == "finished").await;
     run
 }
 
-async fn eventually_finished(app: &App, run: Uuid) {
-    for _ in 0..400 {
-        if app.store.run(run).await.unwrap().unwrap().state == RunState::Finished {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
-    }
-    panic!("the run does not finish");
-}
-
-/// Two runs of 40 prompts over ten people. People prefer what `dino` prefers in nine of ten prompts;
-/// `clip_t` prefers either image by chance, and `dreamsim` is `dino` with the sign of a distance.
+/// Two runs of 40 prompts over ten people. People prefer what `dino` prefers in nine of ten
+/// prompts; `clip_t` prefers either image by chance, and `dreamsim` is `dino` with the sign of a
+/// distance.
 async fn two_runs_with_votes(app: &App) -> [Uuid; 2] {
     let of = |shift: f64| -> Vec<Made> {
         (0..40)
@@ -225,7 +216,7 @@ async fn scores_with_another_photo_of_the_same_person_have_a_spread() {
     let spread = dino["spread"].as_f64().unwrap();
     assert!(low < spread && spread < high && (spread - 0.22 / 2_f64.sqrt()).abs() < 0.02, "{dino}");
     assert_eq!(dino["photo_spread"], Value::Null);
-    assert_eq!(metric(&found, "dreamsim")["share"], 0.0);
+    assert_eq!(metric(&found, "dreamsim")["share"], 0.0, "no score depends on the photo");
     assert_eq!(metric(&found, "clip_t")["share"], Value::Null, "no variance at all");
     let half = app.get(&format!("/v1/runs/{run}/photo-swap?kind=T&metrics=dino")).await.ok();
     assert_eq!((&half["no_swap"], &half["groups"]), (&json!("no_swapped_photos"), &json!(0)));

@@ -166,6 +166,11 @@ pub(crate) async fn samples_are_ranked_by_a_score_and_listed_briefly(db: Databas
     assert_eq!(briefs["a"].image, Some(sample("A", "a").image.to_hex()));
     let prompts = store.sample_prompts(run).await.unwrap();
     assert_eq!(prompts.get("a"), sample("A", "a").prompt.as_ref());
+    let photos = store.sample_photos(run).await.unwrap();
+    let sent = sample("A", "a");
+    let references: Vec<String> = sent.references.iter().map(|hash| hash.to_hex()).collect();
+    assert_eq!((photos.len(), &photos["a"].references), (4, &references));
+    assert_eq!(photos["a"].prompt, sent.prompt);
     assert!(store.failure_counts(run).await.unwrap().is_empty());
 }
 

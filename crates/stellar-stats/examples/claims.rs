@@ -88,7 +88,7 @@ fn taus(out: &mut impl std::io::Write, rounds: usize) {
     let _ = writeln!(
         out,
         "| metrics | people | prompts each | better by | coverage, % | p < 0.05, % | \
-            a metric is wrongly out of the best group, % | the better one is alone, % |\n\
+            out of the best group, % | best alone, % |\n\
             |---:|---:|---:|---:|---:|---:|---:|---:|"
     );
     for (metrics, people, prompts, lead) in [
@@ -207,8 +207,8 @@ fn first_places(out: &mut impl std::io::Write, rounds: usize) {
 fn strengths(out: &mut impl std::io::Write, rounds: usize) {
     let _ = writeln!(
         out,
-        "\n| methods | prompts | votes each | strongest | prompt effect | penalised, % | coverage, \
-            % | strongest − weakest, % | over prompts alone, % |\n\
+        "\n| methods | prompts | votes each | strongest | prompt effect | penalised, % | strength, \
+            % | difference, % | prompts alone, % |\n\
             |---:|---:|---:|---:|---:|---:|---:|---:|---:|"
     );
     for (methods, prompts, each, reach, effect) in [
@@ -271,8 +271,8 @@ fn strengths(out: &mut impl std::io::Write, rounds: usize) {
 fn photos(out: &mut impl std::io::Write, rounds: usize) {
     let _ = writeln!(
         out,
-        "\n| people | prompts each | photos | images of a photo | scores | share, % | coverage of the \
-            spread, % | of the share, % | of the photo's share, % |\n\
+        "\n| people | prompts each | photos | images of a photo | scores | share, % | spread, \
+            % | share within, % | share of the photo, % |\n\
             |---:|---:|---:|---:|---|---:|---:|---:|---:|"
     );
     for (people, prompts, photos, images, skewed) in [

@@ -190,7 +190,7 @@ mod tests {
                 (0..2 + at % 3)
                     .map(|photo| {
                         let unit = group + normal(1.0);
-                        (0..1 + (at + photo) % 3).map(|_| unit + normal(0.5)).collect()
+                        (0..=(at + photo) % 3).map(|_| unit + normal(0.5)).collect()
                     })
                     .collect()
             })
