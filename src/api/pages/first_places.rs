@@ -26,22 +26,20 @@ pub(super) async fn read(State(app): Shared, mut address: Address) -> Result<Res
     let mut view = View::new(Section::Leaderboard, "First places", &address).style("board.css");
     let loaded = app.scoring.pack().id();
     view.has_loaded(found.pack.as_ref().is_none_or(|pack| *pack == loaded));
-    let shown = match found.no_shares {
-        Some(reason) => nothing(reason, view.is_shared()),
-        None => {
-            let metrics = view.table(&by_metric(&found));
-            html! { (facts(&found)) (how(&found)) (metrics) }
-        }
+    let shown = if let Some(reason) = found.no_shares {
+        nothing(reason, view.is_shared())
+    } else {
+        let metrics = view.table(&by_metric(&found));
+        html! { (facts(&found)) (how(&found)) (metrics) }
     };
-    let people = match &found.people {
-        Some(people) => {
-            let table = view.table(&by_people(&found, people));
-            html! { (about_people(people)) (table) }
-        }
-        None => html! {
+    let people = if let Some(people) = &found.people {
+        let table = view.table(&by_people(&found, people));
+        html! { (about_people(people)) (table) }
+    } else {
+        html! {
             h2 #people { "By people" }
             p { "Nobody has judged images of these methods only, on this question." }
-        },
+        }
     };
     let content = html! {
         div.title { h1 { "First places" } (view.share()) }
