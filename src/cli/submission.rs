@@ -243,7 +243,8 @@ fn image_files(folder: &Path) -> anyhow::Result<BTreeMap<String, PathBuf>> {
 /// Returns the settings in the JSON file beside an image.
 fn settings_beside(image: &Path) -> GeneratorSettings {
     let text = read::text(&image.with_extension("json")).ok();
-    let keys = text.and_then(|text| serde_json::from_str(&text).ok());
+    let keys: Option<serde_json::Map<String, serde_json::Value>> =
+        text.and_then(|text| serde_json::from_str(&text).ok());
     keys.map(|keys| GeneratorSettings::of_json(&keys)).unwrap_or_default()
 }
 
