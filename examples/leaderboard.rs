@@ -12,6 +12,7 @@
 //! service. Its summaries are then copied for the other runs, since the leaderboard reads only
 //! summaries. 15 metrics, 200 identities, 20 categories, 8 attributes.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 

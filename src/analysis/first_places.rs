@@ -1,8 +1,9 @@
-//! First places: how often each method has the best image of a prompt, by each metric and by people.
+//! First places: how often each method has the best image of a prompt, by each metric and by
+//! people.
 //!
 //! **By a metric**, over the prompts (sample names) for which all runs have a number: the share of
-//! them in which a run has the best score. Runs with equal scores share the place. The shares of all
-//! runs sum to 1. Intervals resample identities.
+//! them in which a run has the best score. Runs with equal scores share the place. The shares of
+//! all runs sum to 1. Intervals resample identities.
 //!
 //! **By people**: of the answers about images of these runs only, the share in which a run's image
 //! was chosen, of the answers in which it was shown. A vote is an answer about two images, a choice
@@ -161,6 +162,16 @@ struct Answer {
     chosen: Vec<usize>,
 }
 
+/// The votes of one answer, while they are collected.
+#[derive(Default)]
+struct Open {
+    prompt: Option<usize>,
+    shown: BTreeSet<usize>,
+    lost: BTreeSet<usize>,
+    /// Whether a run was shown that is not listed.
+    has_others: bool,
+}
+
 /// Returns the answers about prompts that all runs have, in which only these runs were shown.
 fn answers(runs: &[Arc<RunData>], preferences: &[Preference], names: &[&str]) -> Vec<Answer> {
     let votes: Vec<Preference> = preferences
@@ -168,14 +179,6 @@ fn answers(runs: &[Arc<RunData>], preferences: &[Preference], names: &[&str]) ->
         .filter(|of| matches!(of.judgement, Judgement::Vote { .. }))
         .cloned()
         .collect();
-    // Runs by id with whether they won against all others; `None` for a run that is not listed.
-    #[derive(Default)]
-    struct Open {
-        prompt: Option<usize>,
-        shown: BTreeSet<usize>,
-        lost: BTreeSet<usize>,
-        has_others: bool,
-    }
     let place = |run: Uuid| runs.iter().position(|of| of.run == run);
     let mut open: BTreeMap<(Option<Uuid>, usize), Open> = BTreeMap::new();
     for (at, (name, pair)) in judged_pairs(&votes).into_iter().enumerate() {

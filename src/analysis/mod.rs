@@ -8,6 +8,7 @@
 
 mod alignment;
 mod annotators;
+mod axis;
 mod changes;
 mod clusters;
 mod common;
@@ -42,6 +43,7 @@ mod voting;
 
 pub use alignment::{JudgedPair, MetricAlignment, SliceAlignment, alignment, judged_pairs};
 pub use annotators::{AnnotatorAgreement, annotator_agreement};
+pub use axis::{Axis, Cost};
 pub use changes::{Changes, GroupBy, GroupDifference, PairDifference, changes};
 pub use common::{CommonError, common_key, rows_on_common};
 pub use compare::{

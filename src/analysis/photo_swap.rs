@@ -189,7 +189,10 @@ fn spread(
     if samples == 0 {
         return None;
     }
-    let mean = all().flatten().sum::<f64>() / samples as f64;
+    let first = *all().flatten().next()?;
+    let is_constant = all().flatten().all(|number| number.to_bits() == first.to_bits());
+    // Rounding of the mean must not make constant scores vary.
+    let mean = if is_constant { first } else { all().flatten().sum::<f64>() / samples as f64 };
     let sums: Vec<NestedSums> = numbers
         .iter()
         .map(|groups| {

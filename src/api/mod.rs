@@ -12,6 +12,7 @@ mod face_store;
 mod health;
 mod http;
 mod images;
+mod methods;
 mod metrics;
 mod models;
 mod pages;
@@ -123,8 +124,9 @@ fn routes() -> Guarded<Arc<App>> {
         .score(routes!(adapters::cosmos::enqueue))
         .score(routes!(adapters::cosmos::pull))
         .score(routes!(adapters::cosmos::ping))
-        .score(routes!(runs::create_method))
-        .read(routes!(runs::list_methods))
+        .score(routes!(methods::create))
+        .read(routes!(methods::list))
+        .read(routes!(methods::read))
         .score(routes!(runs::create))
         .read(routes!(runs::list))
         .read(routes!(runs::read))

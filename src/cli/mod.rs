@@ -18,6 +18,7 @@ mod score;
 mod serve;
 mod server;
 mod start;
+mod submission;
 mod submit;
 mod validate;
 mod verify;
@@ -46,6 +47,7 @@ Examples:
   stellar-score evaluate --method mine --dataset data/stellar --images generations/ --out results/
   stellar-score report mine --format latex
   stellar-score paper --dataset-name stellar --out paper/
+  stellar-score submission pack --run mine/default --images generations/ --out mine.zip
   stellar-score keys create ci --scopes read,score --expires-days 90 --out ci.key
   stellar-score pack inspect packs/demo
   stellar-score pack verify packs/official
@@ -107,6 +109,9 @@ enum Command {
     /// Inspect and verify model packs
     #[command(subcommand)]
     Pack(pack::PackCommand),
+    /// Make and verify bundles of a run's scores, to submit them to others
+    #[command(subcommand)]
+    Submission(submission::SubmissionCommand),
     /// Validate a pack's models on images with known ground truth
     #[command(subcommand)]
     Validate(validate::ValidateCommand),
@@ -204,6 +209,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                     Command::Paper(args) => paper::run(config, *args).await,
                     Command::Dataset(command) => dataset::run(&config, command).await,
                     Command::Pack(command) => pack::run(config, command).await,
+                    Command::Submission(command) => submission::run(config, command).await,
                     Command::Validate(command) => validate::run(config, command).await,
                     Command::Bench(command) => bench::run(config, command).await,
                     Command::Keys(command) => keys::run(&config, command).await,

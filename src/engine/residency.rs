@@ -117,7 +117,9 @@ impl Residence {
         self.until_idle().await;
         let drained = started.elapsed();
         let running = blocking(move || {
-            lanes.iter().for_each(|lane| lane.park());
+            for lane in &lanes {
+                lane.park();
+            }
             let until = Instant::now() + DRAIN;
             let left = names(lanes.iter().filter(|lane| !lane.until_parked(until)));
             give_back_free_memory();

@@ -67,6 +67,9 @@ const BATCH_SIZES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 const SECONDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
+/// Help text of `stellar_engine_offloaded`.
+const OFFLOADED: &str = "1 while the graphs are not loaded (POST /v1/engine/offload), otherwise 0.";
+
 impl EngineTelemetry {
     /// Creates the metrics and adds them to `registry`. Fails if they are already registered.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
@@ -154,11 +157,7 @@ impl EngineTelemetry {
                 "Batches that are running on the device.",
                 registry
             )?,
-            offloaded: gauge!(
-                "stellar_engine_offloaded",
-                "1 while the graphs are not loaded (POST /v1/engine/offload), otherwise 0.",
-                registry
-            )?,
+            offloaded: gauge!("stellar_engine_offloaded", OFFLOADED, registry)?,
             cache_bytes: gauge!(
                 "stellar_engine_cache_bytes",
                 "Memory of cached features.",

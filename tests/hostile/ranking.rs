@@ -74,7 +74,9 @@ async fn a_run_of_only_easy_prompts_is_not_ranked_first() {
     let csv = app.get("/v1/leaderboard?pack=ref&format=csv").await;
     let text = String::from_utf8(csv.body.to_vec()).expect("text");
     assert!(
-        text.lines().next().is_some_and(|head| head.ends_with("sample_set,comparable")),
+        text.lines()
+            .next()
+            .is_some_and(|head| head.ends_with("sample_set,comparable,reason,flags")),
         "{text}"
     );
     assert_eq!(half["pack"]["weights"], "imported");

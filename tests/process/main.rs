@@ -22,6 +22,7 @@ mod rolling;
 mod runs;
 mod service;
 mod start;
+mod submissions;
 #[path = "../support/mod.rs"]
 mod support;
 mod traces;

@@ -156,12 +156,14 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ("api_keys", "created expires hash id limits name revoked scopes"),
         ("attribute_outcomes", "outcomes pack sample"),
         ("audit", "address id key_id key_name method request_id resource route status time"),
+        ("benchmark_sets", "clusters label pack run sample_set samples"),
         ("datasets", "created id name redistributable revision"),
         ("deleted_images", "deleted image"),
         ("evidence", "evidence id pack sample"),
         ("faces", "created faces graphs image"),
         ("installation", "created id one"),
         ("kept_files", "bytes folder image key_id photo run"),
+        ("method_cards", "card changed method"),
         ("methods", "created description id name"),
         ("packs", "created digest name weights"),
         (
@@ -175,6 +177,7 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ("prompts", "address created dataset facts identity kind position text"),
         ("released_files", "folder image"),
         ("run_quantiles", "metric metric_version n pack places run"),
+        ("run_settings", "run settings"),
         ("run_slices", "clusters computed fingerprint pack run sample_set samples"),
         (
             "runs",
@@ -195,6 +198,14 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
                 penalised policy run samples std undecided",
         ),
         ("slice_sums", "kind label metric pack policy run sums"),
+        ("studies", "created id name plan secret state"),
+        ("study_answers", "annotator choice chosen created id item question shown study"),
+        ("study_exclusions", "annotator cause created reason study"),
+        ("study_items", "name place right_run runs study"),
+        (
+            "study_votes",
+            "annotator answer created id name question run_a run_b shown_first study value",
+        ),
         ("summaries", "metric metric_version n nulls pack pivot run squares total"),
         ("thumbnails", "created image webp"),
         (

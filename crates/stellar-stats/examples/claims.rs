@@ -9,8 +9,6 @@
 //! The argument is the number of rounds per line. Truths without a formula are those of one very
 //! large simulation.
 
-use std::io::Write as _;
-
 use stellar_stats::{
     Bootstrap, Choice, ClusterSums, NestedSums, Rng, Variances, choice_model, holm_of,
     normal_quantile, share_intervals, student_quantile, tau_difference, variances,
@@ -41,7 +39,7 @@ fn votes(rng: &mut Rng, design: &Votes) -> Vec<(usize, f64, Vec<f64>)> {
     for person in 0..design.people {
         // What a metric makes of this face, for each of the two methods.
         let own: Vec<f64> = design.quality.iter().map(|_| 0.7 * normal(rng)).collect();
-        for _ in 0..1 + rng.below(2 * design.prompts - 1) {
+        for _ in 0..=rng.below(2 * design.prompts - 1) {
             let (difference, common) = (normal(rng), normal(rng));
             let human = if difference + 0.7 * normal(rng) > 0.0 { 1.0 } else { -1.0 };
             let human = if rng.unit() < 0.1 { 0.0 } else { human };
@@ -88,7 +86,7 @@ fn taus(out: &mut impl std::io::Write, rounds: usize) {
     let _ = writeln!(
         out,
         "| metrics | people | prompts each | better by | coverage, % | p < 0.05, % | \
-            a metric is wrongly out of the best group, % | the better one is alone, % |\n\
+            out of the best group, % | best alone, % |\n\
             |---:|---:|---:|---:|---:|---:|---:|---:|"
     );
     for (metrics, people, prompts, lead) in [
@@ -207,8 +205,8 @@ fn first_places(out: &mut impl std::io::Write, rounds: usize) {
 fn strengths(out: &mut impl std::io::Write, rounds: usize) {
     let _ = writeln!(
         out,
-        "\n| methods | prompts | votes each | strongest | prompt effect | penalised, % | coverage, \
-            % | strongest − weakest, % | over prompts alone, % |\n\
+        "\n| methods | prompts | votes each | strongest | prompt effect | penalised, % | strength, \
+            % | difference, % | prompts alone, % |\n\
             |---:|---:|---:|---:|---:|---:|---:|---:|---:|"
     );
     for (methods, prompts, each, reach, effect) in [
@@ -248,8 +246,8 @@ fn strengths(out: &mut impl std::io::Write, rounds: usize) {
             let Ok(fit) = choice_model(methods, &choices, 0.5) else { continue };
             used += 1;
             let t = student_quantile(0.975, fit.clusters - 1);
-            for at in 0..methods {
-                let far = (fit.strengths[at] - fitted[at]).abs();
+            for (at, fitted) in fitted.iter().enumerate() {
+                let far = (fit.strengths[at] - fitted).abs();
                 within += usize::from(fit.error(at).is_some_and(|error| far <= t * error));
                 alone += usize::from(far <= t * fit.covariance[at * methods + at].max(0.0).sqrt());
             }
@@ -271,8 +269,8 @@ fn strengths(out: &mut impl std::io::Write, rounds: usize) {
 fn photos(out: &mut impl std::io::Write, rounds: usize) {
     let _ = writeln!(
         out,
-        "\n| people | prompts each | photos | images of a photo | scores | share, % | coverage of the \
-            spread, % | of the share, % | of the photo's share, % |\n\
+        "\n| people | prompts each | photos | images of a photo | scores | share, % | spread, \
+            % | share within, % | share of the photo, % |\n\
             |---:|---:|---:|---:|---|---:|---:|---:|---:|"
     );
     for (people, prompts, photos, images, skewed) in [
@@ -306,7 +304,7 @@ fn photos(out: &mut impl std::io::Write, rounds: usize) {
             let sums: Vec<NestedSums> = (0..people)
                 .map(|_| {
                     let person = parts[0] * normal(&mut rng);
-                    let groups: Vec<Vec<Vec<f64>>> = (0..1 + rng.below(2 * prompts - 1))
+                    let groups: Vec<Vec<Vec<f64>>> = (0..=rng.below(2 * prompts - 1))
                         .map(|_| {
                             let prompt = person + parts[1] * normal(&mut rng);
                             (0..photos)

@@ -72,7 +72,9 @@ impl Bootstrap {
                 }
                 rng.fill_beta_half_three_halves(&mut weights);
                 let scale = clusters as f64 / weights.iter().sum::<f64>();
-                weights.iter_mut().for_each(|weight| *weight *= scale);
+                for weight in &mut weights {
+                    *weight *= scale;
+                }
                 for of in &mut group {
                     of.resample(function, &weights);
                 }

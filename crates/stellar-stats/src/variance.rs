@@ -124,18 +124,22 @@ pub fn variances(clusters: &[NestedSums], times: &[u32]) -> Option<Variances> {
     if units - groups < 0.5 {
         return None;
     }
-    let mean_units = ((all.of_units - all.of_groups) / (units - groups)).max(0.0);
+    // What remains of two equal sums of squares is rounding.
+    let above = |whole: f64, part: f64| {
+        if whole - part > 1e-12 * whole { whole - part } else { 0.0 }
+    };
+    let mean_units = above(all.of_units, all.of_groups) / (units - groups);
     let twice = numbers - units > 0.5;
     // Expected size of a unit in the mean square between units.
     let size = (numbers - all.unit_share) / (units - groups);
     let (of_units, rest) = if twice {
-        let rest = ((all.squares - all.of_units) / (numbers - units)).max(0.0);
+        let rest = above(all.squares, all.of_units) / (numbers - units);
         (((mean_units - rest) / size).max(0.0), rest)
     } else {
         (mean_units, 0.0)
     };
     let between = (groups > 1.5).then(|| {
-        let mean_groups = (all.of_groups - all.sum * all.sum / numbers) / (groups - 1.0);
+        let mean_groups = above(all.of_groups, all.sum * all.sum / numbers) / (groups - 1.0);
         let of_unit = (all.unit_share - all.unit_squares / numbers) / (groups - 1.0);
         let of_group = (numbers - all.group_squares / numbers) / (groups - 1.0);
         ((mean_groups - rest - of_unit * of_units) / of_group).max(0.0)
@@ -186,7 +190,7 @@ mod tests {
                 (0..2 + at % 3)
                     .map(|photo| {
                         let unit = group + normal(1.0);
-                        (0..1 + (at + photo) % 3).map(|_| unit + normal(0.5)).collect()
+                        (0..=(at + photo) % 3).map(|_| unit + normal(0.5)).collect()
                     })
                     .collect()
             })

@@ -102,7 +102,8 @@ mod tests {
         // Both rise from group to group, and oppose each other within each.
         let (x, y) = ([1.0, 2.0, 11.0, 12.0], [2.0, 1.0, 12.0, 11.0]);
         for coefficient in [pearson_within, spearman_within, kendall_within] {
-            assert_eq!(coefficient(&x, &y, &[7, 7, 3, 3]), Some(-1.0));
+            let within = coefficient(&x, &y, &[7, 7, 3, 3]).unwrap();
+            assert!((within + 1.0).abs() < 1e-12, "{within}");
             assert!(coefficient(&x, &y, &[0; 4]).unwrap() > 0.0, "one group is no group");
         }
     }

@@ -14,7 +14,9 @@ __all__ = [
     "Accepted",
     "AlignmentResponse",
     "AnnotatorAgreement",
+    "AnnotatorProgress",
     "AnnotatorVoting",
+    "AnswerResponse",
     "ApsArea",
     "AttributePrediction",
     "AttributeSummary",
@@ -57,11 +59,13 @@ __all__ = [
     "Direction",
     "Disagreement",
     "DistributionsResponse",
+    "Done",
     "DriftCertificate",
     "EngineResponse",
     "EnrolledResponse",
     "Estimate",
     "Evidence",
+    "ExportFormat",
     "FaceEvidence",
     "Factors",
     "Failure",
@@ -83,6 +87,8 @@ __all__ = [
     "GalleryRow",
     "GalleryRun",
     "GallerySort",
+    "GoldItem",
+    "GoldPlan",
     "GraphSource",
     "GroundingEvidence",
     "GroupBy",
@@ -92,6 +98,7 @@ __all__ = [
     "ImageFaces",
     "ImageSource",
     "ImportResponse",
+    "ImportedAnswers",
     "Item",
     "ItemError",
     "KindWord",
@@ -120,9 +127,12 @@ __all__ = [
     "MetricsResponse",
     "ModelsResponse",
     "Need",
+    "NewAnswer",
+    "NewExclusion",
     "NewMethod",
     "NewPreferences",
     "NewRun",
+    "NewState",
     "NextEntry",
     "NextResponse",
     "NoAlpha",
@@ -152,7 +162,9 @@ __all__ = [
     "PreferredShare",
     "Problem",
     "ProgressEvent",
+    "ProgressResponse",
     "Prompt",
+    "PromptSelection",
     "PromptsBody",
     "PromptsResponse",
     "Proportion",
@@ -162,6 +174,7 @@ __all__ = [
     "PublishedRow",
     "PublishedTau",
     "Purpose",
+    "QuestionProgress",
     "QuestionWord",
     "RankedOrder",
     "RankedResponse",
@@ -174,6 +187,7 @@ __all__ = [
     "ReportResponse",
     "ReportRow",
     "Residency",
+    "ResultsResponse",
     "RewardProvenance",
     "RewardTimings",
     "RewardsRequest",
@@ -187,11 +201,13 @@ __all__ = [
     "SampleBrief",
     "SampleEntry",
     "SampleResponse",
+    "SampleSizeResponse",
     "SampleState",
     "Samples",
     "ScoreEntry",
     "ScoreForm",
     "ScoreResponse",
+    "ShareInterval",
     "Side",
     "SkipReason",
     "SliceAlignment",
@@ -205,6 +221,17 @@ __all__ = [
     "StoredImage",
     "StoredPreference",
     "StoredScore",
+    "StudiesResponse",
+    "StudyAgreement",
+    "StudyDifference",
+    "StudyForm",
+    "StudyMethod",
+    "StudyNextResponse",
+    "StudyPlan",
+    "StudyResponse",
+    "StudyResults",
+    "StudyState",
+    "StudyTask",
     "Subject",
     "SubmissionForm",
     "SubmittedEntry",
@@ -285,6 +312,18 @@ class AnnotatorAgreement(TypedDict):
     """Pairs of images with votes of several annotators."""
 
 
+class AnnotatorProgress(TypedDict):
+    """Progress of one annotator."""
+    annotator: str
+    """Name of the annotator."""
+    answers: int
+    """All answers, to all questions."""
+    by_operator: NotRequired[bool]
+    """Whether the operator left the annotator out; otherwise, answers to gold items did."""
+    excluded: NotRequired[Optional[str]]
+    """Reason for which the annotator is left out."""
+
+
 class AnnotatorVoting(TypedDict):
     """How one annotator votes."""
     annotator: str
@@ -301,6 +340,12 @@ class AnnotatorVoting(TypedDict):
     """Those of them without a preference."""
     votes: int
     """Votes that count."""
+
+
+class AnswerResponse(TypedDict):
+    """A recorded answer."""
+    id: str
+    """Id of the answer, by which it can be withdrawn."""
 
 
 class ApsArea(TypedDict):
@@ -508,6 +553,8 @@ Code = Literal[
     "run_conflict",
     "run_finished",
     "pack_conflict",
+    "study_conflict",
+    "study_closed",
     "image_unknown",
     "storage_full",
     "faces_not_stored",
@@ -847,6 +894,10 @@ class DistributionsResponse(TypedDict):
     """Id of the run."""
 
 
+Done = Literal["not_open", "excluded", "quota", "no_items"]
+"""Why there is nothing to ask."""
+
+
 class DriftCertificate(TypedDict):
     """Comparison of a pack's scores with another pack's."""
     against: MeasuredPack
@@ -936,6 +987,10 @@ class Evidence(TypedDict):
     """Detection of each relation of the prompt, if a metric looks for relations."""
     texts: List[TextEvidence]
     """One entry for each text model, on how it read the prompt."""
+
+
+ExportFormat = Literal["csv", "jsonl"]
+"""Format of an export."""
 
 
 class FaceEvidence(TypedDict):
@@ -1175,6 +1230,28 @@ GallerySort = Literal["name", "disagreement", "people"]
 """Order of the rows."""
 
 
+class GoldItem(TypedDict):
+    """An item with a known right answer."""
+    name: str
+    """Name of the samples."""
+    right: str
+    """The run whose image is the right answer."""
+    runs: List[str]
+    """Runs of the images, as many as other items have. They need not be runs of the study."""
+
+
+class GoldPlan(TypedDict):
+    """Items with known right answers, mixed in to find annotators who answer at random."""
+    every: NotRequired[int]
+    """One of so many items of an annotator is a gold item. Default: 10."""
+    items: List[GoldItem]
+    """1 to 100 items. Annotators are asked the first question of the study about them."""
+    least: NotRequired[int]
+    """Answers to gold items before anybody is left out. Default: 3."""
+    share: NotRequired[float]
+    """Smallest share of right answers: annotators below it are left out. Default: 0.7."""
+
+
 class GraphSource(TypedDict):
     """Source of a graph's weights."""
     checkpoint: str
@@ -1272,6 +1349,12 @@ class ImportResponse(TypedDict):
     """Number of rows of the file."""
     scores: int
     """Number of scores that were written; they replace those of an earlier import of the same source."""
+
+
+class ImportedAnswers(TypedDict):
+    """Outcome of reading answers."""
+    accepted: int
+    """Number of recorded answers."""
 
 
 class Item(TypedDict):
@@ -1562,7 +1645,7 @@ class MethodPreference(TypedDict):
     """Upper end."""
     strength_low: NotRequired[Optional[float]]
     """Lower end of its 95 % confidence interval, from the curvature of the likelihood, which assumes that votes are
-    independent.
+    independent. If answers are several votes (`clustered`), it is from the spread over prompts.
     """
     ties: int
     """Pairs without a preference."""
@@ -1572,6 +1655,10 @@ class MethodPreference(TypedDict):
 
 class MethodPreferences(TypedDict):
     """Annotators' preferences by method, best first."""
+    clustered: NotRequired[bool]
+    """Whether the intervals of strengths are from the spread over prompts, because some answers are several votes (a
+    choice of one out of several images), which are not independent.
+    """
     methods: List[MethodPreference]
     """The methods."""
     no_strengths: NotRequired[Optional[str]]
@@ -1749,6 +1836,26 @@ class Need(TypedDict):
     """Part of the sample that the graph is run on."""
 
 
+class NewAnswer(TypedDict):
+    """An answer to record."""
+    annotator: str
+    """Name of the annotator."""
+    choice: str
+    """The position of the chosen image in the order in which they were shown, from `1` on, or `tie` or `cannot_tell` if
+    the study has it.
+    """
+    item: int
+    """Position of the item."""
+    question: NotRequired[Optional[str]]
+    """The question. Default: the first one of the study."""
+
+
+class NewExclusion(TypedDict):
+    """Why an annotator is left out."""
+    reason: str
+    """The reason, which results and exports show."""
+
+
 class NewMethod(TypedDict):
     """A method to create or to describe."""
     description: NotRequired[Optional[str]]
@@ -1779,6 +1886,12 @@ class NewRun(TypedDict):
     """Settings of the generator, any object."""
     split: NotRequired[Optional[str]]
     """Split of the dataset."""
+
+
+class NewState(TypedDict):
+    """The new state of a study."""
+    state: StudyState
+    """`open` begins to ask annotators, `closed` ends it."""
 
 
 class NextEntry(TypedDict):
@@ -2078,6 +2191,30 @@ class ProgressEvent(TypedDict):
     """State of the run."""
 
 
+class StudyResponse(TypedDict):
+    """A study."""
+    created: str
+    """Time of creation."""
+    id: str
+    """Id of the study."""
+    images: int
+    """Number of images of an item."""
+    plan: StudyPlan
+    """What it asks."""
+    state: StudyState
+    """Its state."""
+
+
+class ProgressResponse(StudyResponse):
+    """A study with its progress."""
+    annotators: List[AnnotatorProgress]
+    """Answers of each annotator, by name: at most 1000."""
+    items: int
+    """Number of items, without gold items."""
+    questions: List[QuestionProgress]
+    """Progress by question, in the order in which they are asked."""
+
+
 class Prompt(TypedDict):
     """A prompt for one identity."""
     categories: NotRequired[List[str]]
@@ -2092,6 +2229,22 @@ class Prompt(TypedDict):
     """The prompt as written; `{}` stands for the person."""
     relations: NotRequired[List[List[str]]]
     """Relations that the prompt names, as subject, predicate, object."""
+
+
+class PromptSelection(TypedDict):
+    """The prompts of a study: samples of the same name in all of its runs."""
+    dataset: NotRequired[Optional[str]]
+    """Dataset that all runs must be over."""
+    kind: NotRequired[Optional[str]]
+    """Only prompts of this kind (`metadata.prompt_kind`)."""
+    names: NotRequired[Optional[List[str]]]
+    """Only samples of these names. Default: all that the runs have in common."""
+    people: NotRequired[Optional[List[str]]]
+    """Only these people (`metadata.identity`). Default: all."""
+    sample: NotRequired[Optional[int]]
+    """Number of prompts to draw at random, by the seed of the study. Default: all."""
+    split: NotRequired[Optional[str]]
+    """Split that all runs must be over."""
 
 
 class PromptsBody(TypedDict):
@@ -2178,6 +2331,18 @@ class PublishedTau(TypedDict):
 
 Purpose = Literal["new", "shared", "repeat"]
 """Why a pair is put to an annotator."""
+
+
+class QuestionProgress(TypedDict):
+    """Progress of one question."""
+    answers: int
+    """Answers so far, without those of annotators who are left out and about gold items."""
+    complete_items: int
+    """Items with all wanted answers."""
+    question: str
+    """The question."""
+    wanted: int
+    """Wanted answers: items × answers per item."""
 
 
 QuestionWord = str
@@ -2309,6 +2474,48 @@ class ReportResponse(TypedDict):
 
 Residency = Literal["resident", "offloading", "offloaded", "loading"]
 """Whether the graphs are loaded."""
+
+
+class StudyResults(TypedDict):
+    """Results for one question of a study."""
+    agreement: StudyAgreement
+    """Agreement of annotators."""
+    annotators: int
+    """Annotators with a counted answer."""
+    answers: int
+    """Counted answers: those of annotators who are left out, about gold items, and "cannot tell" are none."""
+    cannot_tell: int
+    """Answers "cannot tell", which count for no image."""
+    chance: float
+    """First-choice share of a method that is as good as the others: 1/k."""
+    differences: List[StudyDifference]
+    """Methods that follow each other in the order of their strengths."""
+    methods: List[StudyMethod]
+    """The methods, best first."""
+    no_strengths: NotRequired[Optional[str]]
+    """Reason for missing strengths."""
+    penalised: bool
+    """Whether half a win was added to each side of every two methods that were shown together, because some never lost
+    or never won.
+    """
+    positions: List[Proportion]
+    """Choices by the position of the chosen image, from the first position on. The Wilson intervals treat answers as
+    independent. Without a habit, all shares are about 1/k.
+    """
+    prompts: int
+    """Prompts with a counted answer."""
+    ties: int
+    """Ties among them."""
+
+
+class ResultsResponse(StudyResults):
+    """Results of a study for one question."""
+    left_out: List[LeftOut]
+    """Annotators whose answers are left out, with the reasons."""
+    question: str
+    """The question."""
+    study: StudyResponse
+    """The study."""
 
 
 class RewardProvenance(TypedDict):
@@ -2498,6 +2705,32 @@ class SampleResponse(TypedDict):
     """Scores of all packs that scored the sample."""
 
 
+class SampleSizeResponse(TypedDict):
+    """The answers that a study needs."""
+    answers: int
+    """Answers that are needed, to each question."""
+    chance: float
+    """Share without a difference."""
+    cost: NotRequired[Optional[float]]
+    """Price of all answers."""
+    design_effect: float
+    """Factor for several answers about one item: 1 + (answers per item − 1) · correlation."""
+    formula: str
+    """The formula, with its source."""
+    independent_answers: int
+    """Answers if all of them were independent."""
+    informative: float
+    """Part of the answers that say something about it: 1 for a share; for a difference, those in which one of the two
+    methods is chosen.
+    """
+    items: int
+    """Items that are needed."""
+    minutes: NotRequired[Optional[float]]
+    """Time of all answers in minutes."""
+    share: float
+    """Share that is to be told from it."""
+
+
 SampleState = Literal["pending", "scored", "failed"]
 """State of a submitted sample."""
 
@@ -2568,6 +2801,10 @@ class ScoreResponse(TypedDict):
     """Time spent on the request."""
     weights: Weights
     """`demo` stands for random weights: the scores are meaningless."""
+
+
+ShareInterval = Literal["wilson", "wilson_over_prompts", "bootstrap"]
+"""How the interval of a share was computed."""
 
 
 Side = Literal["a", "b"]
@@ -2688,6 +2925,10 @@ class StoredPreference(PreferenceEntry):
     """Time at which it was recorded."""
     id: str
     """Id of the preference."""
+    trial: NotRequired[Optional[str]]
+    """Id of the answer in a study that the vote is part of: a choice of one out of k images is one answer and k − 1
+    votes. It is withdrawn at the study.
+    """
 
 
 class StoredScore(TypedDict):
@@ -2709,6 +2950,155 @@ class StoredScore(TypedDict):
     """Version of the service that computed it."""
     value: NotRequired[Optional[float]]
     """The score; null if there is none."""
+
+
+class StudiesResponse(TypedDict):
+    """One page of studies."""
+    items: List[StudyResponse]
+    """Studies, the newest first."""
+    next: NotRequired[Optional[str]]
+    """Cursor of the next page, to be sent as `after`; absent on the last page."""
+
+
+class StudyAgreement(TypedDict):
+    """Agreement of annotators about items."""
+    alpha: NotRequired[Optional[float]]
+    """Krippendorff's alpha, nominal: 1 for perfect agreement, 0 for chance."""
+    alpha_high: NotRequired[Optional[float]]
+    """Upper end."""
+    alpha_low: NotRequired[Optional[float]]
+    """Lower end of its 95 % confidence interval, resampling items."""
+    equal: NotRequired[Optional[float]]
+    """Share of pairs of answers to the same item that are equal."""
+    no_alpha: NotRequired[Optional[NoAlpha]]
+    shared: int
+    """Items with counted answers of several annotators."""
+
+
+class StudyDifference(TypedDict):
+    """Two methods that follow each other, and what would settle their order."""
+    better: str
+    """The method with the larger strength."""
+    difference: float
+    """Difference of their strengths."""
+    high: NotRequired[Optional[float]]
+    """Upper end."""
+    low: NotRequired[Optional[float]]
+    """Lower end of its 95 % confidence interval, from the spread over prompts."""
+    more_answers: NotRequired[Optional[int]]
+    """Further answers after which the order would be settled with probability 0.8, if the difference is as measured: n
+    ((1.96 + 0.84)² e² / d² − 1), where e is the standard error of the difference d over n answers. Null if it is
+    settled or cannot be computed.
+    """
+    settled: bool
+    """Whether the interval is entirely above 0."""
+    worse: str
+    """The method with the next smaller one."""
+
+
+StudyForm = Literal["pairs", "best_of"]
+"""Form of the items of a study."""
+
+
+class StudyMethod(TypedDict):
+    """A method of a study."""
+    chosen: float
+    """Those in which its image was chosen; a tie is half of one."""
+    method: str
+    """The method."""
+    no_interval: NotRequired[Optional[NoInterval]]
+    run: str
+    """Its run."""
+    share: NotRequired[Optional[float]]
+    """First-choice share: `chosen / shown`; null if it was not shown."""
+    share_high: NotRequired[Optional[float]]
+    """Upper end."""
+    share_interval: NotRequired[Optional[ShareInterval]]
+    share_low: NotRequired[Optional[float]]
+    """Lower end of its 95 % confidence interval; `share_interval` says how it was computed."""
+    shown: int
+    """Counted answers about items with its image."""
+    strength: NotRequired[Optional[float]]
+    """Logarithm of the Plackett-Luce strength; the strengths sum to 0. Out of an item, a method is chosen with
+    probability exp(own) / Σ exp. `no_strengths` gives the reason for null.
+    """
+    strength_high: NotRequired[Optional[float]]
+    """Upper end."""
+    strength_low: NotRequired[Optional[float]]
+    """Lower end of its 95 % confidence interval, from the spread over prompts."""
+
+
+class StudyNextResponse(TypedDict):
+    """The next question for an annotator."""
+    answered: int
+    """Items about which the annotator has answered all questions."""
+    completion_code: NotRequired[Optional[str]]
+    """Code for the platform that pays the annotator, once everything is answered."""
+    done: NotRequired[Optional[Done]]
+    quota: int
+    """Most items that the annotator is asked about."""
+    task: NotRequired[Optional[StudyTask]]
+
+
+class StudyPlan(TypedDict):
+    """What a study asks, and how often."""
+    answers_per_item: NotRequired[int]
+    """Wanted answers to each question about each item, by different annotators. Default: 3."""
+    cannot_tell: NotRequired[bool]
+    """Whether "cannot tell" is an answer. It is stored and counts for no image. Default: true."""
+    completion_code: NotRequired[Optional[str]]
+    """Code that annotators are shown at the end, for a platform that has one code for all. Default: a code of their
+    own.
+    """
+    consent: NotRequired[Optional[str]]
+    """Text that annotators accept before they begin. Default: that of `/vote`."""
+    form: NotRequired[StudyForm]
+    """Form of the items."""
+    gold: NotRequired[Optional[GoldPlan]]
+    k: NotRequired[Optional[int]]
+    """Images of an item of the form `best_of`, 2 to 8. Default: 4, or the number of runs if there are fewer."""
+    name: str
+    """Name, unique in the service."""
+    prompts: NotRequired[PromptSelection]
+    """The prompts. Default: all that the runs have in common."""
+    questions: NotRequired[List[str]]
+    """1 to 8 questions, in the order in which they are asked about an item. Default: `overall`."""
+    quota: NotRequired[Optional[int]]
+    """Maximum number of items of an annotator, gold items included. Default: 1000."""
+    runs: List[str]
+    """2 to 20 runs whose images are compared, one of each method."""
+    seed: NotRequired[int]
+    """Seed of the drawn prompts, of the order of the items and of the positions of images."""
+    sets_per_prompt: NotRequired[Optional[int]]
+    """Items for each prompt: sets of `k` of the runs, which are all used equally often. Default: all pairs of runs for
+    `pairs`, 1 for `best_of`.
+    """
+    ties: NotRequired[bool]
+    """Whether "equally good" is an answer; only pairs can have it. Default: false."""
+    title: NotRequired[str]
+    """Title for people. Default: the name."""
+
+
+StudyState = Literal["draft", "open", "closed"]
+"""State of a study."""
+
+
+class StudyTask(TypedDict):
+    """A question about an item. It names no method."""
+    choices: List[str]
+    """Answers that are allowed: positions from `1` on, `tie`, `cannot_tell`."""
+    images: List[Optional[str]]
+    """BLAKE3 hashes of the files of the images, in the order in which to show them."""
+    item: int
+    """Position of the item in the study, to be sent with the answer."""
+    name: str
+    """Name of the samples."""
+    photos: List[str]
+    """BLAKE3 hashes of the photos of the person."""
+    prompt: NotRequired[Optional[str]]
+    """The prompt."""
+    question: str
+    """The question, to be sent with the answer."""
 
 
 Subject = Literal["image", "prompt", "references", "photos", "image_with_prompt", "objects", "relations", "dataset"]

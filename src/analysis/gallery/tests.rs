@@ -65,8 +65,10 @@ fn a_metric_marks_the_best_image_of_a_row_in_its_direction() {
 
 #[test]
 fn people_are_compared_with_the_metrics_on_the_images_they_judged() {
-    let pair =
-        |a, b, preference| JudgedPair { a: Uuid::from_u128(a), b: Uuid::from_u128(b), preference };
+    let pair = |a, b, preference| {
+        let (a, b) = (Uuid::from_u128(a), Uuid::from_u128(b));
+        JudgedPair { a, b, preference, trial: None }
+    };
     let judged = [
         ("a".to_owned(), pair(2, 1, 1)),
         ("c".to_owned(), pair(1, 2, 1)),
@@ -96,7 +98,7 @@ fn rows_are_filtered_and_cut_to_pages() {
 #[test]
 fn a_row_needs_two_runs_unless_there_is_one() {
     let [one, mut other] = runs();
-    other.restrict(&["b".to_owned()].into());
+    Arc::make_mut(&mut other).restrict(&["b".to_owned()].into());
     let found = gallery(&[one.clone(), other], &[], &options(GallerySort::Name));
     assert_eq!(names(&found), ["b"]);
     assert_eq!(gallery(&[one], &[], &options(GallerySort::Name)).total, 3);

@@ -136,11 +136,11 @@ pub(super) fn numbers(column: Column) -> Result<Vec<f64>, ApiError> {
         let problem = column[*at].as_ref().err()?;
         Some(format!("images[{at}]: {problem}"))
     });
-    let mut problem = named.collect::<Vec<_>>().join("; ");
-    if failed.len() > NAMED_ITEMS {
-        problem += &format!("; and {} other images", failed.len() - NAMED_ITEMS);
-    }
-    Err(malformed(problem))
+    let named = named.collect::<Vec<_>>().join("; ");
+    Err(malformed(match failed.len().saturating_sub(NAMED_ITEMS) {
+        0 => named,
+        others => format!("{named}; and {others} other images"),
+    }))
 }
 
 pub(super) fn malformed(problem: impl Into<String>) -> ApiError {

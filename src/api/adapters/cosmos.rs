@@ -7,7 +7,7 @@ use axum::{
     body::Bytes,
     extract::{Request, State},
 };
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -36,7 +36,7 @@ const MOST_FORM: usize = 64 << 10;
 struct Line {
     prompts: Vec<String>,
     /// Weights by name. The trainer applies them.
-    reward_fn: BTreeMap<String, IgnoredAny>,
+    reward_fn: BTreeMap<String, f64>,
     #[serde(default)]
     media_type: Option<String>,
 }

@@ -99,8 +99,10 @@ pub(crate) fn describe(mut document: OpenApi) -> OpenApi {
         let Some(protocol) = protocol(path) else { continue };
         let is_compute = path.ends_with("/compute");
         for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
-            if let Some(RefOr::T(body)) = &mut operation.request_body {
-                set_binary(body.content.get_mut(pickle::KIND));
+            if let Some(RefOr::T(body)) = &mut operation.request_body
+                && let Some(content) = body.content.get_mut(pickle::KIND)
+            {
+                set_binary(content);
             }
             let known = std::mem::take(&mut operation.responses.responses);
             for (code, response) in known {
@@ -124,15 +126,17 @@ pub(crate) fn describe(mut document: OpenApi) -> OpenApi {
 }
 
 /// Describes bytes as bytes: without this, they would be a list of numbers.
-fn set_binary(content: Option<&mut RefOr<Content>>) {
-    if let Some(RefOr::T(content)) = content {
+fn set_binary(content: &mut RefOr<Content>) {
+    if let RefOr::T(content) = content {
         content.schema = Some(bytes());
     }
 }
 
 fn binary(response: RefOr<Response>) -> RefOr<Response> {
     let RefOr::T(mut response) = response else { return response };
-    set_binary(response.content.get_mut(pickle::KIND));
+    if let Some(content) = response.content.get_mut(pickle::KIND) {
+        set_binary(content);
+    }
     response.into()
 }
 

@@ -1,5 +1,5 @@
-//! `GET /v1/analysis/alignment/differences`: which metrics agree best with annotators, and which are
-//! not told apart from the best.
+//! `GET /v1/analysis/alignment/differences`: which metrics agree best with annotators, and which
+//! are not told apart from the best.
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
@@ -52,7 +52,7 @@ pub(crate) struct AlignmentDifferencesQuery {
 /// Differences of metrics in their agreement with annotators.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({
-    "question": "overall", "pack": "…", "answers": 600,
+    "question": "overall", "pack": "…", "answers": 600, "against": null,
     "slices": [{"kind": "", "label": "", "pairs": 600, "reference": "ips", "comparisons": 1, "metrics": [
         {"metric": "ips", "version": 1, "pairs": 590, "clusters": 50, "few_clusters": false, "tau": 0.41, "tau_reference": 0.41,
          "difference": null, "low": null, "high": null, "p": null, "p_holm": null, "verdict": "reference", "best": true},
@@ -65,6 +65,8 @@ pub(crate) struct AlignmentDifferencesResponse {
     pub(crate) pack: String,
     /// Number of preferences.
     pub(crate) answers: usize,
+    /// Code of the reference metric that was named; null if it is the one that agrees best.
+    pub(crate) against: Option<String>,
     /// Comparisons over all pairs first, then by slice if that was requested.
     pub(crate) slices: Vec<SliceDifferences>,
 }
@@ -121,9 +123,10 @@ pub(crate) async fn respond(
     });
     let judged = judged(app, selection, metrics.as_deref(), parameters.pack.as_deref()).await?;
     let Judged { question, pack, preferences, pairs, data } = judged;
+    let against = options.against.clone();
     let slices = blocking(move || tau_differences(&pairs, &data, &options)).await;
-    let question = question.into();
-    Ok(AlignmentDifferencesResponse { question, pack, answers: preferences.len(), slices })
+    let (question, answers) = (question.into(), preferences.len());
+    Ok(AlignmentDifferencesResponse { question, pack, answers, against, slices })
 }
 
 /// Returns the code of a reference metric.

@@ -1,4 +1,5 @@
-//! The runs that an analysis shows side by side: those that are named, or the newest of each method.
+//! The runs that an analysis shows side by side: those that are named, or the newest of each
+//! method.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

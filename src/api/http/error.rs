@@ -273,6 +273,7 @@ impl ApiError {
     }
 
     /// Creates an error for work that needs the models while they are offloaded.
+    #[must_use]
     pub fn offloaded(error: &EngineError) -> Self {
         Self {
             retry_after_seconds: Some(10),

@@ -9,10 +9,12 @@ mod assets;
 mod compare;
 mod correlations;
 mod datasets;
+mod first_places;
 mod gallery;
 mod images;
 mod leaderboard;
 mod matrix;
+mod method;
 mod metrics;
 mod portable;
 pub(crate) mod problems;
@@ -50,6 +52,7 @@ pub(super) fn add(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
         .form(Scope::Score, "/score", post(score::submit))
         .form(Scope::Score, "/score/example", post(score::example))
         .page(read, "/runs", get(runs::read))
+        .page(read, "/methods/{name}", get(method::read))
         .page(read, "/datasets", get(datasets::list))
         .form(Scope::Annotate, "/vote", post(vote::cast))
         .form(Scope::Annotate, "/vote/undo", post(vote::withdraw))
@@ -72,6 +75,7 @@ pub(super) fn add_analyses(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
         .page(read, "/leaderboard", get(leaderboard::read))
         .page(read, "/correlations", get(correlations::read))
         .page(read, "/matrix", get(matrix::read))
+        .page(read, "/first-places", get(first_places::read))
         .page(read, "/datasets/{dataset}", get(datasets::read))
         .page(read, "/study", get(study::read))
         .page(Access::Scope(Scope::Annotate), "/vote", get(vote::read))

@@ -19,18 +19,15 @@ pub(super) fn template(text: &str, detectables: &[String]) -> Option<String> {
     let (mut found, mut at, mut has_object) = (Vec::new(), 0, false);
     while at < words.len() {
         let rest = &words[at..];
-        match objects.iter().find(|object| begins_with(rest, object)) {
-            Some(object) => {
-                let last = &rest[object.len() - 1];
-                // Punctuation after the object stays.
-                let end = last.trim_end_matches(is_mark).len();
-                found.push(format!("{OBJECT}{}", &last[end..]));
-                (at, has_object) = (at + object.len(), true);
-            }
-            None => {
-                found.push(rest[0].clone());
-                at += 1;
-            }
+        if let Some(object) = objects.iter().find(|object| begins_with(rest, object)) {
+            let last = &rest[object.len() - 1];
+            // Punctuation after the object stays.
+            let end = last.trim_end_matches(is_mark).len();
+            found.push(format!("{OBJECT}{}", &last[end..]));
+            (at, has_object) = (at + object.len(), true);
+        } else {
+            found.push(rest[0].clone());
+            at += 1;
         }
     }
     has_object.then(|| found.join(" "))

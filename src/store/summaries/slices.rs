@@ -129,47 +129,7 @@ async fn replace<P: Connections>(
         return Ok(false);
     }
     forget(connection, version.run, Some(&version.pack)).await?;
-    let key = |row: &SliceSummary| -> [Argument; 6] {
-        [
-            version.run.into(),
-            version.pack.as_str().into(),
-            row.slice.kind.as_str().into(),
-            row.slice.label.as_str().into(),
-            row.metric.as_str().into(),
-            row.policy.as_str().into(),
-        ]
-    };
-    for rows in summary.slices.chunks(BATCH) {
-        let mut sql = Sql::new(
-            "INSERT INTO slice_summaries (run, pack, kind, label, metric, policy, metric_version,
-                 samples, n, nulls, penalised, undecided, faceless, mean, std, low, high,
-                 clusters)
-             VALUES ",
-        );
-        for (position, row) in rows.iter().enumerate() {
-            let counts =
-                [row.samples, row.n, row.nulls, row.penalised, row.undecided, row.faceless];
-            let numbers = [row.mean, row.std, row.low, row.high];
-            sql.push(if position > 0 { ", " } else { "" });
-            sql.tuple(
-                key(row)
-                    .into_iter()
-                    .chain([row.version.into()])
-                    .chain(counts.map(|count| Argument::Int(count as i64)))
-                    .chain(numbers.map(Argument::Real))
-                    .chain([Argument::Int(row.clusters as i64)]),
-            );
-        }
-        connection.execute(sql).await?;
-        let mut sql = Sql::new(
-            "INSERT INTO slice_sums (run, pack, kind, label, metric, policy, sums) VALUES ",
-        );
-        for (position, row) in rows.iter().enumerate() {
-            sql.push(if position > 0 { ", " } else { "" });
-            sql.tuple(key(row).into_iter().chain([write_sums(&row.sums).into()]));
-        }
-        connection.execute(sql).await?;
-    }
+    insert_slices(connection, version, &summary.slices).await?;
     if !summary.quantiles.is_empty() {
         let mut sql = Sql::new(
             "INSERT INTO run_quantiles (pack, metric, metric_version, run, n, places) VALUES ",
@@ -221,6 +181,55 @@ async fn replace<P: Connections>(
     connection.execute(sql).await?;
     transaction.commit().await?;
     Ok(true)
+}
+
+async fn insert_slices<C: Connection>(
+    connection: &mut C,
+    version: &RunVersion,
+    slices: &[SliceSummary],
+) -> Result<(), StoreError> {
+    let key = |row: &SliceSummary| -> [Argument; 6] {
+        [
+            version.run.into(),
+            version.pack.as_str().into(),
+            row.slice.kind.as_str().into(),
+            row.slice.label.as_str().into(),
+            row.metric.as_str().into(),
+            row.policy.as_str().into(),
+        ]
+    };
+    for rows in slices.chunks(BATCH) {
+        let mut sql = Sql::new(
+            "INSERT INTO slice_summaries (run, pack, kind, label, metric, policy, metric_version,
+                 samples, n, nulls, penalised, undecided, faceless, mean, std, low, high,
+                 clusters)
+             VALUES ",
+        );
+        for (position, row) in rows.iter().enumerate() {
+            let counts =
+                [row.samples, row.n, row.nulls, row.penalised, row.undecided, row.faceless];
+            let numbers = [row.mean, row.std, row.low, row.high];
+            sql.push(if position > 0 { ", " } else { "" });
+            sql.tuple(
+                key(row)
+                    .into_iter()
+                    .chain([row.version.into()])
+                    .chain(counts.map(|count| Argument::Int(count as i64)))
+                    .chain(numbers.map(Argument::Real))
+                    .chain([Argument::Int(row.clusters as i64)]),
+            );
+        }
+        connection.execute(sql).await?;
+        let mut sql = Sql::new(
+            "INSERT INTO slice_sums (run, pack, kind, label, metric, policy, sums) VALUES ",
+        );
+        for (position, row) in rows.iter().enumerate() {
+            sql.push(if position > 0 { ", " } else { "" });
+            sql.tuple(key(row).into_iter().chain([write_sums(&row.sums).into()]));
+        }
+        connection.execute(sql).await?;
+    }
+    Ok(())
 }
 
 /// Deletes the slice summaries of a run, of one pack or of all.

@@ -1,8 +1,7 @@
-//! UniRL, Flow-Factory and cosmos-rl.
+//! `UniRL`, Flow-Factory and cosmos-rl.
 
 use std::time::Duration;
 
-use axum::http::header;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
