@@ -156,7 +156,7 @@ def benchmark_case(rng, samples, spread):
             None if rng.random() < 0.1 else [bool(target), bool(target == ok)]
             for target, ok in zip(targets, right, strict=True)
         ]
-    # An attribute that nobody of one kind has counts for the other kind only.
+    # An attribute that no person of one kind has counts for the other kind only.
     case["attributes"]["Big_Nose"] = [
         [kind == "H" and bool(rng.random() < 0.5), bool(rng.random() < 0.5)] for kind in kinds
     ]

@@ -28,8 +28,8 @@ DOCKER = ROOT / "docker"
 ROLE, PASSWORD = "stellar_grafana", "dashboards-check"
 # Time for two evaluations of each rule after the last request.
 SETTLE = 4
-# Queries that are empty on a machine without a GPU.
-EMPTY = re.compile(r"^stellar_device_")
+# Queries that are empty on a machine without a GPU, or without requests of adapters.
+EMPTY = re.compile(r"^stellar_(device|adapter_items)_")
 
 problems = []
 
@@ -204,7 +204,9 @@ def alerts(prometheus):
                 if not prometheus.get("query", query=rule["query"])["result"]:
                     problem(f"recording rule {name}: empty: {rule['query']}")
                 continue
-            open_ended = re.sub(r" (==|!=|>=|<=|>|<) (?!bool)", r" \1 bool ", rule["query"])
+            # What follows `unless` silences the alert and must stay a filter.
+            alert, *silenced = re.split(r"(?= unless )", rule["query"], maxsplit=1)
+            open_ended = re.sub(r" (==|!=|>=|<=|>|<) (?!bool)", r" \1 bool ", alert) + "".join(silenced)
             if not prometheus.get("query", query=open_ended)["result"]:
                 problem(f"alert {name}: its series do not exist: {open_ended}")
             if rule["state"] == "firing":

@@ -63,7 +63,7 @@ def results(methods, k, rows):
     kinds = [covariance, curvature] if always else [covariance]
     reach = np.sqrt(np.max([np.diag(of) for of in kinds], axis=0)) * scipy.stats.t.ppf(0.975, clusters - 1)
     difference = max(of[0, 0] + of[1, 1] - 2 * of[0, 1] for of in kinds)
-    # A column for each answer of an item, whoever gave it.
+    # One column per answer of an item. The annotators do not matter.
     most = max(len(unit) for unit in units.values())
     ratings = [[unit[at] if at < len(unit) else np.nan for unit in units.values()] for at in range(most)]
     alpha = float(krippendorff.alpha(reliability_data=ratings, level_of_measurement="nominal")) if most > 1 else None

@@ -82,24 +82,23 @@ def packed(python, contents, platform, out):
 def platform_of(python, wheel):
     """Returns the oldest platform tag that auditwheel finds true."""
     said = " ".join(run(python, "-m", "auditwheel", "show", wheel).split())
-    found = re.search(r'constrained by the lack of.*?"(\w+)"|consistent with the following platform tag: "(\w+)"', said)
     tag = re.search(r'platform tag: "(\w+)"', said)
-    if not found or not tag:
+    if not tag:
         sys.exit(f"wheel.py: auditwheel says no platform tag of {wheel.name}:\n{said}")
     return tag.group(1)
 
 
-def onnxruntime(kind, name):
-    """Returns the folder of ONNX Runtime's files and their version; fetches them if they are missing."""
+def onnxruntime(kind):
+    """Returns the folder of ONNX Runtime's files; fetches them if they are missing."""
     versions = dict(re.findall(r"^(\w+)=(\S+)", (ROOT / "scripts/wheels.sh").read_text(), re.MULTILINE))
-    version = versions[name]
-    folder = ROOT / f".runtime/{kind}-{version}"
+    name = kind.replace("-", "_")
+    folder = ROOT / f".runtime/{kind}-{versions[name.upper()]}"
     if not folder.exists():
         partial = ROOT / f".runtime/{kind}.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        run("bash", "-euc", f'. scripts/wheels.sh; fetch_{kind.replace("-", "_")} "{partial}"', cwd=ROOT)
+        run("bash", "-euc", f'. scripts/wheels.sh; fetch_{name} "{partial}"', cwd=ROOT)
         partial.rename(folder)
-    return folder / "onnxruntime", version
+    return folder / "onnxruntime"
 
 
 def service(contents, program):
@@ -111,7 +110,7 @@ def service(contents, program):
     libraries, notices = server / "lib/stellar-score", server / "licenses"
     libraries.mkdir(parents=True)
     notices.mkdir()
-    runtime, _ = onnxruntime("onnxruntime", "ONNXRUNTIME")
+    runtime = onnxruntime("onnxruntime")
     for library in (runtime / "capi").glob("libonnxruntime.so*"):
         shutil.copy(library, libraries)
     for notice in ("LICENSE", "ThirdPartyNotices.txt"):
@@ -125,7 +124,7 @@ def service(contents, program):
 
 def cuda_wheel(python, folder, version, out):
     """Builds the wheel with ONNX Runtime's build for CUDA; NVIDIA's libraries are its dependencies."""
-    runtime, _ = onnxruntime("onnxruntime-gpu", "ONNXRUNTIME_GPU")
+    runtime = onnxruntime("onnxruntime-gpu")
     needs = re.search(r'^CUDA="(.*)"', (ROOT / "scripts/wheels.sh").read_text(), re.MULTILINE).group(1).split()
     project = folder / "project"
     (project / "stellar_score_cuda").mkdir(parents=True)

@@ -91,7 +91,9 @@ def test_asyncio_has_every_method(asynchronous, plain):
 
 ID = "01a22593-79ed-76c2-8bd5-b6373e564056"
 CALLS = {
+    "answer_study": lambda client: client.answer_study(ID, "ada", 1, 2, question="overall"),
     "compare": lambda client: client.compare(ID, ID, metrics="ips", policy="none"),
+    "create_study": lambda client: client.create_study({"name": "s", "runs": [ID, ID]}),
     "ddpo_reward": lambda client: client.ddpo_reward("ips")([b""], ["x"]),
     "get": lambda client: client.get("v1", "methods", limit=1),
     "grpo_reward": lambda client: client.grpo_reward("ips")([b""]),
@@ -99,6 +101,7 @@ CALLS = {
     "methods": lambda client: client.methods(),
     "metrics": lambda client: client.metrics(),
     "models": lambda client: client.models(),
+    "next_study_item": lambda client: client.next_study_item(ID, "ada"),
     "offload": lambda client: client.offload(),
     "offloaded": lambda client: client.offloaded().__enter__(),
     "open_run": lambda client: client.open_run(ID),
@@ -123,7 +126,9 @@ CALLS = {
         name="n",
         evidence=True,
     ),
+    "set_study_state": lambda client: client.set_study_state(ID, "open"),
     "slices": lambda client: client.slices(ID, kind="category"),
+    "study_results": lambda client: client.study_results(ID, question="overall"),
     "Run.failed": lambda client: client.open_run(ID).failed(),
     "Run.finish": lambda client: client.open_run(ID).finish(),
     "Run.flush": lambda client: add(client.open_run(ID)),

@@ -11,9 +11,10 @@ use utoipa::ToSchema;
 
 use super::clusters::Clusters;
 use super::labels::{benchmarks_of, slices_of};
-use super::penalty::{Policy, Verdict, verdicts};
+use super::penalty::Policy;
 use super::ranks::more_is_better;
 use super::reasons::NoInterval;
+use super::slices::judged;
 use crate::stats::{Bootstrap, FEW_CLUSTERS, Interval, benjamini_hochberg, holm, sign_flip_test};
 use crate::store::{RunData, Slice};
 
@@ -248,11 +249,7 @@ pub(super) fn penalised(run: &RunData, code: &str, policy: Policy) -> Vec<Option
     if policy == Policy::None || !Policy::concerns(code) {
         return column.values.clone();
     }
-    let verdicts = match (run.metrics.get("clip_t"), run.metrics.get("clip_n")) {
-        (Some(with_prompt), Some(baseline)) => verdicts(&with_prompt.values, &baseline.values),
-        _ => vec![Verdict::Undecided; run.names.len()],
-    };
-    let values = column.values.iter().zip(verdicts);
+    let values = column.values.iter().zip(judged(run));
     values.map(|(value, verdict)| policy.apply(code, policy.settle(verdict), *value)).collect()
 }
 

@@ -213,7 +213,7 @@ fn by_attribute(data: &RunData, outcomes: &Outcomes, policies: &[Policy]) -> Vec
 }
 
 /// Decides which samples of a run pass.
-fn judged(data: &RunData) -> Vec<Verdict> {
+pub(super) fn judged(data: &RunData) -> Vec<Verdict> {
     match (data.metrics.get("clip_t"), data.metrics.get("clip_n")) {
         (Some(with_prompt), Some(baseline)) => verdicts(&with_prompt.values, &baseline.values),
         _ => vec![Verdict::Undecided; data.names.len()],

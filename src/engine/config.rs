@@ -146,8 +146,8 @@ pub enum Batching {
     /// As many as there are items, or the next power of two (`pad_batches`).
     #[default]
     Dynamic,
-    /// Always the largest batch: every run has one shape, and a score is the same bit for bit
-    /// whoever shares it.
+    /// Always the largest batch: every run has one shape, and the bits of a score do not depend on
+    /// the other items.
     Fixed,
 }
 

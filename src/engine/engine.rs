@@ -20,11 +20,12 @@ use super::graphs::{Family, Graph, by_weights, families, identity, merge};
 use super::health::{Health, HealthBoard, Residency};
 use super::lane::{self, Lane, LaneSettings, OnComplete, Reopen};
 use super::pack::{GraphSpec, Pack};
-use super::residency::{InUse, Moved, Residence, resident_bytes};
+use super::residency::{InUse, Moved, Residence};
 use super::session::{OnnxBackend, Runtime};
 use super::status::{LaneStatus, Loaded};
 use super::telemetry::EngineTelemetry;
 use crate::content::ContentHash;
+use crate::machine::resident_bytes;
 use crate::tensor::{Features, Tensor};
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use tokio::sync::Notify;
 use super::error::EngineError;
 use super::health::{HealthBoard, Residency};
 use super::lane::Lane;
+use crate::blocking::blocking;
+use crate::machine::resident_bytes;
 use crate::vision::give_back_free_memory;
 
 #[cfg(test)]
@@ -189,18 +191,6 @@ impl Moved {
     }
 }
 
-async fn blocking(work: impl FnOnce() -> String + Send + 'static) -> String {
-    tokio::task::spawn_blocking(work).await.expect("waiting for lanes does not panic")
-}
-
 fn names<'a>(lanes: impl Iterator<Item = &'a Arc<Lane>>) -> String {
     lanes.map(|lane| &**lane.name()).collect::<Vec<_>>().join(", ")
-}
-
-/// Returns the resident memory of this process, in bytes; `None` on systems other than Linux.
-pub(super) fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
 }

@@ -26,7 +26,9 @@ pub enum StudyChoice {
 }
 
 impl StudyChoice {
-    fn columns(self) -> (&'static str, Option<Uuid>) {
+    /// Returns the word that is stored and exported, and the chosen run.
+    #[must_use]
+    pub fn parts(self) -> (&'static str, Option<Uuid>) {
         match self {
             Self::One(run) => ("one", Some(run)),
             Self::Tie => ("tie", None),
@@ -231,7 +233,7 @@ async fn add<P: Connections>(
         }
         let id = new_id(created);
         ids.push(id);
-        let (choice, chosen) = new.choice.columns();
+        let (choice, chosen) = new.choice.parts();
         let mut sql = Sql::new(
             "INSERT INTO study_answers (id, study, item, question, annotator, choice, chosen,
                  shown, created)

@@ -287,7 +287,10 @@ async fn refused_rewards_are_counted_at_their_own_bound() {
     .await;
     let items: Vec<_> = (0..3).map(|seed| json!({"image": encoded(seed)})).collect();
     let body = json!({"rewards": [ONE_GRAPH], "items": items});
+    // The first item keeps its place until the third has been refused.
+    app.gate.close();
     app.rewards(&body).await.problem(503, "unavailable");
+    app.gate.open();
     let refused = app.number(r#"stellar_refusals_total{reason="rewards"}"#).await;
     assert!((refused - 1.0).abs() < f64::EPSILON, "{refused}");
     let others = app.number(r#"stellar_refusals_total{reason="requests"}"#).await;

@@ -1,4 +1,4 @@
-//! `engine.batching = "fixed"`: a score has the same bits whoever shares its batch.
+//! `engine.batching = "fixed"`: the bits of a score do not depend on its batch.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

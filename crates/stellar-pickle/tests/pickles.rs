@@ -290,7 +290,7 @@ fn nesting_is_bounded_and_shared_structures_take_no_time() {
     let tuples = |depth: usize| pickle(&[&b")"[..], &b"\x85".repeat(depth), b"."].concat());
     assert!(read(&tuples(DEPTH - 1)).is_ok() && read(&tuples(DEPTH)).is_err());
     assert!(read(&tuples(3_000_000)).is_err());
-    // Two to the power of 31 values for whoever copies them.
+    // A reader that copies them would make 2³¹ values.
     let doubled: Vec<u8> = (0..DEPTH - 1).flat_map(|at| [0x94, b'h', at as u8, 0x86]).collect();
     let bomb = pickle(&[&b")"[..], &doubled, b"."].concat());
     let value = read(&bomb).unwrap();

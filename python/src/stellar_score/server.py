@@ -82,7 +82,13 @@ def main() -> NoReturn:
 class Server:
     """A running service, which `serve` starts. As a context manager it stops at the end of the block."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", url: str, folder: "Optional[_Folder]", log: "_Log") -> None:
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        url: str,
+        folder: "Optional[tempfile.TemporaryDirectory[str]]",
+        log: "_Log",
+    ) -> None:
         self._process = process
         self._folder = folder
         self._log = log
@@ -150,7 +156,7 @@ def serve(
     path = program()
     folder = None
     if data is None:
-        folder = _Folder(prefix="stellar-score-")
+        folder = tempfile.TemporaryDirectory(prefix="stellar-score-")
         data = folder.name
     else:
         Path(data).mkdir(parents=True, exist_ok=True)
@@ -182,10 +188,6 @@ def serve(
         raise ServerFailed(f"the service {what}. Its log:\n{said}")
     server.url = url
     return server
-
-
-class _Folder(tempfile.TemporaryDirectory):  # type: ignore[type-arg]
-    """A temporary folder whose type has no parameters on Python 3.8."""
 
 
 class _Log:

@@ -15,6 +15,7 @@ use super::{
     batch::{Examined, Head, Item, malformed, numbers},
     jobs::{CosmosInput, RETENTION, Scored, State as JobState},
     npy,
+    registry::named,
 };
 use crate::api::http::{ApiError, body, drain, keys};
 use crate::api::rewards::ppm;
@@ -194,14 +195,11 @@ async fn begin(app: &Arc<App>, request: Request) -> Result<CosmosEnqueued, ApiEr
     let configured = app.adapters.all(Protocol::Cosmos)?;
     let mut head = Head::of(&request, app, Protocol::Cosmos);
     let batch = head.read(app, request, |bytes, limits| read(&bytes, limits)).await?;
-    let reward = |name: &String| {
-        let known = || configured.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        configured.get(name).cloned().ok_or_else(|| {
-            let name: String = name.chars().take(80).collect();
-            malformed(format!("unknown reward `{name}`: configured are {}", known()))
-        })
-    };
-    let rewards: Vec<Reward> = batch.names.iter().map(reward).collect::<Result<_, _>>()?;
+    let rewards: Vec<Reward> = batch
+        .names
+        .iter()
+        .map(|name| named(configured, name).cloned())
+        .collect::<Result<_, _>>()?;
     for reward in &rewards {
         reward.check(app.scoring.pack())?;
     }
@@ -211,7 +209,7 @@ async fn begin(app: &Arc<App>, request: Request) -> Result<CosmosEnqueued, ApiEr
     }
     let place = app.adapters.jobs.begin(head.caller.as_ref().map(keys::Caller::id))?;
     let uuid = place.id;
-    // Nobody waits for the response any more, and a later result is of no use.
+    // The response is sent now. A result is of no use after it would have expired.
     (head.arrived, head.wait) = (Instant::now(), RETENTION);
     let app = Arc::clone(app);
     tokio::spawn(async move {

@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::Semaphore;
 
 use super::jobs::Jobs;
-use crate::api::http::{ApiError, InPath, not_found};
+use crate::api::http::{ApiError, Code, InPath, not_found};
 use crate::{
     config::{Adapter, AdapterReward, Protocol},
     engine::Pack,
@@ -92,4 +92,17 @@ impl Adapters {
             ))
         })
     }
+}
+
+/// Returns the reward that a request asks for by name.
+pub(super) fn named<'a>(
+    configured: &'a BTreeMap<String, Reward>,
+    name: &str,
+) -> Result<&'a Reward, ApiError> {
+    configured.get(name).ok_or_else(|| {
+        let name: String = name.chars().take(80).collect();
+        let known: Vec<_> = configured.keys().map(String::as_str).collect();
+        let problem = format!("unknown reward `{name}`: configured are {}", known.join(", "));
+        ApiError::new(Code::MalformedRequest, problem)
+    })
 }

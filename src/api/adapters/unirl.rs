@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::batch::{Examined, Head, Item, base64, malformed};
+use super::{
+    batch::{Examined, Head, Item, base64, malformed},
+    registry::named,
+};
 use crate::api::http::{ApiError, Code, body, drain};
 use crate::api::rewards::trainer_metadata;
 use crate::api::state::{App, Shared};
@@ -199,11 +202,7 @@ async fn answer(app: &Arc<App>, request: Request) -> Result<UniRlScoreResponse, 
     let mut rewards: Vec<Reward> = Vec::new();
     let mut columns_of: BTreeMap<&str, usize> = BTreeMap::new();
     for name in batch.asked.iter().flatten() {
-        let reward = configured.get(name).ok_or_else(|| {
-            let name: String = name.chars().take(80).collect();
-            let known: Vec<_> = configured.keys().map(String::as_str).collect();
-            malformed(format!("unknown reward `{name}`: configured are {}", known.join(", ")))
-        })?;
+        let reward = named(configured, name)?;
         columns_of.entry(name).or_insert_with(|| {
             rewards.push(reward.clone());
             rewards.len() - 1

@@ -15,7 +15,7 @@ use crate::api::http::{ApiError, Id, Query, csv};
 use crate::api::state::Shared;
 use crate::api::studies::{find, results::methods};
 use crate::content::ContentHash;
-use crate::store::{StudyChoice, StudyRecord};
+use crate::store::StudyRecord;
 
 /// Format of an export.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
@@ -88,20 +88,13 @@ pub(crate) async fn read(
         let at = items.binary_search_by_key(&answer.item, |item| item.place);
         let Some(item) = at.ok().map(|at| &items[at]) else { continue };
         let pseudonym = ContentHash::of_parts([&salt[..], answer.annotator.as_bytes()]).to_hex();
-        let chosen = match answer.choice {
-            StudyChoice::One(run) => Some(run),
-            StudyChoice::Tie | StudyChoice::CannotTell => None,
-        };
+        let (word, chosen) = answer.choice.parts();
         rows.push(Exported {
             annotator: pseudonym[..16].to_owned(),
             item: item.place,
             name: item.name.clone(),
             question: answer.question.as_str().to_owned(),
-            choice: match answer.choice {
-                StudyChoice::One(run) => name(&run),
-                StudyChoice::Tie => "tie".to_owned(),
-                StudyChoice::CannotTell => "cannot_tell".to_owned(),
-            },
+            choice: chosen.as_ref().map_or_else(|| word.to_owned(), &name),
             position: answer.shown.iter().position(|run| Some(*run) == chosen).map(|at| at + 1),
             shown: answer.shown.iter().map(name).collect(),
             gold: item.right.is_some(),

@@ -49,8 +49,8 @@ async fn of_kind<P: Connections>(
     let mut connection = pool.reader().await?;
     for runs in runs.chunks(RUNS) {
         let mut sql = Sql::new(
-            "SELECT cells.run, cells.label, cells.metric, metric_version, cells.samples, n, nulls, penalised,
-                 undecided, faceless, mean, std, low, high, cells.clusters, sums,
+            "SELECT cells.run, cells.label, cells.metric, metric_version, cells.samples, n, nulls,
+                 penalised, undecided, faceless, mean, std, low, high, cells.clusters, sums,
                  benchmark_sets.clusters AS keys, benchmark_sets.sample_set
              FROM slice_summaries AS cells
              JOIN slice_sums ON slice_sums.run = cells.run AND slice_sums.pack = cells.pack

@@ -5,6 +5,7 @@
 
 mod start;
 pub(super) mod study;
+mod undo;
 
 use axum::{
     extract::{Request, State},
@@ -104,7 +105,7 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
             Some(pair) => (ballot(&session, pair)),
             None => (finished(&app, &session, answered, without_images)),
         }
-        (undo(&session, address.get("undo")))
+        (undo::form("/vote/undo", &session.address(), address.get("undo")))
         (others(&app, &session))
     };
     view.respond(&app, &content)
@@ -258,21 +259,6 @@ fn finished(app: &App, session: &Session, answered: usize, without_images: bool)
                     prompt. Send the images of a second method:" }
                 (show::submit())
                 p { a href="/runs" { "Runs of this service" } }
-            }
-        }
-    }
-}
-
-fn undo(session: &Session, id: Option<&str>) -> Markup {
-    html! {
-        @if let Some(id) = id {
-            form.undo method="post" action="/vote/undo" {
-                @for (name, value) in session.address().parameters() {
-                    input type="hidden" name=(name) value=(value);
-                }
-                input type="hidden" name="id" value=(id);
-                span role="status" { "Your answer is saved." }
-                button data-key="u" aria-keyshortcuts="u" { "Undo" }
             }
         }
     }

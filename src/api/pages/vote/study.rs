@@ -6,7 +6,7 @@ use axum::{
 };
 use maud::{Markup, html};
 
-use super::start;
+use super::{start, undo};
 use crate::api::http::form::clean_label;
 use crate::api::http::{ApiError, Code, Id};
 use crate::api::pages::{
@@ -67,7 +67,7 @@ pub(super) async fn read(app: &App, address: &Address) -> Result<Response, ApiEr
             }
             (None, done) => (finished(&session, &next, done)),
         }
-        (undo(&session, address.get("undo")))
+        (undo::form("/vote/study/undo", &session.address(), address.get("undo")))
     };
     view.respond(app, &content)
 }
@@ -171,21 +171,6 @@ fn finished(session: &Session, next: &StudyNextResponse, done: Option<Done>) -> 
                 p { "Your completion code:" }
                 p.big { code #completion { (code) } }
                 p.fine { "Enter it where you came from, so that you are paid." }
-            }
-        }
-    }
-}
-
-fn undo(session: &Session, id: Option<&str>) -> Markup {
-    html! {
-        @if let Some(id) = id {
-            form.undo method="post" action="/vote/study/undo" {
-                @for (name, value) in session.address().parameters() {
-                    input type="hidden" name=(name) value=(value);
-                }
-                input type="hidden" name="id" value=(id);
-                span role="status" { "Your answer is saved." }
-                button data-key="u" aria-keyshortcuts="u" { "Undo" }
             }
         }
     }
