@@ -66,7 +66,7 @@ impl Axis {
     #[must_use]
     pub fn label(self) -> String {
         match self {
-            Self::Metric(metric) => metric.guide.label().to_string(),
+            Self::Metric(metric) => metric.guide.label().clone(),
             Self::Cost(Cost::PerImage) => "Seconds per image (declared)".to_owned(),
             Self::Cost(Cost::PerSubject) => "Seconds per subject (declared)".to_owned(),
         }

@@ -1,6 +1,7 @@
 //! Trade-off between two metrics, or a metric and a cost: which rows are on the Pareto front.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -61,7 +62,7 @@ pub struct TradeOffPoint {
 #[must_use]
 pub fn trade_off(
     rows: &[LeaderboardRow],
-    cards: &HashMap<String, MethodCard>,
+    cards: &HashMap<String, MethodCard, impl BuildHasher>,
     x: Axis,
     y: Axis,
 ) -> Vec<TradeOffPoint> {

@@ -103,6 +103,7 @@ pub struct TrainingData {
 }
 
 impl TrainingData {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -163,7 +163,9 @@ pub fn folder(
         let mut of = |paths: &[PathBuf]| {
             let each = paths.iter().map(|path| match photos.get(path) {
                 Some(known) => Ok(*known),
-                None => hash(path).inspect(|found| drop(photos.insert(path.clone(), *found))),
+                None => hash(path).inspect(|found| {
+                    photos.insert(path.clone(), *found);
+                }),
             });
             each.collect::<Result<Vec<ContentHash>, _>>()
         };
