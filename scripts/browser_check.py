@@ -224,6 +224,7 @@ EMPTY = [
     "/gallery",
     "/correlations",
     "/matrix",
+    "/first-places",
     "/vote",
     "/study",
     "/datasets",

@@ -70,14 +70,15 @@ def rows(service):
     runs = [sample["run_id"], open_run]
     vote = {"question": "overall", "annotator": "ada", "name": "1", "run_a": runs[0], "run_b": runs[1], "preferred": "a"}
     call("POST", "/v1/preferences", json.dumps({"preferences": [vote]}))
-    return {"/v1/runs/": runs, "/v1/samples/": [sample["sample"]], "/v1/datasets/": ["people"], "/rl/": ["demo"]}
+    return {"/v1/runs/": runs, "/v1/samples/": [sample["sample"]], "/v1/datasets/": ["people"],
+            "/v1/methods/": ["mine"], "/rl/": ["demo"]}
 
 
 def with_ids(document, ids):
     """Sets existing ids in the paths of the document, except for deletions."""
     for path, item in document["paths"].items():
-        # Only those of adapters: a sample's name may be a new one.
-        names = ("name",) if path.startswith("/rl/") else ("id", "a", "b", "dataset")
+        # Only those of adapters and methods: a sample's name may be a new one.
+        names = ("name",) if path.startswith(("/rl/", "/v1/methods/")) else ("id", "a", "b", "dataset")
         known = next((found for prefix, found in ids.items() if path.startswith(prefix)), [])
         for method, operation in item.items():
             for parameter in operation.get("parameters", []):

@@ -20,132 +20,12 @@ from itertools import combinations
 import choix
 import krippendorff
 import numpy as np
-import scipy.optimize
+import scipy.special
 import scipy.stats
 
+from second_statistics import share_interval, strengths
+
 OUT = pathlib.Path(__file__).parent.parent / "tests/data/stats/studies.json"
-WORD = (1 << 64) - 1
-
-
-class Xoshiro:
-    """xoshiro256++ seeded by SplitMix64 (Blackman and Vigna 2021)."""
-
-    def __init__(self, seed):
-        self.state = []
-        for _ in range(4):
-            seed = (seed + 0x9E3779B97F4A7C15) & WORD
-            z = ((seed ^ (seed >> 30)) * 0xBF58476D1CE4E5B9) & WORD
-            z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & WORD
-            self.state.append(z ^ (z >> 31))
-
-    def unit(self):
-        s = self.state
-        turn = lambda x, by: ((x << by) | (x >> (64 - by))) & WORD
-        result = (turn((s[0] + s[3]) & WORD, 23) + s[0]) & WORD
-        t = (s[1] << 17) & WORD
-        s[2] ^= s[0]
-        s[3] ^= s[1]
-        s[1] ^= s[2]
-        s[0] ^= s[3]
-        s[2] ^= t
-        s[3] = turn(s[3], 45)
-        return (result >> 11) / (1 << 53)
-
-    def beta(self):
-        while True:
-            x, y = self.unit(), self.unit()
-            if x * x + y * y < 1:
-                return x * x
-
-
-def student(p, degrees):
-    """Student's quantile, between whole degrees linear in 1/degrees, from 50 on Abramowitz and Stegun 26.7.5."""
-    if degrees > 50:
-        z = scipy.stats.norm.ppf(p)
-        g = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-        return z + g[0] / degrees + g[1] / degrees**2 + g[2] / degrees**3
-    below = math.floor(max(degrees, 1))
-    low, high = scipy.stats.t.ppf(p, below), scipy.stats.t.ppf(p, below + 1)
-    return low + (high - low) * (1 / below - 1 / max(degrees, 1)) * below * (below + 1)
-
-
-def share_interval(sums, counts, resamples=4_000):
-    """The studentised beta bootstrap of a mean over clusters (Owen 2025; Bell and McCaffrey 2002)."""
-    filled = counts > 0
-    sums, counts = sums[filled], counts[filled].astype(float)
-    clusters = len(counts)
-    if clusters < 2:
-        return None
-    if counts.max() == 1 and sums.sum() == round(sums.sum()):
-        # One answer for each prompt: they are independent, and Wilson's interval is used.
-        found = scipy.stats.binomtest(round(sums.sum()), clusters).proportion_ci(0.95, "wilson")
-        return [float(found.low), float(found.high)]
-    mean, weights = sums.sum() / counts.sum(), counts / counts.sum()
-    deviations = sums - mean * counts
-    expected = 1 - 2 * weights + np.sum(weights**2)
-    error = math.sqrt(np.sum((deviations / counts.sum()) ** 2 / expected))
-    left = np.eye(clusters) - np.outer(np.ones(clusters), weights)
-    spread = left.T @ np.diag(weights / np.sqrt(expected))
-    eigenvalues = np.linalg.eigvalsh(spread.T @ spread)
-    degrees = eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
-    random = Xoshiro(0)
-    drawn = np.array([[random.beta() for _ in range(clusters)] for _ in range(resamples)])
-    drawn *= clusters / drawn.sum(axis=1, keepdims=True)
-    moved = drawn @ deviations / (drawn @ counts)
-    residuals = deviations - moved[:, None] * counts
-    if not residuals.any():
-        # Always or never chosen: Wilson's interval over prompts.
-        z2 = scipy.stats.norm.ppf(0.975) ** 2
-        assert mean in (0, 1)
-        return [0.0, z2 / (clusters + z2)] if mean == 0 else [clusters / (clusters + z2), 1.0]
-    distances = drawn @ deviations / np.sqrt(np.sum(drawn * residuals**2, axis=1))
-    high, low = np.quantile(distances, [0.975, 0.025])
-    unit = error * student(0.975, degrees) / student(0.975, clusters - 1) * math.sqrt((clusters - 1) / clusters)
-    return [max(0.0, mean - unit * high), min(1.0, mean - unit * low)]
-
-
-def strengths(methods, choices, prior):
-    """Maximum likelihood of first choices, and the sandwich covariance over clusters, dense and unoptimised."""
-    terms = [(list(s), s.index(c), t) for s, c, t, _ in choices]
-    if prior:
-        together = {pair for s, *_ in choices for pair in combinations(sorted(s), 2)}
-        terms += [([a, b], at, prior) for a, b in sorted(together) for at in (0, 1)]
-
-    def loss(theta):
-        return -sum(t * (theta[s][at] - scipy.special.logsumexp(theta[s])) for s, at, t in terms)
-
-    def probabilities(theta, s):
-        return np.exp(theta[s] - scipy.special.logsumexp(theta[s]))
-
-    def information(theta):
-        found = np.zeros((methods, methods))
-        for s, _, t in terms:
-            p = probabilities(theta, s)
-            found[np.ix_(s, s)] += t * (np.diag(p) - np.outer(p, p))
-        return found
-
-    def gradient(theta):
-        found = np.zeros(methods)
-        for s, at, t in terms:
-            found[s] -= t * probabilities(theta, s)
-            found[s[at]] += t
-        return found
-
-    theta = scipy.optimize.minimize(loss, np.zeros(methods), method="BFGS").x
-    for _ in range(20):
-        theta = theta + np.linalg.pinv(information(theta)) @ gradient(theta)
-    theta -= theta.mean()
-    inverse = np.linalg.pinv(information(theta))
-    clusters = sorted({cluster for *_, cluster in choices})
-    scores = np.zeros((len(clusters), methods))
-    for s, c, t, cluster in choices:
-        at = clusters.index(cluster)
-        scores[at, list(s)] -= t * probabilities(theta, list(s))
-        scores[at, c] += t
-    g = len(clusters)
-    return theta, inverse @ scores.T @ scores @ inverse * g / (g - 1), g
-
-
 def study(random, methods, k, prompts, answers, truth, spread, ties=0.0):
     sets = list(combinations(range(methods), k))
     random.shuffle(sets)
@@ -173,13 +53,16 @@ def results(methods, k, rows):
         won[c, cluster] += t
         shown[list(s), cluster] += t
     always = any(won[at].sum() in (0, shown[at].sum()) for at in range(methods))
-    theta, covariance, clusters = strengths(methods, choices, 0.5 if always else 0.0)
+    theta, covariance, curvature, clusters = strengths(methods, choices, 0.5 if always else 0.0)
     if not always and all(row["chosen"] is not None for row in rows):
         # choix takes the winner and the losers of each choice.
         data = [(row["chosen"], [at for at in row["set"] if at != row["chosen"]]) for row in rows]
         other = choix.opt_top1(methods, data, tol=1e-12)
         assert np.allclose(theta, other - np.mean(other), atol=1e-4), (theta, other)
-    reach = np.sqrt(np.diag(covariance)) * scipy.stats.t.ppf(0.975, clusters - 1)
+    # A penalised fit has the larger one of the errors over prompts and of the curvature.
+    kinds = [covariance, curvature] if always else [covariance]
+    reach = np.sqrt(np.max([np.diag(of) for of in kinds], axis=0)) * scipy.stats.t.ppf(0.975, clusters - 1)
+    difference = max(of[0, 0] + of[1, 1] - 2 * of[0, 1] for of in kinds)
     # One column per answer of an item. The annotators do not matter.
     most = max(len(unit) for unit in units.values())
     ratings = [[unit[at] if at < len(unit) else np.nan for unit in units.values()] for at in range(most)]
@@ -190,7 +73,7 @@ def results(methods, k, rows):
         "shares": (won.sum(axis=1) / shown.sum(axis=1)).tolist(),
         "intervals": [share_interval(won[at], np.round(shown[at])) for at in range(methods)],
         "strengths": theta.tolist(), "reaches": reach.tolist(), "alpha": alpha, "positions": placed,
-        "difference_error": float(math.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])),
+        "difference_error": float(math.sqrt(difference)),
     }
 
 

@@ -110,6 +110,44 @@ pub struct SliceAlignment {
     pub metrics: Vec<MetricAlignment>,
 }
 
+/// Judged pairs by the positions of their two samples, with the preference between them, and the
+/// clusters of the samples: an identity, or a prompt where it is unknown.
+pub(super) struct PlacedPairs {
+    pairs: Vec<(usize, usize, i8)>,
+    clusters: Clusters,
+}
+
+impl PlacedPairs {
+    /// Finds the samples of pairs. Pairs without one of their samples are left out.
+    pub(super) fn new(pairs: &[(String, JudgedPair)], data: &RunData) -> Self {
+        let place = |run: Uuid, name: &str| data.names.binary_search(&format!("{run}/{name}")).ok();
+        let pairs = pairs.iter().filter_map(|(name, pair)| {
+            Some((place(pair.a, name)?, place(pair.b, name)?, pair.preference))
+        });
+        let pairs = pairs.collect();
+        // The run's id is removed, since a prompt is the same in all runs.
+        let prompt =
+            |at: usize| data.names[at].split_once('/').map_or("", |(_, name)| name).to_owned();
+        Self { pairs, clusters: Clusters::new(&data.identities, prompt) }
+    }
+
+    /// Returns the pairs whose first sample is one of these, in ascending order of positions.
+    pub(super) fn within(&self, members: &[usize]) -> Vec<(usize, usize, i8)> {
+        let is_one = |(a, _, _): &&(usize, usize, i8)| members.binary_search(a).is_ok();
+        self.pairs.iter().filter(is_one).copied().collect()
+    }
+
+    /// Returns the cluster of a sample.
+    pub(super) fn cluster(&self, at: usize) -> usize {
+        self.clusters.of[at]
+    }
+
+    /// Returns the number of clusters.
+    pub(super) fn clusters(&self) -> usize {
+        self.clusters.keys.len()
+    }
+}
+
 /// Computes the agreement of metrics with annotators: over all pairs first, then over slices with
 /// at least `min_pairs` pairs. `data` holds the judged samples, as read by
 /// [`Store::samples_data`](crate::store::Store::samples_data).
@@ -119,27 +157,17 @@ pub fn alignment(
     data: &RunData,
     min_pairs: usize,
 ) -> Vec<SliceAlignment> {
-    let place = |run: Uuid, name: &str| data.names.binary_search(&format!("{run}/{name}")).ok();
-    let pairs: Vec<(usize, usize, i8)> = pairs
-        .iter()
-        .filter_map(|(name, pair)| {
-            Some((place(pair.a, name)?, place(pair.b, name)?, pair.preference))
-        })
-        .collect();
-    // The run's id is removed, since a prompt is the same in all runs.
-    let prompt = |at: usize| data.names[at].split_once('/').map_or("", |(_, name)| name).to_owned();
-    let clusters = Clusters::new(&data.identities, prompt);
+    let placed = PlacedPairs::new(pairs, data);
     let mut found = Vec::new();
     for (slice, members) in slices_of(data) {
-        let chosen: Vec<_> =
-            pairs.iter().filter(|(a, _, _)| members.binary_search(a).is_ok()).copied().collect();
+        let chosen = placed.within(&members);
         if !slice.is_all() && chosen.len() < min_pairs {
             continue;
         }
         let resamples = if slice.is_all() { 10_000 } else { 2_000 };
         let metrics = data.metrics.iter().filter_map(|(code, column)| {
             let more = more_is_better(code)?;
-            let of = aligned(&chosen, &column.values, more, &clusters, resamples)?;
+            let of = aligned(&chosen, &column.values, more, &placed.clusters, resamples)?;
             Some(MetricAlignment { metric: code.clone(), version: column.version, ..of })
         });
         found.push(SliceAlignment {

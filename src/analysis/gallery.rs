@@ -113,7 +113,7 @@ pub fn gallery(
     judged: &[(String, JudgedPair)],
     options: &GalleryOptions,
 ) -> Gallery {
-    let metrics = metrics(runs, options.metrics.as_deref());
+    let metrics = shared_metrics(runs, options.metrics.as_deref());
     let mut names: BTreeMap<&str, Vec<Option<usize>>> = BTreeMap::new();
     for (run, data) in runs.iter().enumerate() {
         for (at, name) in data.names.iter().enumerate() {
@@ -167,7 +167,7 @@ pub fn gallery(
 
 /// Returns the codes of the metrics in which some run has a number, in order of the registry.
 /// Numbers of different versions of a metric are not compared: such a metric is left out.
-fn metrics(runs: &[Arc<RunData>], wanted: Option<&[String]>) -> Vec<String> {
+pub(super) fn shared_metrics(runs: &[Arc<RunData>], wanted: Option<&[String]>) -> Vec<String> {
     let has = |code: &str| {
         let columns = runs.iter().filter_map(|run| run.metrics.get(code));
         let mut with_numbers = columns.filter(|column| column.values.iter().any(Option::is_some));

@@ -8,20 +8,26 @@
 
 mod alignment;
 mod annotators;
+mod axis;
 mod changes;
 mod clusters;
 mod common;
 mod compare;
 mod correlations;
+mod differences;
 mod distributions;
+mod first_places;
 mod gallery;
 mod labels;
 mod leaderboard;
 mod matrix;
 mod penalty;
 mod percentiles;
+mod photo_swap;
 mod preferences;
+mod prompts;
 mod published;
+mod quantity;
 mod query;
 mod ranks;
 mod reasons;
@@ -37,13 +43,20 @@ mod voting;
 
 pub use alignment::{JudgedPair, MetricAlignment, SliceAlignment, alignment, judged_pairs};
 pub use annotators::{AnnotatorAgreement, annotator_agreement};
+pub use axis::{Axis, Cost};
 pub use changes::{Changes, GroupBy, GroupDifference, PairDifference, changes};
 pub use common::{CommonError, common_key, rows_on_common};
 pub use compare::{
     CompareOptions, Comparison, Difference, Finding, SliceComparison, compare, compare_benchmark,
 };
 pub use correlations::{Cell, Coefficient, FamilyPair, add_intervals, correlations, family_pairs};
+pub use differences::{
+    DifferenceOptions, SliceDifferences, TauDifference, TauVerdict, tau_differences,
+};
 pub use distributions::{Distribution, distributions};
+pub use first_places::{
+    FirstPlaceShare, FirstPlaces, MetricFirstPlaces, PeopleFirstPlaces, first_places,
+};
 pub use gallery::{
     Gallery, GalleryFilter, GalleryImage, GalleryOptions, GalleryRow, GallerySort, gallery,
 };
@@ -51,14 +64,21 @@ pub use leaderboard::{LeaderboardPage, leaderboard, leaderboard_rows};
 pub use matrix::{Matrix, MatrixCell, MatrixColumn, MatrixRow, matrix};
 pub use penalty::Policy;
 pub use percentiles::{Place, place};
+pub use photo_swap::{NoSwap, PhotoSwap, RunPhotos, SwappedMetric, photo_swap};
 pub use preferences::{
     MethodPreference, MethodPreferences, NextPair, method_preferences, next_pairs,
 };
-pub use published::{
-    Measured, NotComparable, PreferredShare, Published, PublishedAlignment, PublishedMethod,
-    UserStudy, is_benchmark, names_dataset, not_comparable, published,
+pub use prompts::{
+    KindStatistics, PromptCounter, PromptText, PublishedFigure, QuantityStatistics, Spread,
+    published_figures,
 };
+pub use published::{
+    Measured, NotComparable, PreferredShare, Published, PublishedAlignment, PublishedDataset,
+    PublishedMethod, UserStudy, is_benchmark, names_dataset, not_comparable, published,
+};
+pub use quantity::Quantity;
 pub use query::{Grouping, LeaderboardQuery, Samples, Sort};
+pub use ranks::places;
 pub use reasons::{NoAlpha, NoCoefficient, NoInterval};
 pub use refresh::{refresh_run, refresh_stale, refresh_version};
 pub use render::{Caption, csv, latex, markdown};

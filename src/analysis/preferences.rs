@@ -40,7 +40,7 @@ pub struct MethodPreference {
     pub strength: Option<f64>,
     /// Lower end of its 95 % confidence interval, from the curvature of the likelihood, which
     /// assumes that votes are independent. If answers are several votes (`clustered`), it is from
-    /// the spread over prompts.
+    /// the spread over prompts. If `penalised`, it is the wider one of the two.
     pub strength_low: Option<f64>,
     /// Upper end.
     pub strength_high: Option<f64>,
@@ -55,8 +55,8 @@ pub struct MethodPreferences {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_strengths: Option<String>,
     /// Whether half a win was added to each side of every compared pair before fitting, because
-    /// some methods never lost or never won. Strengths are then shrunk together instead of
-    /// infinitely far apart.
+    /// some methods never lost or never won, as in studies. Strengths are then shrunk together
+    /// instead of infinitely far apart.
     pub penalised: bool,
     /// Whether the intervals of strengths are from the spread over prompts, because some answers
     /// are several votes (a choice of one out of several images), which are not independent.
@@ -129,9 +129,12 @@ fn tally_of_counts<'a>(votes: &[VoteCount], methods: &'a BTreeMap<Uuid, String>)
     of
 }
 
-/// Strengths with their standard errors, by method.
+/// Wins that a penalised fit adds to each side of every compared pair.
+const PENALTY: f64 = 0.5;
+
+/// Strengths with the reach of their intervals, by method.
 struct Fitted {
-    strengths: Vec<Option<(f64, f64)>>,
+    strengths: Vec<Option<(f64, Option<f64>)>>,
     penalised: bool,
     problem: Option<String>,
 }
@@ -147,33 +150,44 @@ impl Tally<'_> {
         bradley_terry(self.methods.len(), &comparisons)
     }
 
-    /// Returns how far the interval of each strength reaches, from the spread over prompts.
-    fn reaches_over_prompts(&self, prompts: &[&str], penalised: bool) -> Vec<Option<f64>> {
-        let choices: Vec<Choice> = self
-            .pairs
-            .iter()
-            .flat_map(|&(name, a, b, preference)| {
-                let cluster = prompts.binary_search(&name).unwrap_or_default();
-                let share = f64::midpoint(1.0, preference.into());
-                [(a, share), (b, 1.0 - share)].map(|(chosen, times)| Choice {
-                    set: vec![a, b],
-                    chosen,
-                    times,
-                    cluster,
-                })
-            })
-            .collect();
-        let n = self.methods.len();
-        let fit = choice_model(n, &choices, if penalised { 0.5 } else { 0.0 });
-        let Ok(fit) = fit else { return vec![None; n] };
-        let reach = student_quantile(0.975, fit.clusters.saturating_sub(1));
-        (0..n).map(|at| Some(fit.covariance.get(at * n + at)?.max(0.0).sqrt() * reach)).collect()
+    /// Returns the judgements as choices of one out of two, for the methods that `place` has an
+    /// index of. The cluster of a choice is its prompt; of counts without prompts, it is 0.
+    fn choices(&self, prompts: &[&str], place: impl Fn(usize) -> Option<usize>) -> Vec<Choice> {
+        let choice = |a: usize, b: usize, share: f64, times: f64, cluster: usize| {
+            let [a, b] = [place(a)?, place(b)?];
+            let set = vec![a.min(b), a.max(b)];
+            let each = move |(chosen, share)| Choice {
+                set: set.clone(),
+                chosen,
+                times: share * times,
+                cluster,
+            };
+            Some([(a, share), (b, 1.0 - share)].map(each))
+        };
+        if self.pairs.is_empty() {
+            let won = self.wins.iter().filter_map(|(&(a, b), times)| choice(a, b, 1.0, *times, 0));
+            return won.flatten().collect();
+        }
+        let of_pair = |&(name, a, b, preference): &(&str, usize, usize, i8)| {
+            let cluster = prompts.binary_search(&name).unwrap_or_default();
+            choice(a, b, f64::midpoint(1.0, preference.into()), 1.0, cluster)
+        };
+        self.pairs.iter().filter_map(of_pair).flatten().collect()
     }
 
-    /// Fits strengths if some methods never lost: half a win is added to each side of every
-    /// compared pair, so that the strengths do not diverge. Only the largest set of methods
-    /// connected by comparisons is fitted; other methods share no scale with it.
-    fn fit_penalised(&self) -> Fitted {
+    /// Returns how far the interval of each strength reaches, from the spread over prompts.
+    fn reaches_over_prompts(&self, prompts: &[&str]) -> Vec<Option<f64>> {
+        let n = self.methods.len();
+        let Ok(fit) = choice_model(n, &self.choices(prompts, Some), 0.0) else {
+            return vec![None; n];
+        };
+        let reach = student_quantile(0.975, fit.clusters.saturating_sub(1));
+        (0..n).map(|at| Some(fit.error(at)? * reach)).collect()
+    }
+
+    /// Returns the largest set of methods that are connected by comparisons, and whether there are
+    /// others.
+    fn largest_group(&self) -> (Vec<usize>, bool) {
         let mut group: Vec<usize> = (0..self.methods.len()).collect();
         // Each method gets the smallest index that it is connected with. There are few methods, so
         // repeating the pass is fast enough.
@@ -196,37 +210,43 @@ impl Tally<'_> {
             .iter()
             .max_by_key(|(of, size)| (**size, std::cmp::Reverse(**of)))
             .map(|(of, _)| *of);
-        let members: Vec<usize> =
-            (0..group.len()).filter(|at| Some(group[*at]) == largest).collect();
+        let members = (0..group.len()).filter(|at| Some(group[*at]) == largest).collect();
+        (members, sizes.len() > 1)
+    }
+
+    /// Fits strengths if some methods never lost: half a win is added to each side of every
+    /// compared pair, so that the strengths do not diverge. Only the largest set of methods
+    /// connected by comparisons is fitted; other methods share no scale with it.
+    ///
+    /// The error of a strength is the larger one of those from the spread over prompts and from the
+    /// curvature of the penalised likelihood ([`ChoiceModel::error`](stats::ChoiceModel::error)).
+    fn fit_penalised(&self, prompts: &[&str]) -> Fitted {
+        let (members, has_others) = self.largest_group();
         let place = |method: usize| members.binary_search(&method).ok();
-        let mut comparisons = Vec::new();
-        for &(a, b) in self.judged.keys() {
-            let Some((x, y)) = place(a).zip(place(b)) else { continue };
-            for (winner, loser, won) in [(x, y, (a, b)), (y, x, (b, a))] {
-                let times = 0.5 + self.wins.get(&won).copied().unwrap_or_default();
-                comparisons.push(stats::Comparison { winner, loser, times });
-            }
+        let none = |problem: String| Fitted {
+            strengths: vec![None; self.methods.len()],
+            penalised: false,
+            problem: Some(problem),
+        };
+        if members.len() < 2 {
+            return none("no methods were compared".to_owned());
         }
-        let mut strengths = vec![None; group.len()];
-        match bradley_terry(members.len(), &comparisons) {
-            Ok(fit) if members.len() > 1 => {
-                for (at, method) in members.iter().enumerate() {
-                    strengths[*method] = Some((fit.strengths[at], fit.errors[at]));
-                }
-                let apart = sizes.len() > 1;
-                let problem = apart.then(|| {
-                    "some methods were not compared with any of the others: add comparisons"
-                        .to_owned()
-                });
-                Fitted { strengths, penalised: true, problem }
-            }
-            Ok(_) => Fitted {
-                strengths,
-                penalised: false,
-                problem: Some("no methods were compared".to_owned()),
-            },
-            Err(error) => Fitted { strengths, penalised: false, problem: Some(error.to_string()) },
+        let fit = match choice_model(members.len(), &self.choices(prompts, place), PENALTY) {
+            Ok(fit) => fit,
+            Err(error) => return none(error.to_string()),
+        };
+        let over_prompts = student_quantile(0.975, fit.clusters.saturating_sub(1));
+        let mut strengths = vec![None; self.methods.len()];
+        for (at, method) in members.iter().enumerate() {
+            // A single prompt has no spread; its votes count as independent ones.
+            let alone = (!self.has_trials).then(|| fit.errors[at] * normal_quantile(0.975));
+            let reach = fit.error(at).map(|error| error * over_prompts).or(alone);
+            strengths[*method] = Some((fit.strengths[at], reach));
         }
+        let problem = has_others.then(|| {
+            "some methods were not compared with any of the others: add comparisons".to_owned()
+        });
+        Fitted { strengths, penalised: true, problem }
     }
 }
 
@@ -263,24 +283,25 @@ pub fn method_preferences(
     }
     let intervals = Bootstrap { resamples: 4_000, ..Bootstrap::default() }.means(&sums);
     let fit = match tally.fit() {
-        Ok(fit) => Fitted {
-            strengths: fit.strengths.into_iter().zip(fit.errors).map(Some).collect(),
-            penalised: false,
-            problem: None,
-        },
-        Err(_) => tally.fit_penalised(),
-    };
-    let reach = normal_quantile(0.975);
-    let reaches: Vec<Option<f64>> = if tally.has_trials {
-        tally.reaches_over_prompts(&prompts, fit.penalised)
-    } else {
-        fit.strengths.iter().map(|of| of.map(|(_, error)| error * reach)).collect()
+        Ok(fit) => {
+            let reaches: Vec<Option<f64>> = if tally.has_trials {
+                tally.reaches_over_prompts(&prompts)
+            } else {
+                fit.errors.iter().map(|error| Some(error * normal_quantile(0.975))).collect()
+            };
+            Fitted {
+                strengths: fit.strengths.into_iter().zip(reaches).map(Some).collect(),
+                penalised: false,
+                problem: None,
+            }
+        }
+        Err(_) => tally.fit_penalised(&prompts),
     };
     let mut found: Vec<MethodPreference> = (0..tally.methods.len())
         .map(|at| {
             let (pairs, wins, ties) = counts[at];
             let strength = fit.strengths[at].map(|(strength, _)| strength);
-            let ends = strength.zip(reaches[at]);
+            let ends = strength.zip(fit.strengths[at].and_then(|(_, reach)| reach));
             let interval = intervals[at].map(|interval: Interval| interval.within(0.0, 1.0));
             let share =
                 if pairs == 0 { 0.0 } else { (wins as f64 + ties as f64 / 2.0) / pairs as f64 };
@@ -319,13 +340,19 @@ pub fn method_preferences(
 }
 
 /// Returns pairs of methods ordered by the information of their next comparison, best first: pairs
-/// of similar strength and pairs with few comparisons. Without strengths, every preference has
-/// probability 1/2.
+/// of similar strength and pairs with few comparisons. A method without a strength is as strong as
+/// the average.
 #[must_use]
 pub fn next_pairs(votes: &[VoteCount], methods: &BTreeMap<Uuid, String>) -> Vec<NextPair> {
     let tally = tally_of_counts(votes, methods);
     let n = tally.methods.len();
-    let strengths = tally.fit().map_or_else(|_| vec![0.0; n], |fit| fit.strengths);
+    let strengths = tally.fit().map_or_else(
+        |_| {
+            let fitted = tally.fit_penalised(&[]).strengths;
+            fitted.into_iter().map(|of| of.map_or(0.0, |(strength, _)| strength)).collect()
+        },
+        |fit| fit.strengths,
+    );
     let mut found = Vec::new();
     for a in 0..n {
         for b in a + 1..n {

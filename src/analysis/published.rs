@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::penalty::Policy;
+use super::{penalty::Policy, quantity::Quantity};
 
 /// Numbers of a paper.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -21,6 +21,20 @@ pub struct Published {
     pub user_study: UserStudy,
     /// Agreement of metrics with annotators.
     pub alignment: Vec<PublishedAlignment>,
+    /// Figures of the prompts of datasets.
+    pub datasets: Vec<PublishedDataset>,
+}
+
+/// Figures of the prompts of a dataset.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PublishedDataset {
+    /// The dataset.
+    pub dataset: String,
+    /// Kind of its prompts, as in `prompt_kind`.
+    pub prompt_kind: String,
+    /// Numbers of different words of each kind.
+    pub distinct: BTreeMap<Quantity, usize>,
 }
 
 /// Mean scores of a method over a dataset.

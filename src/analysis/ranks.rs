@@ -105,20 +105,33 @@ fn rank_set(rows: &mut [LeaderboardRow], places: Vec<usize>) {
 
 /// Ranks rows in one metric: for each interval, counts those that lie wholly on its better side.
 fn rank_metric(rows: &mut [LeaderboardRow], entries: &[(usize, usize)], more_is_better: bool) {
-    let oriented = |rows: &[LeaderboardRow], (place, at): (usize, usize)| {
-        let Interval { low, high } = rows[place].metrics[at].detail.as_ref()?.interval?;
-        Some(if more_is_better { (low, high) } else { (-high, -low) })
+    let interval =
+        |&(place, at): &(usize, usize)| rows[place].metrics[at].detail.as_ref()?.interval;
+    let intervals: Vec<Option<Interval>> = entries.iter().map(interval).collect();
+    for (entry, places) in entries.iter().zip(places(&intervals, more_is_better)) {
+        let of = &mut rows[entry.0].metrics[entry.1];
+        of.rank = places.map(|(rank, _)| rank);
+        of.last_rank = places.map(|(_, last)| last);
+    }
+}
+
+/// Returns the rank and the last rank of each interval among those given; without an interval there
+/// is none.
+#[must_use]
+pub fn places(intervals: &[Option<Interval>], more_is_better: bool) -> Vec<Option<(usize, usize)>> {
+    let oriented = |of: &Interval| {
+        if more_is_better { (of.low, of.high) } else { (-of.high, -of.low) }
     };
-    let ends: Vec<(f64, f64)> = entries.iter().filter_map(|&at| oriented(rows, at)).collect();
-    let (mut lows, mut highs): (Vec<f64>, Vec<f64>) = ends.into_iter().unzip();
+    let ends = intervals.iter().flatten().map(oriented);
+    let (mut lows, mut highs): (Vec<f64>, Vec<f64>) = ends.unzip();
     lows.sort_unstable_by(f64::total_cmp);
     highs.sort_unstable_by(f64::total_cmp);
-    for &entry in entries {
-        let ends = oriented(rows, entry);
-        let of = &mut rows[entry.0].metrics[entry.1];
-        of.rank = ends.map(|(_, high)| 1 + lows.len() - lows.partition_point(|low| *low <= high));
-        of.last_rank = ends.map(|(low, _)| highs.len() - highs.partition_point(|high| *high < low));
-    }
+    let place = |of: &Option<Interval>| {
+        let (low, high) = oriented(of.as_ref()?);
+        let rank = 1 + lows.len() - lows.partition_point(|low| *low <= high);
+        Some((rank, highs.len() - highs.partition_point(|high| *high < low)))
+    };
+    intervals.iter().map(place).collect()
 }
 
 #[cfg(test)]

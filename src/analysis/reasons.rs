@@ -17,6 +17,8 @@ pub enum NoInterval {
     NoVariation,
     /// The run changed within the last seconds; repeat the request.
     Pending,
+    /// The number is declared by the method's card, and not measured.
+    Declared,
 }
 
 impl NoInterval {

@@ -20,11 +20,11 @@ use crate::store::{StudyAnswer, StudyChoice, StudyItem};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ShareInterval {
-    /// Wilson's, over answers: no prompt has two answers, so that they are independent.
+    /// Wilson's, over answers: no prompt (or person) has two, so that they are independent.
     Wilson,
-    /// Wilson's, over prompts: the method was never or always chosen.
+    /// Wilson's, over prompts (or people): the method was never or always chosen.
     WilsonOverPrompts,
-    /// The studentised bootstrap over prompts.
+    /// The studentised bootstrap over prompts (or people).
     Bootstrap,
 }
 
@@ -267,10 +267,8 @@ fn rows(
         let filled = sums[at].iter().filter(|(_, count)| *count > 0).count();
         let interval = intervals[at].map(|(ends, _)| ends);
         let strength = fit.map(|fit| fit.strengths[at]);
-        let reach = fit.and_then(|fit| {
-            let variance = *fit.covariance.get(at * methods.len() + at)?;
-            Some(variance.max(0.0).sqrt() * student_quantile(0.975, fit.clusters - 1))
-        });
+        let reach =
+            fit.and_then(|fit| Some(fit.error(at)? * student_quantile(0.975, fit.clusters - 1)));
         let ends = strength.zip(reach);
         StudyMethod {
             method: method.clone(),

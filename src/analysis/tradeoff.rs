@@ -1,16 +1,20 @@
-//! Trade-off between two metrics: which rows are on the Pareto front.
+//! Trade-off between two metrics, or a metric and a cost: which rows are on the Pareto front.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::ranks::more_is_better;
+use super::axis::Axis;
 use super::reasons::NoInterval;
 use super::rows::LeaderboardRow;
+use crate::card::MethodCard;
 use crate::pack_id::PackId;
 use crate::stats::Interval;
 
-/// A mean with its interval.
+/// A mean with its interval, or a declared cost, which has none.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Estimate {
     /// The mean.
@@ -22,11 +26,11 @@ pub struct Estimate {
     /// Reason if the mean has no interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_interval: Option<NoInterval>,
-    /// Number of samples with a number.
+    /// Number of samples with a number; 0 for a declared cost.
     pub n: u64,
 }
 
-/// A row of the leaderboard in the plane of two metrics.
+/// A row of the leaderboard in the plane of two axes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TradeOffPoint {
     /// The method.
@@ -41,23 +45,36 @@ pub struct TradeOffPoint {
     /// Identifier of the set of samples; points over different samples are not compared. Null until
     /// the runs are summarised.
     pub sample_set: Option<String>,
-    /// The first metric.
+    /// The first axis.
     pub x: Estimate,
-    /// The second metric.
+    /// The second axis.
     pub y: Estimate,
     /// Whether the row is on the Pareto front: no other row over the same samples is at least as
     /// good in both means and better in one. False until the runs are summarised.
     pub on_front: bool,
-    /// Rows whose intervals lie wholly on the better side in both metrics, so that they are shown
-    /// to be better.
+    /// Rows whose intervals lie wholly on the better side on both axes, so that they are shown to
+    /// be better. A declared cost counts as an exact number.
     pub dominated_by: Vec<String>,
 }
 
 /// Returns the points of rows that have both metrics, grouped by pack and sorted by `x`, best
-/// first.
+/// first. `cards` has the cards by method; a row without a declared cost has no point on its axis.
 #[must_use]
-pub fn trade_off(rows: &[LeaderboardRow], x: &str, y: &str) -> Vec<TradeOffPoint> {
-    let estimate = |row: &LeaderboardRow, metric: &str| {
+pub fn trade_off(
+    rows: &[LeaderboardRow],
+    cards: &HashMap<String, MethodCard, impl BuildHasher>,
+    x: Axis,
+    y: Axis,
+) -> Vec<TradeOffPoint> {
+    let estimate = |row: &LeaderboardRow, axis: Axis| {
+        let metric = match axis {
+            Axis::Metric(metric) => metric.code,
+            Axis::Cost(cost) => {
+                let mean = cost.of(cards.get(&row.method)?)?;
+                let no_interval = Some(NoInterval::Declared);
+                return Some(Estimate { mean, low: None, high: None, no_interval, n: 0 });
+            }
+        };
         // The newest version comes last.
         let of = row.metrics.iter().rev().find(|of| of.summary.metric == metric)?;
         let interval = of.detail.as_ref().and_then(|detail| detail.interval);
@@ -88,7 +105,7 @@ pub fn trade_off(rows: &[LeaderboardRow], x: &str, y: &str) -> Vec<TradeOffPoint
             })
         })
         .collect();
-    let signs = [x, y].map(|metric| if more_is_better(metric) == Some(false) { -1.0 } else { 1.0 });
+    let signs = [x, y].map(|axis| if axis.is_lower_better() { -1.0 } else { 1.0 });
     let oriented = |point: &TradeOffPoint| [signs[0] * point.x.mean, signs[1] * point.y.mean];
     points.sort_by(|a, b| {
         a.pack.digest.cmp(&b.pack.digest).then_with(|| oriented(b)[0].total_cmp(&oriented(a)[0]))
@@ -107,7 +124,10 @@ pub fn trade_off(rows: &[LeaderboardRow], x: &str, y: &str) -> Vec<TradeOffPoint
                 point.on_front = false;
             }
             let shown = |sign: f64, better: &Estimate, worse: &Estimate| {
-                let ends = |of: &Estimate| Some(Interval { low: of.low?, high: of.high? });
+                let ends = |of: &Estimate| match of.no_interval {
+                    Some(NoInterval::Declared) => Some(Interval { low: of.mean, high: of.mean }),
+                    _ => Some(Interval { low: of.low?, high: of.high? }),
+                };
                 ends(better).zip(ends(worse)).is_some_and(|(better, worse)| {
                     if sign > 0.0 { better.low > worse.high } else { better.high < worse.low }
                 })

@@ -2,16 +2,17 @@
 //! all routes.
 
 mod adapters;
-mod analysis;
+pub(crate) mod analysis;
 mod audit;
 mod caches;
-mod datasets;
+pub(crate) mod datasets;
 mod deletion;
 mod engine;
 mod face_store;
 mod health;
 mod http;
 mod images;
+mod methods;
 mod metrics;
 mod models;
 mod pages;
@@ -24,7 +25,7 @@ mod samples;
 mod score;
 mod starting;
 mod state;
-mod studies;
+pub(crate) mod studies;
 
 use std::sync::Arc;
 
@@ -43,13 +44,13 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use analysis::{
-    alignment, correlations, gallery, leaderboard, matrix,
+    alignment, alignment_differences, correlations, first_places, gallery, leaderboard, matrix,
     slices::{self, KindWord},
     trade_off,
 };
 pub use audit::AuditRow;
 pub use caches::response_cache_bytes;
-use datasets::{composition, consistency, photos, prompts};
+use datasets::{composition, consistency, photos, prompts, statistics};
 use http::access::{Access, Guarded, add_schemes};
 use http::keys::{self, Guard};
 pub use http::{ApiError, Check, Code, Problem};
@@ -57,8 +58,8 @@ use http::{analyses, bodies, csv, fallback, hosts, leaving, request_id, telemetr
 pub use readiness::Readiness;
 pub use runs::import::import_bytes;
 use runs::{
-    RunOrder, attributes, changes, compare, distributions, events, failures, import, ranked,
-    report, toolkit,
+    RunOrder, attributes, changes, compare, distributions, events, failures, import, photo_swap,
+    ranked, report, toolkit,
 };
 pub use score::{ScoreResponse, score_entry};
 pub use starting::{Starting, Step};
@@ -123,8 +124,9 @@ fn routes() -> Guarded<Arc<App>> {
         .score(routes!(adapters::cosmos::enqueue))
         .score(routes!(adapters::cosmos::pull))
         .score(routes!(adapters::cosmos::ping))
-        .score(routes!(runs::create_method))
-        .read(routes!(runs::list_methods))
+        .score(routes!(methods::create))
+        .read(routes!(methods::list))
+        .read(routes!(methods::read))
         .score(routes!(runs::create))
         .read(routes!(runs::list))
         .read(routes!(runs::read))
@@ -190,11 +192,15 @@ fn analysis_routes() -> Guarded<Arc<App>> {
         .read(routes!(matrix::read))
         .read(routes!(trade_off::read))
         .read(routes!(alignment::read))
+        .read(routes!(alignment_differences::read))
+        .read(routes!(first_places::read))
+        .read(routes!(photo_swap::read))
         .read(routes!(alignment::preferences))
         .read(routes!(studies::results::read))
         .read(routes!(studies::export::read))
         .read(routes!(composition::read))
         .read(routes!(consistency::read))
+        .read(routes!(statistics::read))
         .annotate(routes!(preferences::next::read))
 }
 

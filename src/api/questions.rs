@@ -15,7 +15,7 @@ use crate::store::Question;
 /// A question, identified by its word.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub(super) struct QuestionWord(Question);
+pub(crate) struct QuestionWord(Question);
 
 impl Default for QuestionWord {
     fn default() -> Self {

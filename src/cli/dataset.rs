@@ -7,12 +7,20 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
-use super::{output::print, progress, register};
+use super::{
+    output::print,
+    progress,
+    register::{self, name_of},
+};
 use crate::{
+    analysis::{PromptCounter, PromptText, published_figures},
     config::Config,
     dataset::{self, Dataset, Findings, SampleSize, Sources},
+    engine::Pack,
+    figures::statistics::table,
+    scoring::Texts,
 };
 
 #[derive(Debug, Subcommand)]
@@ -21,6 +29,8 @@ pub(super) enum DatasetCommand {
     Prepare(PrepareArgs),
     /// Check a dataset's folder and list all problems
     Check(CheckArgs),
+    /// Count words, tokens, parts of speech and objects of a dataset's prompts
+    Statistics(StatisticsArgs),
     /// Register a dataset's prompts and photos with a server
     Register(register::RegisterArgs),
     /// Synthesize a small download with prompts and generated images, to try out every command
@@ -70,10 +80,32 @@ pub(super) struct SynthesizeArgs {
     prompts: usize,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct StatisticsArgs {
+    /// The dataset's folder
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// The dataset's name, for published figures [default: the folder's name]
+    #[arg(long, value_name = "NAME")]
+    dataset_name: Option<String>,
+    /// The format of the table
+    #[arg(long, value_enum, default_value_t = TableFormat::Markdown)]
+    format: TableFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TableFormat {
+    Markdown,
+    Csv,
+    Latex,
+    Json,
+}
+
 pub(super) async fn run(config: &Config, command: DatasetCommand) -> anyhow::Result<ExitCode> {
     match command {
         DatasetCommand::Prepare(args) => prepare(config, args),
         DatasetCommand::Check(args) => check(config, &args),
+        DatasetCommand::Statistics(args) => statistics(config, &args),
         DatasetCommand::Register(args) => register::run(args).await,
         DatasetCommand::Synthesize(args) => sample(&args),
     }
@@ -155,6 +187,56 @@ fn report(folder: &Path, dataset: &Dataset, findings: &Findings) -> String {
         _ => format!("{fatal} problems\n"),
     };
     text + &end
+}
+
+fn statistics(config: &Config, args: &StatisticsArgs) -> anyhow::Result<ExitCode> {
+    let (dataset, findings) = Dataset::open(&args.folder)?;
+    anyhow::ensure!(
+        findings.fatal() == 0,
+        "{} has problems: `stellar-score dataset check` lists them",
+        args.folder.display()
+    );
+    let pack = Pack::open(&config.pack)?;
+    let texts = Texts::load(&pack)?;
+    let mut counter = PromptCounter::new(|prompt| texts.prompt_tokens(prompt));
+    for prompt in &dataset.prompts {
+        counter.add(&PromptText {
+            identity: &prompt.identity,
+            text: &prompt.text,
+            kind: prompt.kind.as_deref(),
+            detectables: &prompt.detectables,
+        });
+    }
+    let found = counter.finish();
+    let name = name_of(&args.folder, args.dataset_name.as_ref())?;
+    let published = published_figures(&name, &found);
+    let table = table(&found);
+    print(&match args.format {
+        TableFormat::Csv => table.csv(),
+        TableFormat::Latex => table.latex(),
+        TableFormat::Json => {
+            let all = serde_json::json!({
+                "dataset": name, "statistics": found, "published": published
+            });
+            serde_json::to_string_pretty(&all)? + "\n"
+        }
+        TableFormat::Markdown => {
+            let mut text = table.markdown();
+            for figure in &published {
+                let found = figure.found.map_or_else(|| "no prompt".to_owned(), |n| n.to_string());
+                let differs = figure.found != Some(figure.published);
+                let _ = writeln!(
+                    text,
+                    "{} {}: {found} different, published {}{}",
+                    figure.kind,
+                    figure.quantity.word(),
+                    figure.published,
+                    if differs { " (differs)" } else { "" }
+                );
+            }
+            text
+        }
+    })
 }
 
 fn sample(args: &SynthesizeArgs) -> anyhow::Result<ExitCode> {

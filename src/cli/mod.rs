@@ -11,12 +11,14 @@ mod health;
 mod keys;
 mod output;
 mod pack;
+mod paper;
 mod progress;
 mod register;
 mod score;
 mod serve;
 mod server;
 mod start;
+mod submission;
 mod submit;
 mod validate;
 mod verify;
@@ -44,6 +46,8 @@ Examples:
   stellar-score submit --method mine --dataset data/stellar --images generations/
   stellar-score evaluate --method mine --dataset data/stellar --images generations/ --out results/
   stellar-score report mine --format latex
+  stellar-score paper --dataset-name stellar --out paper/
+  stellar-score submission pack --run mine/default --images generations/ --out mine.zip
   stellar-score keys create ci --scopes read,score --expires-days 90 --out ci.key
   stellar-score pack inspect packs/demo
   stellar-score pack verify packs/official
@@ -97,12 +101,17 @@ enum Command {
     Report(exchange::ReportArgs),
     /// Compare two runs on the same prompts, as a table or as a gate in a training pipeline
     Compare(compare::CompareArgs),
+    /// Write the tables and figures of a paper's results: LaTeX, CSV and SVG
+    Paper(Box<paper::PaperArgs>),
     /// Prepare, check and register datasets
     #[command(subcommand)]
     Dataset(dataset::DatasetCommand),
     /// Inspect and verify model packs
     #[command(subcommand)]
     Pack(pack::PackCommand),
+    /// Make and verify bundles of a run's scores, to submit them to others
+    #[command(subcommand)]
+    Submission(submission::SubmissionCommand),
     /// Validate a pack's models on images with known ground truth
     #[command(subcommand)]
     Validate(validate::ValidateCommand),
@@ -197,8 +206,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                     Command::Export(args) => exchange::export(args).await,
                     Command::Report(args) => exchange::report(args).await,
                     Command::Compare(args) => compare::run(args).await,
+                    Command::Paper(args) => paper::run(config, *args).await,
                     Command::Dataset(command) => dataset::run(&config, command).await,
                     Command::Pack(command) => pack::run(config, command).await,
+                    Command::Submission(command) => submission::run(config, command).await,
                     Command::Validate(command) => validate::run(config, command).await,
                     Command::Bench(command) => bench::run(config, command).await,
                     Command::Keys(command) => keys::run(&config, command).await,

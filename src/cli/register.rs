@@ -1,6 +1,11 @@
 //! `stellar-score dataset register`: registers a dataset's prompts and photos with a server.
 
-use std::{collections::HashMap, fmt::Write as _, path::PathBuf, process::ExitCode};
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -39,7 +44,7 @@ pub(super) struct RegisterArgs {
 }
 
 /// Returns the dataset's name: the given one, or its folder's.
-pub(super) fn name_of(folder: &std::path::Path, given: Option<&String>) -> anyhow::Result<String> {
+pub(super) fn name_of(folder: &Path, given: Option<&String>) -> anyhow::Result<String> {
     if let Some(name) = given {
         return Ok(name.clone());
     }
@@ -52,12 +57,25 @@ pub(super) fn name_of(folder: &std::path::Path, given: Option<&String>) -> anyho
 pub(super) async fn run(args: RegisterArgs) -> anyhow::Result<ExitCode> {
     let client = args.server.client()?;
     let name = name_of(&args.folder, args.name.as_ref())?;
-    let (dataset, findings) = Dataset::open(&args.folder)?;
+    let photos = (!args.no_photos).then_some(args.concurrency);
+    print(&register_folder(&client, &args.folder, &name, args.redistributable, photos).await?)
+}
+
+/// Registers the prompts of a folder, and its photos with so many in flight. Returns what was sent,
+/// in words.
+pub(super) async fn register_folder(
+    client: &Client,
+    folder: &Path,
+    name: &str,
+    redistributable: bool,
+    photos: Option<usize>,
+) -> anyhow::Result<String> {
+    let (dataset, findings) = Dataset::open(folder)?;
     if findings.fatal() > 0 {
         for problem in findings.list.iter().filter(|problem| problem.fatal) {
             print(&format!("{problem}\n"))?;
         }
-        anyhow::bail!("{} has problems: nothing was sent", args.folder.display());
+        anyhow::bail!("{} has problems: nothing was sent", folder.display());
     }
     let bar = progress::bar("prompts");
     bar.set_length(dataset.prompts.len() as u64);
@@ -74,19 +92,19 @@ pub(super) async fn run(args: RegisterArgs) -> anyhow::Result<ExitCode> {
         })
         .collect();
     let registered = client
-        .register_prompts(&name, &prompts, |done| bar.set_position(done as u64))
+        .register_prompts(name, &prompts, |done| bar.set_position(done as u64))
         .await
         .context("cannot register all prompts")?;
     bar.finish_and_clear();
-    if args.redistributable {
-        client.set_redistributable(&name).await.context("cannot declare the photos as public")?;
+    if redistributable {
+        client.set_redistributable(name).await.context("cannot declare the photos as public")?;
     }
     let mut text = format!(
         "{name}: {} prompts registered, {} changed, {} already registered\n",
         registered.created, registered.changed, registered.repeated
     );
-    if !args.no_photos {
-        let photos = enrol(&client, &name, &dataset, args.concurrency).await?;
+    if let Some(concurrency) = photos {
+        let photos = enrol(client, name, &dataset, concurrency).await?;
         let _ = writeln!(
             text,
             "{name}: {} photos enrolled, {} already enrolled; {} without a face, which cannot be \
@@ -94,7 +112,7 @@ pub(super) async fn run(args: RegisterArgs) -> anyhow::Result<ExitCode> {
             photos.sent, photos.present, photos.faceless
         );
     }
-    print(&text)
+    Ok(text)
 }
 
 #[derive(Default)]

@@ -56,6 +56,14 @@ impl KeyArgs {
 }
 
 impl ServerArgs {
+    /// Returns the server's address as files may show it, without what may be an API key.
+    pub(super) fn shown(&self) -> String {
+        match self.server.rsplit_once('@') {
+            Some((_, host)) => format!("http://{host}"),
+            None => self.server.clone(),
+        }
+    }
+
     pub(super) fn client(&self) -> anyhow::Result<Client> {
         let client = Client::new(&self.server, Duration::from_secs(self.patience))?;
         Ok(self.key.add_to(client)?.telling(progress::note_waiting))

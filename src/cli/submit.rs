@@ -16,10 +16,14 @@ use super::{
     server::ServerArgs,
 };
 use crate::{
+    analysis::Policy,
     client::{Client, NewRun, Run, RunFlags},
     dataset::{Dataset, Problem},
     upload::{Failure, Folder, Upload, finish, read_folder, wait_until_scored},
 };
+
+/// Samples in flight, by default.
+const CONCURRENCY: usize = 8;
 
 /// Images to evaluate, their dataset and the options of the run.
 #[derive(Debug, Args)]
@@ -59,7 +63,7 @@ pub(super) struct EvaluationArgs {
     #[arg(long)]
     trained_on_evaluation_photos: bool,
     /// Number of samples in flight
-    #[arg(long, value_name = "N", default_value_t = 8, alias = "at-once")]
+    #[arg(long, value_name = "N", default_value_t = CONCURRENCY, alias = "at-once")]
     concurrency: usize,
     /// Penalty policy for images that do not follow their prompt
     #[arg(long, value_enum, default_value_t = PolicyArg::Stellar)]
@@ -73,6 +77,31 @@ struct Source<'a> {
 }
 
 impl EvaluationArgs {
+    /// Returns the evaluation of a folder with the defaults of the command.
+    pub(super) fn of_folder(
+        method: String,
+        images: PathBuf,
+        dataset: PathBuf,
+        dataset_name: String,
+        split: Option<String>,
+    ) -> Self {
+        Self {
+            method,
+            run: None,
+            name: None,
+            images: Some(images),
+            dataset,
+            dataset_name: Some(dataset_name),
+            split,
+            metrics: None,
+            settings: None,
+            cross_validated_training: false,
+            trained_on_evaluation_photos: false,
+            concurrency: CONCURRENCY,
+            policy: PolicyArg::Stellar,
+        }
+    }
+
     /// Returns the folder and the run's name. Also accepts the flags of 0.1, where `--run` was the
     /// folder and `--name` the run's name.
     fn source(&self) -> anyhow::Result<Source<'_>> {
@@ -114,12 +143,16 @@ pub(super) enum PolicyArg {
 }
 
 impl PolicyArg {
-    pub(super) fn name(self) -> &'static str {
+    pub(super) fn policy(self) -> Policy {
         match self {
-            Self::Stellar => "stellar",
-            Self::Toolkit => "toolkit",
-            Self::None => "none",
+            Self::Stellar => Policy::Stellar,
+            Self::Toolkit => Policy::Toolkit,
+            Self::None => Policy::None,
         }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        self.policy().as_str()
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod datasets;
 mod runs;
+mod submission;
 
 use std::{
     collections::BTreeSet,
@@ -24,6 +25,7 @@ use crate::key::Key;
 
 pub use datasets::{EnrolledPhoto, NewPrompt, RegisteredPrompts};
 pub use runs::{Counts, NewRun, Run, RunFlags, RunState, SubmittedSample, SubmittedState};
+pub use submission::{RunDetails, ScoredEntry, StoredFile, StoredSample, StoredScore};
 
 /// Timeout of a request. The service's own deadline is two minutes by default.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);

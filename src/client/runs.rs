@@ -180,7 +180,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    async fn pages<T: serde::de::DeserializeOwned>(
+    pub(super) async fn pages<T: serde::de::DeserializeOwned>(
         &self,
         parts: &[&str],
         filter: &[(&str, &str)],

@@ -3,15 +3,17 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde::Deserialize as _;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Runs, backoff::Backoff, pause::wait};
 use crate::{
     analysis,
+    card::{CollectedSettings, GeneratorSettings},
     metrics::{self, AttributePrediction, NullReason, share_right},
     scoring::{AttributesError, Metadata, RunFaces},
-    store::{AttributeLabels, RunRecord, RunWideScores, ScoreValue, StoreError},
+    store::{AttributeLabels, RunRecord, RunSample, RunWideScores, ScoreValue, StoreError},
 };
 
 /// Interval between passes without a notification. Such a pass retries failed runs, and picks up
@@ -30,6 +32,7 @@ enum FinishError {
 }
 
 /// Pack that predicts the attributes of a run.
+#[derive(PartialEq, Eq)]
 enum Judges {
     /// The loaded pack.
     Here,
@@ -101,10 +104,14 @@ impl Runs {
     /// was finished.
     async fn finish_one(&self, id: Uuid) -> Result<bool, FinishError> {
         let Some(run) = self.store.run(id).await? else { return Ok(false) };
-        match self.judges(&run) {
-            Judges::Here => self.judge(&run).await?,
-            Judges::Nobody => {}
-            Judges::AnotherPack => return Ok(false),
+        let judges = self.judges(&run);
+        if judges == Judges::AnotherPack {
+            return Ok(false);
+        }
+        let samples = self.store.run_samples(id).await?.unwrap_or_default();
+        self.collect_settings(id, &samples).await?;
+        if judges == Judges::Here {
+            self.judge(&run, samples).await?;
         }
         // Before the state changes, so that a finished run is ranked with its interval at once.
         analysis::refresh_run(&self.store, id).await?;
@@ -126,11 +133,24 @@ impl Runs {
         }
     }
 
+    /// Counts the settings that the images were generated with.
+    async fn collect_settings(&self, run: Uuid, samples: &[RunSample]) -> Result<(), FinishError> {
+        let settings = samples.iter().map(|sample| match sample.metadata.get("settings") {
+            Some(settings) => GeneratorSettings::deserialize(settings),
+            None => Ok(GeneratorSettings::default()),
+        });
+        let settings = settings.collect::<Result<Vec<_>, _>>()?;
+        let collected = CollectedSettings::of(&settings);
+        if !collected.settings.is_empty() {
+            self.store.keep_settings(run, &collected).await?;
+        }
+        Ok(())
+    }
+
     /// Computes attribute preservation (`aps`) as the reference toolkit does: with linear probes
     /// fitted on the run's own reference images, separately for each kind of prompt.
-    async fn judge(&self, run: &RunRecord) -> Result<(), FinishError> {
+    async fn judge(&self, run: &RunRecord, samples: Vec<RunSample>) -> Result<(), FinishError> {
         let aps = metrics::find("aps").expect("the registry has `aps`");
-        let samples = self.store.run_samples(run.id).await?.unwrap_or_default();
         let (mut ids, mut rows) = (Vec::new(), Vec::new());
         for sample in samples {
             let (Some(image), Some(reference)) = (sample.image, sample.reference) else { continue };

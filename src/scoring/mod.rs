@@ -27,4 +27,5 @@ pub use relations::{GroundingEvidence, RelationEvidence};
 pub use sample::{EncodedImage, Metadata, Sample, attribute_labels, content};
 pub use scorecard::{ImageFaces, MetricScore, Scorecard};
 pub use service::Scoring;
+pub use texts::Texts;
 pub use thumbnails::ThumbnailError;

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::DatasetProbes;
 use crate::{
+    card::GeneratorSettings,
     content::ContentHash,
     label::{self, LabelError},
     metrics::Input,
@@ -82,6 +83,10 @@ pub struct Metadata {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "T")]
     pub prompt_kind: Option<String>,
+    /// Settings that the image was generated with. They are counted when the run is finished, and
+    /// no metric uses them.
+    #[serde(skip_serializing_if = "GeneratorSettings::is_empty")]
+    pub settings: GeneratorSettings,
 }
 
 /// Upper limit on attributes per sample; CelebA has 40.
@@ -162,6 +167,7 @@ impl Metadata {
             dataset: self.dataset.map(|text| of("dataset", text)).transpose()?,
             identity: self.identity.map(|text| of("identity", text)).transpose()?,
             prompt_kind: self.prompt_kind.map(|text| of("prompt_kind", text)).transpose()?,
+            settings: self.settings.clean().map_err(|problem| format!("metadata.{problem}"))?,
         })
     }
 }
@@ -234,7 +240,11 @@ pub fn content(
         hashes.iter().flat_map(|hash| *hash.as_bytes()).collect::<Vec<u8>>()
     };
     // No score depends on these, and samples that were sent without them stay the same.
-    let metadata = Metadata { finegrained_attributes: BTreeMap::new(), ..metadata.clone() };
+    let metadata = Metadata {
+        finegrained_attributes: BTreeMap::new(),
+        settings: GeneratorSettings::default(),
+        ..metadata.clone()
+    };
     let metadata = serde_json::to_vec(&metadata).expect("plain data always serialises");
     // Absent and empty prompts differ: an empty one is scored, an absent one is not.
     let prompt = prompt.map_or_else(Vec::new, |prompt| [b"=", prompt.as_bytes()].concat());

@@ -106,6 +106,12 @@ impl Scoring {
         self.sources.decoder.limits()
     }
 
+    /// Returns the number of tokens of a prompt for `clip_t`, without the start and the end token.
+    #[must_use]
+    pub fn prompt_tokens(&self, prompt: &str) -> Option<usize> {
+        self.sources.texts.prompt_tokens(prompt)
+    }
+
     /// The pack that samples are scored with.
     #[must_use]
     pub fn pack(&self) -> &Arc<Pack> {

@@ -15,6 +15,9 @@ use crate::{
     text::{ClipTokenizer, Tokens, WordPieceTokenizer},
 };
 
+/// Role of the graph whose tokenizer counts the tokens of prompts: that of `clip_t`.
+const PROMPT: &str = "clip.text";
+
 /// Lengths to which token ids are padded, so that prompts of similar length share a batch and a
 /// short prompt does not pay for the model's full context. Padding after the end token has no
 /// effect in a causal text tower.
@@ -26,7 +29,7 @@ const WAITING: usize = 64;
 
 /// Tokenizers of a pack by the role of the text graph.
 #[derive(Debug)]
-pub(super) struct Texts {
+pub struct Texts {
     by_role: HashMap<String, Encoder>,
 }
 
@@ -57,7 +60,10 @@ pub(super) struct EncodedText {
 
 impl Texts {
     /// Loads each tokenizer that the pack's graphs name, once.
-    pub(super) fn load(pack: &Pack) -> Result<Self, PackError> {
+    ///
+    /// # Errors
+    /// A file of a tokenizer is missing or invalid.
+    pub fn load(pack: &Pack) -> Result<Self, PackError> {
         let mut loaded: HashMap<_, Arc<Tokenizer>> = HashMap::new();
         let mut by_role = HashMap::new();
         for graph in &pack.graphs {
@@ -87,6 +93,13 @@ impl Texts {
                 .insert(graph.role.clone(), Encoder { tokenizer, spec: text.clone(), any_length });
         }
         Ok(Self { by_role })
+    }
+
+    /// Returns the number of tokens of a prompt for `clip_t`, without the start and the end token;
+    /// `None` if the pack has no such graph.
+    #[must_use]
+    pub fn prompt_tokens(&self, prompt: &str) -> Option<usize> {
+        Some(self.encode(PROMPT, prompt)?.tokens.count - 2)
     }
 
     /// Tokenises `prompt` for the text graph of this role; `None` if the role has no tokenizer.

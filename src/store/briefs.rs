@@ -26,6 +26,15 @@ pub struct SampleBrief {
     pub references: Vec<String>,
 }
 
+/// What a sample was made from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SamplePhotos {
+    /// Prompt, if one was sent.
+    pub prompt: Option<String>,
+    /// Hashes of the reference images' files.
+    pub references: Vec<String>,
+}
+
 /// Metadata fields of a brief; all others are ignored.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -57,6 +66,25 @@ impl Store {
             .await
         });
         Ok(prompts?.into_iter().collect())
+    }
+
+    /// Returns the prompt and the reference images of each sample of a run, by the sample's name.
+    pub async fn sample_photos(
+        &self,
+        run: Uuid,
+    ) -> Result<BTreeMap<String, SamplePhotos>, StoreError> {
+        let mut sql = Sql::new("SELECT name, prompt, reference_hashes FROM samples WHERE run = ");
+        sql.bind(run);
+        let photos = on_backend!(self, pool => {
+            read(pool, sql, |row| {
+                let row = Reader::new(row, "samples", run);
+                let (prompt, references) =
+                    (row.optional_text("prompt")?, row.json("reference_hashes")?);
+                Ok((row.text("name")?, SamplePhotos { prompt, references }))
+            })
+            .await
+        });
+        Ok(photos?.into_iter().collect())
     }
 
     /// Counts the failed samples of a run by the code of their reason, most frequent first.

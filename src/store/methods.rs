@@ -6,10 +6,12 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Store;
+use super::cards::keep_card;
 use super::db::{
     Connection, Connections, Reader, Row, Sql, StoreError, check_name, check_text, new_id,
-    on_backend, read, to_microseconds, with_retries,
+    on_backend, read, read_first, to_microseconds, with_retries,
 };
+use crate::card::MethodCard;
 
 /// A method with its number of runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -19,6 +21,9 @@ pub struct MethodRecord {
     pub name: String,
     /// Description in free text.
     pub description: Option<String>,
+    /// What its authors declare; null if they declare nothing.
+    #[serde(default)]
+    pub card: Option<MethodCard>,
     /// Number of runs.
     pub runs: u64,
     /// Time of creation, UTC, to the microsecond.
@@ -27,14 +32,23 @@ pub struct MethodRecord {
 }
 
 impl Store {
-    /// Creates a method or updates its description. Returns `true` if it is new.
+    /// Creates a method or updates its description and its card, as far as they are given. Returns
+    /// `true` if it is new.
     pub async fn create_method(
         &self,
         name: &str,
         description: Option<&str>,
+        card: Option<&MethodCard>,
         created: OffsetDateTime,
     ) -> Result<(MethodRecord, bool), StoreError> {
-        on_backend!(self, pool => create_method(pool, name, description, created).await)
+        on_backend!(self, pool => create_method(pool, name, description, card, created).await)
+    }
+
+    /// Looks up a method by its name.
+    pub async fn method(&self, name: &str) -> Result<Option<MethodRecord>, StoreError> {
+        let mut sql = Sql::new(METHODS);
+        sql.push("= ").bind(name);
+        on_backend!(self, pool => read_first(pool, sql, method_record).await)
     }
 
     /// Lists at most `limit` methods by name, starting after the name `after`.
@@ -49,6 +63,7 @@ async fn create_method<P: Connections>(
     pool: &P,
     name: &str,
     description: Option<&str>,
+    card: Option<&MethodCard>,
     created: OffsetDateTime,
 ) -> Result<(MethodRecord, bool), StoreError> {
     check_name("the method's name", name)?;
@@ -62,6 +77,9 @@ async fn create_method<P: Connections>(
             sql.bind(description).push(" WHERE name = ").bind(name);
             connection.execute(sql).await?;
         }
+        if let Some(card) = card {
+            connection.execute(keep_card(name, card, created)).await?;
+        }
         let mut sql = Sql::new(METHODS);
         sql.push("= ").bind(name);
         let rows = connection.fetch(sql).await?;
@@ -73,14 +91,16 @@ async fn create_method<P: Connections>(
     with_retries(Uuid::now_v7(), transaction).await
 }
 
-const METHODS: &str = "SELECT name, description, created,
-    (SELECT COUNT(*) FROM runs WHERE runs.method = methods.id) AS runs FROM methods WHERE name ";
+const METHODS: &str = "SELECT name, description, created, card,
+        (SELECT COUNT(*) FROM runs WHERE runs.method = methods.id) AS runs
+    FROM methods LEFT JOIN method_cards ON method_cards.method = methods.id WHERE name ";
 
 fn method_record<R: Row>(row: &R) -> Result<MethodRecord, StoreError> {
     let row = Reader::new(row, "methods", "");
     Ok(MethodRecord {
         name: row.text("name")?,
         description: row.optional_text("description")?,
+        card: row.optional_text("card")?.map(|_| row.json("card")).transpose()?,
         runs: row.int("runs")?,
         created: row.time("created")?,
     })

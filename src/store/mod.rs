@@ -6,7 +6,7 @@
 //! of [`Store`] is in the file of its resource, above its SQL:
 //!
 //! ```text
-//! methods.rs, runs.rs, packs.rs                methods, runs and packs
+//! methods.rs, cards.rs, runs.rs, packs.rs      methods, runs and packs
 //! group_commit.rs ── record.rs                 recording, in shared transactions or alone
 //! submissions.rs, pending.rs, spools.rs        samples to score later, and their files
 //! imports.rs, run_wide.rs ── columns.rs        scores of many samples at once
@@ -29,6 +29,7 @@
 mod attributes;
 mod audit;
 mod briefs;
+mod cards;
 mod columns;
 mod datasets;
 mod db;
@@ -67,7 +68,7 @@ use std::sync::Arc;
 
 pub use attributes::{AttributeColumn, AttributeLabels, Outcomes};
 pub use audit::{AuditEntry, AuditQuery};
-pub use briefs::SampleBrief;
+pub use briefs::{SampleBrief, SamplePhotos};
 pub use columns::ScoreColumn;
 pub use datasets::{Attributes, DatasetRecord, Enrolled, NewPhoto, PhotoRecord};
 use db::{Backend, on_backend};

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
-/// The description of a generated image, written by the method: the keys that scoring needs. All
-/// other keys of the file (seed, steps, date) are ignored.
+use crate::card::GeneratorSettings;
+
+/// The description of a generated image, written by the method: the keys that scoring needs, and
+/// the settings of the generator among the others.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Generation {
     /// Name of the sample, by which results are paired.
@@ -30,6 +33,9 @@ pub struct Generation {
     /// True if the prompt is from Stellar-T, false if it is from Stellar-H.
     #[serde(default)]
     pub is_stellar_t: Option<bool>,
+    /// All other keys of the file.
+    #[serde(flatten)]
+    pub others: Map<String, Value>,
 }
 
 /// Reason why a file does not describe an image.
@@ -68,6 +74,12 @@ impl Generation {
         format_prompt(&read.prompt)
             .map_err(|problem| GenerationError::Value { key: "prompt", problem })?;
         Ok(read)
+    }
+
+    /// Returns the settings of the generator.
+    #[must_use]
+    pub fn settings(&self) -> GeneratorSettings {
+        GeneratorSettings::of_json(&self.others)
     }
 
     /// Returns the identity's folder and the photo in it: the last two parts of the path,
@@ -139,12 +151,13 @@ mod tests {
         "steps": 100, "aux_metadata": {"revision": null}}"#;
 
     #[test]
-    fn a_file_of_the_toolkit_is_read_and_its_other_keys_ignored() {
+    fn a_file_of_the_toolkit_is_read_with_its_settings() {
         let read = Generation::parse(FILE).unwrap();
         assert_eq!(read.save_name, "000-0-00");
         assert_eq!(read.photo(), Some(("000", "0.jpg")));
         assert_eq!(read.detectables, ["clown", "skis"]);
         assert!(!labels(&read.attributes).unwrap()["Male"]);
+        assert_eq!((read.settings().steps, read.settings().seed), (Some(100), None));
     }
 
     #[test]

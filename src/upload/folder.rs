@@ -183,6 +183,7 @@ impl<'a> Known<'a> {
         let own_kind =
             about.is_stellar_t.map(|is_typed| if is_typed { "T" } else { "H" }.to_owned());
         let attributes = labels(&about.attributes)?;
+        let settings = about.settings();
         let metadata = Metadata {
             attributes: if attributes.is_empty() { photo.attributes.clone() } else { attributes },
             finegrained_attributes: photo.finegrained_attributes.clone(),
@@ -194,6 +195,7 @@ impl<'a> Known<'a> {
             },
             identity: Some(identity.to_owned()),
             prompt_kind: prompt.and_then(|prompt| prompt.kind.clone()).or(own_kind),
+            settings,
             ..Metadata::default()
         };
         let item = Item {

@@ -154,6 +154,10 @@ async fn every_query_and_path_refuses_invalid_texts(database: Database) {
         "/v1/analysis/correlations?run=",
         "/v1/analysis/correlations?pack=",
         "/v1/analysis/alignment?question=",
+        "/v1/analysis/alignment/differences?against=",
+        "/v1/analysis/first-places?runs=",
+        "/v1/analysis/first-places?kind=",
+        "/v1/runs/01a20805-7f38-714e-9eb6-8001030078d6/photo-swap?with=",
         "/v1/preferences?annotator=",
         "/v1/audit?key=",
         "/v1/audit?resource=",
@@ -172,6 +176,7 @@ async fn every_query_and_path_refuses_invalid_texts(database: Database) {
     }
     for (method, path) in [
         ("GET", "/v1/datasets/%00"),
+        ("GET", "/v1/methods/%00"),
         ("DELETE", "/v1/datasets/a%00b"),
         ("DELETE", "/v1/annotators/%00"),
         ("GET", "/v1/datasets/%1F/prompts"),
@@ -427,6 +432,8 @@ async fn only_questions_configured_by_the_operator_are_accepted() {
         "preferences/next?",
         "analysis/preferences?",
         "analysis/alignment?min_pairs=1&",
+        "analysis/alignment/differences?",
+        "analysis/first-places?",
     ] {
         let found = app.get(&format!("/v1/{route}question=style")).await.ok();
         assert_eq!(found["question"].as_str().unwrap_or("style"), "style", "{found}");

@@ -415,6 +415,36 @@ async fn a_method_worse_in_both_metrics_is_off_the_front() {
 }
 
 #[tokio::test]
+async fn a_declared_cost_is_an_axis_of_the_trade_off() {
+    let app = App::start().await;
+    record(&app, "identity", 0.6).await;
+    record(&app, "prompt", 0.0).await;
+    let path = "/v1/analysis/trade-off?policy=none&x=seconds_per_image&y=ips";
+    assert_eq!(app.get(path).await.ok()["points"], json!([]), "nothing is declared");
+    for (method, seconds) in [("identity", 2.0), ("prompt", 9.0)] {
+        let card = json!({"name": method, "card": {"per_image": {"seconds": seconds}}});
+        assert_eq!(app.send(crate::runs::post("/v1/methods", &card)).await.status, 200);
+    }
+    let found = app.get(path).await.ok();
+    let points = found["points"].as_array().unwrap();
+    // The faster one comes first: less is better.
+    assert_eq!((&points[0]["method"], &points[0]["on_front"]), (&json!("identity"), &json!(true)));
+    assert_eq!(
+        points[0]["x"],
+        json!({"mean": 2.0, "low": null, "high": null, "no_interval": "declared", "n": 0})
+    );
+    assert_eq!(
+        (&points[1]["on_front"], &points[1]["dominated_by"]),
+        (&json!(false), &json!(["identity"]))
+    );
+    let both = "/v1/analysis/trade-off?x=seconds_per_image&y=seconds_per_subject";
+    tells(&app.get(both).await.problem(400, "malformed_request"), &["metric"]);
+    let page = app.get("/leaderboard?view=trade-off&x=seconds_per_image&y=ips&policy=none").await;
+    let page = String::from_utf8_lossy(&page.body).into_owned();
+    assert!(page.contains("Seconds per image (declared), lower is better"), "{page}");
+}
+
+#[tokio::test]
 async fn a_score_has_its_percentile_within_its_pack_on_request() {
     let app = App::start().await;
     let a = record(&app, "better", 0.5).await;

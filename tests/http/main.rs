@@ -4,6 +4,7 @@
 mod adapters;
 mod analysis;
 mod benchmarks;
+mod claims;
 mod demo;
 mod events;
 mod failures;
@@ -14,6 +15,7 @@ mod images;
 mod keys;
 mod leaderboard;
 mod load;
+mod methods;
 mod objects;
 mod offload;
 mod openapi;

@@ -16,11 +16,13 @@ mod gpu;
 mod harness;
 mod health;
 mod keys;
+mod paper;
 mod refusals;
 mod rolling;
 mod runs;
 mod service;
 mod start;
+mod submissions;
 #[path = "../support/mod.rs"]
 mod support;
 mod traces;

@@ -3,6 +3,7 @@
 
 mod batching;
 mod benchmarks;
+mod claims;
 mod faces;
 mod golden;
 mod relations;

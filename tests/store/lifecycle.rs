@@ -163,6 +163,7 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ("faces", "created faces graphs image"),
         ("installation", "created id one"),
         ("kept_files", "bytes folder image key_id photo run"),
+        ("method_cards", "card changed method"),
         ("methods", "created description id name"),
         ("packs", "created digest name weights"),
         (
@@ -176,6 +177,7 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ("prompts", "address created dataset facts identity kind position text"),
         ("released_files", "folder image"),
         ("run_quantiles", "metric metric_version n pack places run"),
+        ("run_settings", "run settings"),
         ("run_slices", "clusters computed fingerprint pack run sample_set samples"),
         (
             "runs",

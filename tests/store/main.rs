@@ -125,6 +125,7 @@ on_both_databases! {
         nothing_is_kept_of_an_image_that_was_deleted_meanwhile;
     runs:
         a_method_is_created_once_and_its_description_updated
+        a_card_and_the_settings_of_a_run_read_back
         a_run_is_created_once_with_its_facts
         a_run_created_by_a_sample_accepts_facts_once
         runs_are_listed_in_creation_order

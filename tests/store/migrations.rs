@@ -178,6 +178,13 @@ const ROWS: &[Row] = &[
         "(run, pack, label, sample_set, samples, clusters) VALUES ('{run}', '{digest}', 'T', 's', \
          1, {bytes})",
     ),
+    ("method_cards", 21, "(method, card, changed) VALUES ('{method}', '{}', '{time}')"),
+    (
+        "run_settings",
+        21,
+        "(run, settings) VALUES ('{run}', '{}') ON CONFLICT (run) DO UPDATE SET settings = \
+         excluded.settings",
+    ),
     (
         "thumbnails",
         17,

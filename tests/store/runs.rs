@@ -1,5 +1,6 @@
 //! Methods and runs.
 
+use stellar_score::card::{CollectedSettings, GeneratorSettings, MethodCard};
 use stellar_score::store::{
     Accepted, MethodRecord, NewPending, RecordOutcome, RunCounts, RunFacts, RunFlags, RunName,
     RunState, RunWideScores, RunsQuery, SampleStatus, ScoreValue, StoreError,
@@ -11,13 +12,14 @@ use crate::harness::*;
 
 pub(crate) async fn a_method_is_created_once_and_its_description_updated(db: Database) {
     let store = db.open().await;
-    assert!(store.create_method("B", None, at(0)).await.unwrap().1);
-    let (method, is_new) = store.create_method("B", Some("a generator"), at(1)).await.unwrap();
+    assert!(store.create_method("B", None, None, at(0)).await.unwrap().1);
+    let (method, is_new) =
+        store.create_method("B", Some("a generator"), None, at(1)).await.unwrap();
     assert_eq!(
         (method.description.as_deref(), method.created, is_new),
         (Some("a generator"), at(0), false)
     );
-    let (method, _) = store.create_method("B", None, at(2)).await.unwrap();
+    let (method, _) = store.create_method("B", None, None, at(2)).await.unwrap();
     assert_eq!(method.description.as_deref(), Some("a generator"), "an omitted description stays");
     new_run(&store).await;
     let names = |page: Vec<MethodRecord>| {
@@ -28,7 +30,33 @@ pub(crate) async fn a_method_is_created_once_and_its_description_updated(db: Dat
         [("A".to_owned(), 1), ("B".to_owned(), 0)]
     );
     assert_eq!(names(store.methods("A", 10).await.unwrap()), [("B".to_owned(), 0)]);
-    assert!(matches!(store.create_method("", None, at(0)).await, Err(StoreError::Invalid { .. })));
+    assert!(matches!(
+        store.create_method("", None, None, at(0)).await,
+        Err(StoreError::Invalid { .. })
+    ));
+}
+
+pub(crate) async fn a_card_and_the_settings_of_a_run_read_back(db: Database) {
+    let store = db.open().await;
+    let card = |licence: &str| MethodCard { licence: Some(licence.into()), ..<_>::default() };
+    store.create_method("B", None, Some(&card("MIT")), at(0)).await.unwrap();
+    let (method, _) = store.create_method("B", Some("d"), None, at(1)).await.unwrap();
+    assert_eq!(method.card, Some(card("MIT")), "an omitted card stays");
+    store.create_method("B", None, Some(&card("CC0-1.0")), at(2)).await.unwrap();
+    let read = store.method("B").await.unwrap().unwrap();
+    assert_eq!((read.card, read.description.as_deref()), (Some(card("CC0-1.0")), Some("d")));
+    assert_eq!(store.cards().await.unwrap(), [("B".to_owned(), card("CC0-1.0"))].into());
+    assert_eq!(store.method("C").await.unwrap(), None);
+
+    let run = new_run(&store).await.id;
+    let of = |steps| GeneratorSettings { steps: Some(steps), ..GeneratorSettings::default() };
+    for steps in [[50, 20], [50, 50]] {
+        let settings = CollectedSettings::of(&steps.map(of));
+        store.keep_settings(run, &settings).await.unwrap();
+        assert_eq!(store.settings_of(&[run]).await.unwrap(), [(run, settings)].into());
+    }
+    store.delete_run(run).await.unwrap();
+    assert!(store.settings_of(&[run]).await.unwrap().is_empty());
 }
 
 pub(crate) async fn a_run_is_created_once_with_its_facts(db: Database) {
@@ -138,6 +166,11 @@ pub(crate) async fn samples_are_ranked_by_a_score_and_listed_briefly(db: Databas
     assert_eq!(briefs["a"].image, Some(sample("A", "a").image.to_hex()));
     let prompts = store.sample_prompts(run).await.unwrap();
     assert_eq!(prompts.get("a"), sample("A", "a").prompt.as_ref());
+    let photos = store.sample_photos(run).await.unwrap();
+    let sent = sample("A", "a");
+    let references: Vec<String> = sent.references.iter().map(|hash| hash.to_hex()).collect();
+    assert_eq!((photos.len(), &photos["a"].references), (4, &references));
+    assert_eq!(photos["a"].prompt, sent.prompt);
     assert!(store.failure_counts(run).await.unwrap().is_empty());
 }
 

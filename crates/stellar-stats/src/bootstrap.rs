@@ -317,7 +317,7 @@ fn between(distribution: &[f64], low: f64, high: f64) -> Option<Interval> {
 
 /// Returns the quantile of sorted numbers like numpy's default method: linear between the two
 /// nearest.
-fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
+pub(super) fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let place = p.clamp(0.0, 1.0) * last as f64;
     let (low, share) = (place.floor(), place.fract());

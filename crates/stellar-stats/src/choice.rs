@@ -29,21 +29,43 @@ pub struct ChoiceModel {
     /// Covariances of the strengths in row-major order, which allow for choices of one cluster
     /// that are alike. Empty for fewer than two clusters.
     pub covariance: Vec<f64>,
+    /// Covariances from the curvature of the likelihood, with its penalty.
+    pub curvature: Vec<f64>,
+    /// Whether wins were added to the likelihood.
+    pub penalised: bool,
     /// Number of clusters with a choice.
     pub clusters: usize,
 }
 
 impl ChoiceModel {
-    /// Returns the difference of two strengths, and its standard error over clusters.
+    /// Returns the standard error of a strength over clusters; `None` for fewer than two clusters.
+    ///
+    /// In a penalised fit, it is the larger one of those from the clusters and from the curvature:
+    /// the choices of a method that never lost are all alike, so their spread over clusters says
+    /// nothing about how rarely it would lose.
+    #[must_use]
+    pub fn error(&self, at: usize) -> Option<f64> {
+        self.deviation(|covariance| covariance.get(at * self.strengths.len() + at).copied())
+    }
+
+    /// Returns the difference of two strengths, and its standard error, as for
+    /// [`error`](Self::error).
     #[must_use]
     pub fn difference(&self, a: usize, b: usize) -> (f64, Option<f64>) {
         let n = self.strengths.len();
-        let of = |a: usize, b: usize| self.covariance.get(a * n + b).copied();
-        let variance = of(a, a)
-            .zip(of(b, b))
-            .zip(of(a, b))
-            .map(|((aa, bb), ab)| (aa + bb - 2.0 * ab).max(0.0).sqrt());
-        (self.strengths[a] - self.strengths[b], variance)
+        let error = self.deviation(|covariance| {
+            let of = |a: usize, b: usize| covariance.get(a * n + b).copied();
+            Some(of(a, a)? + of(b, b)? - 2.0 * of(a, b)?)
+        });
+        (self.strengths[a] - self.strengths[b], error)
+    }
+
+    fn deviation(&self, variance: impl Fn(&[f64]) -> Option<f64>) -> Option<f64> {
+        let mut found = variance(&self.covariance)?;
+        if self.penalised {
+            found = found.max(variance(&self.curvature)?);
+        }
+        Some(found.max(0.0).sqrt())
     }
 }
 
@@ -156,7 +178,10 @@ pub fn choice_model(
     let errors = (0..methods).map(|method| influence[method][method].max(0.0).sqrt()).collect();
     let scores = scores(methods, choices, &strengths);
     let covariance = if scores.len() < 2 { Vec::new() } else { sandwich(&influence, &scores) };
-    Ok(ChoiceModel { strengths, errors, covariance, clusters: scores.len() })
+    let curvature = influence.concat();
+    let penalised = prior > 0.0;
+    let clusters = scores.len();
+    Ok(ChoiceModel { strengths, errors, covariance, curvature, penalised, clusters })
 }
 
 /// Returns the gradient of each cluster's own likelihood.

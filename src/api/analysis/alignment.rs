@@ -15,12 +15,13 @@ use crate::api::questions::QuestionWord;
 use crate::api::state::{App, Shared};
 use crate::{
     analysis::{
-        AnnotatorAgreement, MethodPreferences, PublishedAlignment, SliceAlignment, Voting,
-        alignment, annotator_agreement, judged_pairs, method_preferences, published, voting,
+        AnnotatorAgreement, JudgedPair, MethodPreferences, PublishedAlignment, SliceAlignment,
+        Voting, alignment, annotator_agreement, judged_pairs, method_preferences, published,
+        voting,
     },
     blocking::blocking,
     metrics,
-    store::{Preference, Question},
+    store::{Preference, Question, RunData},
 };
 
 /// Filters of preferences and scores.
@@ -107,36 +108,25 @@ pub(crate) async fn respond(
     app: &App,
     parameters: AlignmentQuery,
 ) -> Result<AlignmentResponse, ApiError> {
-    let wanted = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
-    let question =
-        app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
-    let pack = app.digest_of(parameters.pack.as_deref()).await?;
     let min_pairs = parameters.min_pairs.unwrap_or(20);
     let selection = Selection {
-        question: question.clone(),
+        question: app
+            .questions
+            .of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?,
         annotator: parameters.annotator,
         study: parameters.study,
         dataset: parameters.dataset,
         run: parameters.run,
         kind: parameters.kind,
     };
-    let preferences: Vec<Preference> = selection.read(app, false).await?;
+    let (metrics, pack) = (parameters.metrics.as_deref(), parameters.pack.as_deref());
+    let judged = judged(app, selection, metrics, pack).await?;
+    let Judged { question, pack, preferences, pairs, data } = judged;
     let (preferences, agreement) = blocking(move || {
         let agreement = annotator_agreement(&preferences);
         (preferences, agreement)
     })
     .await;
-    let pairs = judged_pairs(&preferences);
-    let mut samples: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
-    for (name, pair) in &pairs {
-        for run in [pair.a, pair.b] {
-            samples.entry(run).or_default().insert(name.clone());
-        }
-    }
-    let mut data = app.store.samples_data(&samples, &pack).await?;
-    if let Some(wanted) = wanted {
-        data.metrics.retain(|code, _| wanted.iter().any(|metric| metric.code == code));
-    }
     let slices = blocking(move || alignment(&pairs, &data, min_pairs)).await;
     let of = |row: &PublishedAlignment| match question {
         Question::Overall => Some(row.overall),
@@ -157,6 +147,41 @@ pub(crate) async fn respond(
         slices,
         published,
     })
+}
+
+/// Judgements, and the scores of the samples that they are about.
+pub(super) struct Judged {
+    pub(super) question: Question,
+    /// Digest of the pack of the scores.
+    pub(super) pack: String,
+    pub(super) preferences: Vec<Preference>,
+    /// The pairs of images in them, each with the name of its samples.
+    pub(super) pairs: Vec<(String, JudgedPair)>,
+    pub(super) data: RunData,
+}
+
+/// Reads judgements with the scores of one pack: of all metrics, or of those that are named.
+pub(super) async fn judged(
+    app: &App,
+    selection: Selection,
+    metrics: Option<&str>,
+    pack: Option<&str>,
+) -> Result<Judged, ApiError> {
+    let wanted = metrics.map(metrics::parse_list).transpose()?;
+    let pack = app.digest_of(pack).await?;
+    let preferences = selection.read(app, false).await?;
+    let pairs = judged_pairs(&preferences);
+    let mut samples: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
+    for (name, pair) in &pairs {
+        for run in [pair.a, pair.b] {
+            samples.entry(run).or_default().insert(name.clone());
+        }
+    }
+    let mut data = app.store.samples_data(&samples, &pack).await?;
+    if let Some(wanted) = wanted {
+        data.metrics.retain(|code, _| wanted.iter().any(|metric| metric.code == code));
+    }
+    Ok(Judged { question: selection.question, pack, preferences, pairs, data })
 }
 
 /// Filters of preferences.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::api::http::{ApiError, Query};
+use crate::api::http::{ApiError, Code, Id, Query};
 use crate::api::runs::unknown_run;
 use crate::api::state::{App, Shared};
 use crate::{
@@ -25,6 +25,9 @@ const MOST_SAMPLES: usize = 50_000;
 /// more.
 const MOST_WITH_INTERVALS: usize = 10_000;
 
+/// Maximum number of runs that a request names.
+const MOST_NAMED: usize = 200;
+
 /// Maximum number of runs in a matrix.
 const MOST_RUNS: u32 = 1_000;
 
@@ -35,6 +38,8 @@ const MOST_RUNS: u32 = 1_000;
 pub(crate) struct CorrelationsQuery {
     /// Only samples of this run. Default: all runs.
     run: Option<Uuid>,
+    /// Only samples of these runs: at most 200 ids, separated by commas.
+    runs: Option<String>,
     /// Only samples of this method's runs.
     method: Option<String>,
     /// Only these metrics, codes separated by commas. Default: all metrics with scores.
@@ -128,12 +133,24 @@ pub(crate) async fn respond(
     let wanted = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
     let coefficient = parameters.coefficient.unwrap_or(Coefficient::Kendall);
     let pack = app.digest_of(parameters.pack.as_deref()).await?;
-    let runs = if let Some(run) = parameters.run {
-        vec![app.store.run(run).await?.ok_or_else(unknown_run)?]
-    } else {
+    let mut named: BTreeSet<Uuid> = parameters.run.into_iter().collect();
+    for id in parameters.runs.iter().flat_map(|ids| ids.split(',')) {
+        named.insert(Id::<RunRecord>::parse(id.trim())?.0);
+    }
+    if named.len() > MOST_NAMED {
+        let problem = format!("{} runs are named: name at most {MOST_NAMED}", named.len());
+        return Err(ApiError::new(Code::MalformedRequest, problem));
+    }
+    let runs = if named.is_empty() {
         let query =
             RunsQuery { method: parameters.method, limit: MOST_RUNS, ..RunsQuery::default() };
         app.store.runs(&query).await?
+    } else {
+        let mut runs = Vec::new();
+        for run in named {
+            runs.push(app.store.run(run).await?.ok_or_else(unknown_run)?);
+        }
+        runs
     };
     let has_intervals = parameters.intervals.unwrap_or_default();
     let at_most = if has_intervals { MOST_WITH_INTERVALS } else { MOST_SAMPLES };

@@ -1,17 +1,16 @@
 //! `GET /v1/analysis/gallery`: the same prompts and people across runs, side by side.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::chosen::{Choosing, Chosen, judgements};
 use crate::api::http::filters::SliceFilter;
-use crate::api::http::{ApiError, Code, Id, Query, page};
+use crate::api::http::{ApiError, Code, Query, page};
 use crate::api::questions::QuestionWord;
-use crate::api::runs::find;
 use crate::api::runs::ranked::Brief;
 use crate::api::state::{App, Shared};
 use crate::{
@@ -19,14 +18,11 @@ use crate::{
     blocking::blocking,
     metrics,
     pack_id::PackId,
-    store::{self, PreferencesQuery, RunData, RunRecord, RunState, SampleBrief},
+    store::SampleBrief,
 };
 
 /// Maximum number of runs side by side.
 pub(crate) const MOST_RUNS: usize = 6;
-
-/// Maximum number of finished runs that are searched for the newest of each method.
-const SEARCHED: u32 = 200;
 
 /// Runs, selection and order of a gallery, and the page.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -210,14 +206,16 @@ pub(crate) async fn respond(
         offset,
         limit,
     };
-    let Chosen { runs, dataset, pack } =
-        choose(app, parameters.runs.as_deref(), parameters.dataset, parameters.pack.as_deref())
-            .await?;
-    let mut data: Vec<Arc<RunData>> = Vec::new();
-    for run in &runs {
-        let digest = pack.as_ref().map(|pack| &*pack.digest);
-        data.extend(app.store.run_data(run.id, digest).await?);
-    }
+    let choosing = Choosing {
+        runs: parameters.runs.as_deref(),
+        dataset: parameters.dataset,
+        pack: parameters.pack.as_deref(),
+        most: MOST_RUNS,
+        ..Choosing::default()
+    };
+    let chosen = choosing.choose(app).await?;
+    let data = chosen.data(app).await?;
+    let Chosen { dataset, pack, .. } = chosen;
     let named = data.iter().map(|run| GalleryRun {
         id: run.run,
         method: run.name.method.clone(),
@@ -225,18 +223,7 @@ pub(crate) async fn respond(
         has_scores: run.pack.is_some(),
     });
     let named: Vec<GalleryRun> = named.collect();
-    let mut judged = Vec::new();
-    // Judgements of one of the runs may be about the others or about runs that are not shown.
-    for run in &named {
-        let query = PreferencesQuery {
-            question: Some(question.clone()),
-            run: Some(run.id),
-            ..PreferencesQuery::default()
-        };
-        judged.extend(app.store.preferences(&query).await?);
-    }
-    judged.sort_by_key(|preference| preference.id);
-    judged.dedup_by_key(|preference| preference.id);
+    let judged = judgements(app, &question, &data, None).await?;
     let found = blocking(move || analysis::gallery(&data, &judged_pairs(&judged), &options)).await;
     let Gallery { metrics, total, rows, categories, prompt_kinds, identities, attributes } = found;
     let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
@@ -293,70 +280,4 @@ fn entry(
         images,
         name: row.name,
     }
-}
-
-/// The runs of a gallery and the pack of their scores.
-struct Chosen {
-    runs: Vec<RunRecord>,
-    dataset: Option<String>,
-    pack: Option<PackId>,
-}
-
-async fn choose(
-    app: &App,
-    named: Option<&str>,
-    dataset: Option<String>,
-    pack: Option<&str>,
-) -> Result<Chosen, ApiError> {
-    let ids = named.unwrap_or_default().split(',').map(str::trim).filter(|id| !id.is_empty());
-    let mut runs: Vec<RunRecord> = Vec::new();
-    for id in ids {
-        let run = find(app, Id::parse(id)?).await?;
-        if runs.iter().all(|each| each.id != run.id) {
-            runs.push(run);
-        }
-        if runs.len() > MOST_RUNS {
-            let problem = format!("runs names more than {MOST_RUNS} runs: name fewer");
-            return Err(ApiError::new(Code::MalformedRequest, problem));
-        }
-    }
-    let are_named = !runs.is_empty();
-    let mut of = dataset;
-    if !are_named {
-        let query = store::RunsQuery {
-            dataset: of.clone(),
-            state: Some(RunState::Finished),
-            newest_first: true,
-            limit: SEARCHED,
-            ..store::RunsQuery::default()
-        };
-        runs = app.store.runs(&query).await?;
-        if of.is_none() {
-            of = runs.first().and_then(|run| run.facts.dataset.clone());
-            runs.retain(|run| run.facts.dataset == of);
-        }
-        let mut methods = BTreeSet::new();
-        runs.retain(|run| methods.insert(run.name.method.clone()));
-    }
-    let mut packs = Vec::new();
-    for run in &runs {
-        packs.push(app.store.run_packs(run.id).await?);
-    }
-    let digest = app.digest_of(pack).await?;
-    let all = || packs.iter().flatten();
-    let mut chosen = all().find(|each| each.digest == digest).cloned();
-    if pack.is_none() && chosen.is_none() {
-        chosen = all().next().cloned();
-    }
-    if !are_named {
-        // Runs without scores of the pack would be columns without dots.
-        let mut packs = packs.iter();
-        runs.retain(|_| {
-            let packs = packs.next().expect("one list a run");
-            packs.iter().any(|each| Some(each) == chosen.as_ref())
-        });
-        runs.truncate(MOST_RUNS);
-        runs.sort_by(|one, other| one.name.method.cmp(&other.name.method));
-    }
-    Ok(Chosen { runs, dataset: of, pack: chosen })
 }

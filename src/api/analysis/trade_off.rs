@@ -1,5 +1,7 @@
-//! `GET /v1/analysis/trade-off`: two metrics, by default identity and prompt following, as a Pareto
-//! front.
+//! `GET /v1/analysis/trade-off`: two metrics, by default identity and prompt following, or a metric
+//! and a cost, as a Pareto front.
+
+use std::collections::HashMap;
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
@@ -10,7 +12,7 @@ use crate::api::http::filters::SliceFilter;
 use crate::api::http::{ApiError, Code, Query};
 use crate::api::state::{App, Shared};
 use crate::{
-    analysis::{Grouping, LeaderboardQuery, Policy, Samples, TradeOffPoint, trade_off},
+    analysis::{Axis, Cost, Grouping, LeaderboardQuery, Policy, Samples, TradeOffPoint, trade_off},
     metrics::{self, Direction},
     store::StandingsFilter,
 };
@@ -20,10 +22,11 @@ use crate::{
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct TradeOffQuery {
-    /// The first metric. Default: `ips` (identity).
+    /// The first metric. Default: `ips` (identity). `seconds_per_image` and `seconds_per_subject`
+    /// are costs that methods declare in their cards.
     #[param(example = "ips")]
     x: Option<String>,
-    /// The second metric. Default: `clip_t` (prompt following).
+    /// The second metric or cost. Default: `clip_t` (prompt following).
     #[param(example = "clip_t")]
     y: Option<String>,
     /// Digest of a model pack, or `all` for every pack, each with a front of its own. Default: the
@@ -47,7 +50,7 @@ pub(crate) struct TradeOffQuery {
     by_run: Option<bool>,
 }
 
-/// The points in the plane of two metrics.
+/// The points in the plane of two axes.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({"x": "ips", "y": "clip_t", "policy": "stellar", "on": "all", "points": [{
     "method": "mine", "runs": ["0197a7c6-6f00-7000-8000-000000000001"],
@@ -55,20 +58,21 @@ pub(crate) struct TradeOffQuery {
     "x": {"mean": 0.61, "low": 0.59, "high": 0.63, "n": 1000}, "y": {"mean": 0.27, "low": 0.268, "high": 0.272, "n": 1000},
     "on_front": true, "dominated_by": []}]}))]
 pub(crate) struct TradeOffResponse {
-    /// Code of the first metric.
+    /// Code of the first metric, or the first cost.
     pub(crate) x: String,
-    /// Code of the second metric.
+    /// Code of the second metric, or the second cost.
     pub(crate) y: String,
     /// The penalty policy that was applied.
     pub(crate) policy: Policy,
     /// The samples that points cover.
     #[serde(default)]
     pub(crate) on: Samples,
-    /// Methods or runs with both metrics, by pack and then by `x`, best first.
+    /// Methods or runs with both numbers, by pack and then by `x`, best first.
     pub(crate) points: Vec<TradeOffPoint>,
 }
 
-/// Compares methods on two metrics and finds those that no other method beats in both.
+/// Compares methods on two metrics, or on a metric and a declared cost, and finds those that no
+/// other method beats in both.
 #[utoipa::path(
     get, path = "/v1/analysis/trade-off", operation_id = "read_trade_off", tag = "analysis",
     params(TradeOffQuery),
@@ -105,24 +109,45 @@ pub(crate) async fn read(
     respond(&app, parameters.x, parameters.y, query).await.map(Json)
 }
 
-/// Returns the points of the leaderboard's rows in the plane of two metrics.
+/// Returns the points of the leaderboard's rows in the plane of two axes.
 pub(crate) async fn respond(
     app: &App,
     x: Option<String>,
     y: Option<String>,
     query: LeaderboardQuery,
 ) -> Result<TradeOffResponse, ApiError> {
-    let metric = |given: Option<String>, default: &str| {
-        let code = given.unwrap_or_else(|| default.to_owned());
-        let metric = metrics::find(&code).ok_or_else(|| metrics::ListError::unknown(&code))?;
-        if metric.direction == Direction::Support {
-            let detail = format!("{code} has no better end: choose a metric that ranks");
-            return Err(ApiError::new(Code::MalformedRequest, detail));
-        }
-        Ok(code)
-    };
-    let (x, y) = (metric(x, "ips")?, metric(y, "clip_t")?);
-    let query = LeaderboardQuery { metrics: vec![x.clone(), y.clone()], ..query };
-    let points = trade_off(&leaderboard::rows(app, &query).await?, &x, &y);
+    let (x, y) = (axis(x, "ips")?, axis(y, "clip_t")?);
+    let metrics: Vec<String> = [x, y]
+        .into_iter()
+        .filter(|axis| matches!(axis, Axis::Metric(_)))
+        .map(|axis| axis.code().to_owned())
+        .collect();
+    if metrics.is_empty() {
+        let detail = "both axes are costs: choose a metric for one of them";
+        return Err(ApiError::new(Code::MalformedRequest, detail));
+    }
+    let cards = if metrics.len() < 2 { app.store.cards().await? } else { HashMap::new() };
+    let query = LeaderboardQuery { metrics, ..query };
+    let points = trade_off(&leaderboard::rows(app, &query).await?, &cards, x, y);
+    let (x, y) = (x.code().to_owned(), y.code().to_owned());
     Ok(TradeOffResponse { x, y, policy: query.policy, on: query.on, points })
+}
+
+/// Returns the axis with this code.
+fn axis(given: Option<String>, default: &str) -> Result<Axis, ApiError> {
+    let code = given.unwrap_or_else(|| default.to_owned());
+    axis_of(&code)
+}
+
+/// Returns the axis of a metric that ranks, or of a cost.
+pub(crate) fn axis_of(code: &str) -> Result<Axis, ApiError> {
+    if let Some(cost) = Cost::find(code) {
+        return Ok(Axis::Cost(cost));
+    }
+    let metric = metrics::find(code).ok_or_else(|| metrics::ListError::unknown(code))?;
+    if metric.direction == Direction::Support {
+        let detail = format!("{code} has no better end: choose a metric that ranks");
+        return Err(ApiError::new(Code::MalformedRequest, detail));
+    }
+    Ok(Axis::Metric(metric))
 }

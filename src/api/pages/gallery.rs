@@ -68,12 +68,21 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
             @for row in &found.rows { (self::row(&found, row)) }
             (pager(&address, &found))
             @let csv = address.with(super::address::DOWNLOAD, "csv:gallery");
-            p.fine { a download href=(csv) { "The scores of this page as CSV" } }
+            p.fine {
+                a download href=(csv) { "The scores of this page as CSV" } " · "
+                a href=(first_places(&found)) { "How often each of these runs is first" }
+            }
         }
     };
     let runs: Vec<_> = found.runs.iter().map(|run| run.id).collect();
     let content = portable::content(view.is_shared(), &app, content, runs).await?;
     view.respond(&app, &content)
+}
+
+/// Returns the address of the first places of the same runs.
+fn first_places(found: &GalleryResponse) -> Address {
+    let runs: Vec<String> = found.runs.iter().map(|run| run.id.to_string()).collect();
+    Address::new("/first-places").with("runs", runs.join(","))
 }
 
 /// Parses the parameters. `slice` is `KIND:LABEL`, in place of the API's parameter of that kind.

@@ -6,16 +6,16 @@
 
 mod address;
 mod assets;
-mod charts;
 mod compare;
 mod correlations;
 mod datasets;
+mod first_places;
 mod gallery;
 mod images;
 mod leaderboard;
 mod matrix;
+mod method;
 mod metrics;
-mod number;
 mod portable;
 pub(crate) mod problems;
 mod questions;
@@ -25,7 +25,6 @@ mod sample;
 mod score;
 mod show;
 mod study;
-mod table;
 mod view;
 mod vote;
 
@@ -36,6 +35,8 @@ use axum::routing::{get, post};
 use super::http::access::{Access, Guarded};
 use super::state::App;
 use crate::key::Scope;
+
+pub(in crate::api::pages) use crate::figures::{charts, number, table};
 
 /// Adds the pages that read a few rows.
 pub(super) fn add(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
@@ -51,6 +52,7 @@ pub(super) fn add(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
         .form(Scope::Score, "/score", post(score::submit))
         .form(Scope::Score, "/score/example", post(score::example))
         .page(read, "/runs", get(runs::read))
+        .page(read, "/methods/{name}", get(method::read))
         .page(read, "/datasets", get(datasets::list))
         .form(Scope::Annotate, "/vote", post(vote::cast))
         .form(Scope::Annotate, "/vote/undo", post(vote::withdraw))
@@ -73,6 +75,7 @@ pub(super) fn add_analyses(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
         .page(read, "/leaderboard", get(leaderboard::read))
         .page(read, "/correlations", get(correlations::read))
         .page(read, "/matrix", get(matrix::read))
+        .page(read, "/first-places", get(first_places::read))
         .page(read, "/datasets/{dataset}", get(datasets::read))
         .page(read, "/study", get(study::read))
         .page(Access::Scope(Scope::Annotate), "/vote", get(vote::read))

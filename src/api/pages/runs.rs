@@ -13,7 +13,8 @@ use super::{
     view::{Section, View},
 };
 use crate::api::http::ApiError;
-use crate::api::runs::{self, MethodsQuery, RunOrder, RunResponse, RunsQuery};
+use crate::api::methods::{self, MethodsQuery};
+use crate::api::runs::{self, RunOrder, RunResponse, RunsQuery};
 use crate::api::state::Shared;
 use crate::store::{MethodRecord, RunState};
 
@@ -22,9 +23,6 @@ const ROWS: u32 = 40;
 
 /// Methods in the list to choose from.
 const METHODS: u32 = 100;
-
-/// Longest name of a method, in bytes, that is linked to its runs.
-const LINKED: usize = 200;
 
 /// Responds with the page.
 pub(super) async fn read(State(app): Shared, address: Address) -> Result<Response, ApiError> {
@@ -36,7 +34,7 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
     let is_filtered = ["method", "dataset", "state"].iter().any(|name| address.get(name).is_some());
     let page = runs::respond(&app, query).await?;
     let methods = MethodsQuery { after: None, limit: Some(METHODS) };
-    let methods = runs::methods(&app, methods).await?.methods;
+    let methods = methods::respond_list(&app, methods).await?.methods;
     let mut view = View::new(Section::Runs, "Runs", &address).style("runs.css");
     let content = html! {
         h1 { "Runs" }
@@ -137,7 +135,7 @@ fn row(run: &RunResponse, address: &Address) -> Row {
     let link = html! {
         (show::run_link(run.run_id, &run.method, &run.run))
         // Percent-encoded, a long name would be the largest part of the page.
-        @if run.method.len() <= LINKED {
+        @if run.method.len() <= show::LINKED {
             " " a.fine.only href=(of_method) title="Runs of this method only" { "only this method" }
         }
     };

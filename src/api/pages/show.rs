@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{address::Address, charts::clip, images};
 use crate::analysis::NoInterval;
-use crate::api::http::ApiError;
+use crate::api::http::{ApiError, encode};
 use crate::api::runs::ranked::Brief;
 use crate::api::runs::{self, RunOrder, RunResponse, RunsQuery};
 use crate::api::state::App;
@@ -87,6 +87,24 @@ pub(super) fn no_interval(reason: NoInterval) -> &'static str {
         NoInterval::TooFewShared => "no interval: too few shared judgements",
         NoInterval::NoVariation => "no interval: all people give the same number",
         NoInterval::Pending => "the interval follows within seconds: reload",
+        NoInterval::Declared => "declared, not measured",
+    }
+}
+
+/// Longest name of a method, in bytes, that lists link to its own page or its runs.
+pub(super) const LINKED: usize = 200;
+
+/// Returns the address of the page of a method.
+pub(super) fn method_page(method: &str) -> Address {
+    Address::new(format!("/methods/{}", encode(method)))
+}
+
+/// Renders the link from a list to the card of a method.
+pub(super) fn card_link(method: &str) -> Markup {
+    html! {
+        a.fine href=(method_page(method)) aria-label=(format!("Card of {}", clip(method, NAME))) {
+            "card"
+        }
     }
 }
 

@@ -130,7 +130,10 @@ impl View {
         if self.is_shared() {
             return html! { div.table data-table=(name) { (table.bare()) } };
         }
-        table.html(&self.download("csv", name), &self.download("latex", name))
+        table.html(
+            &self.download("csv", name).to_string(),
+            &self.download("latex", name).to_string(),
+        )
     }
 
     /// Renders a chart with its download.
@@ -140,7 +143,7 @@ impl View {
             self.file = Some(file("image/svg+xml", &name, chart.document()));
         }
         let download = (!self.is_shared()).then(|| self.download("svg", chart.name));
-        chart.figure(download.as_ref())
+        chart.figure(download.map(|address| address.to_string()).as_deref())
     }
 
     /// Returns whether the page becomes one file to share: without forms, links and scripts.

@@ -1,4 +1,4 @@
-//! `/v1/methods` and `/v1/runs`: methods, runs, the progress of a run and its end.
+//! `/v1/runs`: runs, the progress of a run and its end.
 
 pub(crate) mod attributes;
 pub(crate) mod changes;
@@ -8,6 +8,7 @@ pub(crate) mod events;
 pub(crate) mod failures;
 pub(crate) mod import;
 pub(crate) mod judged;
+pub(crate) mod photo_swap;
 pub(crate) mod ranked;
 pub(crate) mod report;
 pub(crate) mod samples;
@@ -25,112 +26,17 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::deletion::{self, DeletedResponse};
-use crate::api::http::{
-    ApiError, Code, Id, Query, Resource, body, cut, form, not_found, page, page_of,
-};
+use crate::api::http::{ApiError, Id, Query, Resource, body, cut, form, not_found, page};
 use crate::api::state::{App, Shared};
 use crate::{
-    label, metrics,
+    metrics,
     pack_id::PackId,
     runs::Snapshot,
-    store::{self, MethodRecord, RunCounts, RunFacts, RunFlags, RunName, RunRecord, RunState},
+    store::{self, RunCounts, RunFacts, RunFlags, RunName, RunRecord, RunState},
 };
 
-/// Maximum length of a method's description, in bytes.
-const DESCRIPTION_BYTES: usize = 4_096;
-
-/// A method to create or to describe.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NewMethod {
-    /// Name of the method, shown on leaderboards.
-    #[schema(example = "StellarNet")]
-    name: String,
-    /// Description of the method. If it is omitted, an earlier description remains.
-    description: Option<String>,
-}
-
-/// Creates a method, or changes its description.
-#[utoipa::path(
-    post, path = "/v1/methods", tag = "runs", request_body = NewMethod,
-    responses(
-        (status = 200, description = "The method exists", body = MethodRecord),
-        (status = 201, description = "Created", body = MethodRecord),
-        (status = 400, description = "Malformed JSON"),
-        (status = 415, description = "The content type is not JSON"),
-        (status = 422, description = "A field is invalid"),
-    )
-)]
-pub(crate) async fn create_method(
-    State(app): Shared,
-    request: Request,
-) -> Result<(StatusCode, Json<MethodRecord>), ApiError> {
-    let NewMethod { name, description } = body::json(request, app.limits.metadata_bytes).await?;
-    let name = form::clean_label("name", &name)?;
-    if let Some(description) = &description {
-        let refused = if description.len() > DESCRIPTION_BYTES {
-            Some(format!(
-                "has {} bytes, at most {DESCRIPTION_BYTES} are allowed: shorten it",
-                description.len()
-            ))
-        } else {
-            label::check_lines(description).err().map(|problem| problem.to_string())
-        };
-        if let Some(problem) = refused {
-            return Err(ApiError::new(Code::InvalidField, format!("`description` {problem}")));
-        }
-    }
-    let now = OffsetDateTime::now_utc();
-    let (method, is_new) = app.store.create_method(&name, description.as_deref(), now).await?;
-    Ok((made(is_new), Json(method)))
-}
-
-fn made(is_new: bool) -> StatusCode {
+pub(crate) fn made(is_new: bool) -> StatusCode {
     if is_new { StatusCode::CREATED } else { StatusCode::OK }
-}
-
-/// Selects a page of methods.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct MethodsQuery {
-    /// Starts after the method with this name.
-    pub(crate) after: Option<String>,
-    /// Rows per page, 1 to 1000. Default: 100.
-    pub(crate) limit: Option<u32>,
-}
-
-/// One page of methods.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(crate) struct MethodsResponse {
-    /// Methods, sorted by name.
-    pub(crate) methods: Vec<MethodRecord>,
-    /// Cursor of the next page, to be sent as `after`; absent on the last page.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) next: Option<String>,
-}
-
-/// Lists methods.
-#[utoipa::path(
-    get, path = "/v1/methods", tag = "runs", params(MethodsQuery),
-    responses((status = 200, description = "One page", body = MethodsResponse))
-)]
-pub(crate) async fn list_methods(
-    State(app): Shared,
-    Query(parameters): Query<MethodsQuery>,
-) -> Result<Json<MethodsResponse>, ApiError> {
-    methods(&app, parameters).await.map(Json)
-}
-
-/// Returns one page of methods.
-pub(crate) async fn methods(
-    app: &App,
-    parameters: MethodsQuery,
-) -> Result<MethodsResponse, ApiError> {
-    let after = parameters.after.unwrap_or_default();
-    let read = async |limit| app.store.methods(&after, limit).await;
-    let (methods, next) = page_of(parameters.limit, read, |method| method.name.clone()).await?;
-    Ok(MethodsResponse { methods, next })
 }
 
 /// A run to create.

@@ -6,7 +6,7 @@ pub(super) mod exchange;
 pub(super) mod exclusions;
 pub(super) mod export;
 pub(super) mod next;
-pub(super) mod results;
+pub(crate) mod results;
 pub(super) mod sample_size;
 
 use std::collections::BTreeMap;

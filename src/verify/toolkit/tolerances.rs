@@ -53,7 +53,8 @@ impl Tolerances {
 
     /// Returns the tolerance of a metric; `single` says whether the pack computes at single
     /// precision.
-    pub(super) fn of(&self, code: &str, single: bool) -> f64 {
+    #[must_use]
+    pub fn of(&self, code: &str, single: bool) -> f64 {
         if let Some(own) = self.0.get(code) {
             return *own;
         }

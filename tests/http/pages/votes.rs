@@ -147,7 +147,7 @@ async fn votes_cast_in_the_browser_move_study_and_api_as_computed_by_hand() {
     assert!(!text(&app.get("/study?question=identity").await).contains("calm-otter"));
     let csv = text(&app.get("/study?download=csv:alignment").await);
     assert!(
-        csv.starts_with("metric,pairs,tau,low,high,agreement,published tau\r\nips,5,0.447"),
+        csv.starts_with("metric,pairs,tau,low,high,agreement,published tau,best?\r\nips,5,0.447"),
         "{csv}"
     );
     let svg = text(&app.get("/study?download=svg:tau").await);

@@ -23,6 +23,7 @@ use super::cut;
 use self::{
     grammar::{GRAMMAR, lemma},
     parser::{Clause, Parsed, parse},
+    tokens::{Token, tokenize},
 };
 
 /// A relation of the person in a prompt.
@@ -85,7 +86,7 @@ pub fn relations(prompt: &str) -> Vec<Relation> {
 /// a verb it has no relation.
 #[must_use]
 pub fn relations_of(prompt: &str, detectables: &[String]) -> Vec<Relation> {
-    let Parsed { clauses, roles, last_verb } = parse(cut(prompt).0);
+    let Parsed { clauses, roles, verbs } = parse(cut(prompt).0);
     // Done once for any number of detectables.
     let objects: Vec<_> = clauses.iter().map(|clause| lemmas(&clause.object)).collect();
     let roles: Vec<_> = roles.iter().map(|role| lemmas(role)).collect();
@@ -99,7 +100,7 @@ pub fn relations_of(prompt: &str, detectables: &[String]) -> Vec<Relation> {
         if let Some(at) = objects.iter().position(|object| holds(object, &wanted)) {
             push(&mut found, relation(&clauses[at], &detectable));
         } else if let (Some(verb), false) =
-            (&last_verb, roles.iter().any(|role| holds(role, &wanted)))
+            (verbs.last(), roles.iter().any(|role| holds(role, &wanted)))
         {
             push(
                 &mut found,
@@ -114,6 +115,27 @@ pub fn relations_of(prompt: &str, detectables: &[String]) -> Vec<Relation> {
         }
     }
     found
+}
+
+/// Words of a prompt by their part of speech.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Verbs of the person, as in `riding`; what says nothing about the person has none.
+    pub verbs: Vec<String>,
+    /// Prepositions; those of several words are one, as in `in front of`.
+    pub prepositions: Vec<String>,
+}
+
+/// Finds the verbs and prepositions of a prompt. They are those of the parser that finds relations,
+/// not of a general tagger.
+#[must_use]
+pub fn parts(prompt: &str) -> Parts {
+    let prompt = cut(prompt).0;
+    let prepositions = tokenize(prompt, &GRAMMAR).into_iter().filter_map(|token| match token {
+        Token::Preposition(words) => Some(words),
+        _ => None,
+    });
+    Parts { verbs: parse(prompt).verbs, prepositions: prepositions.collect() }
 }
 
 /// Converts annotated triplets of subject, predicate and object to relations.

@@ -26,8 +26,8 @@ pub(super) struct Parsed {
     pub(super) clauses: Vec<Clause>,
     /// Noun phrases after `as`.
     pub(super) roles: Vec<Vec<String>>,
-    /// The last verb, without a preposition.
-    pub(super) last_verb: Option<String>,
+    /// The verbs in order, without prepositions.
+    pub(super) verbs: Vec<String>,
 }
 
 /// Parses a prompt.
@@ -140,7 +140,7 @@ impl<'a> Scan<'a> {
 
     fn open_verb(&mut self, verb: String) {
         self.close();
-        self.parsed.last_verb = Some(verb.clone());
+        self.parsed.verbs.push(verb.clone());
         self.predicate = Some(Predicate { words: verb, has_verb: true });
         self.last = Last::Verb;
     }

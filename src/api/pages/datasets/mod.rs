@@ -3,6 +3,7 @@
 
 mod people;
 mod prompts;
+mod statistics;
 
 use axum::{extract::State, response::Response};
 use maud::{Markup, html};
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::api::datasets::{
     DatasetEntry, DatasetResponse, DatasetsQuery, composition, consistency, find, respond,
-    respond_list,
+    respond_list, statistics as counted,
 };
 use crate::api::http::{ApiError, InPath, PageQuery, encode};
 use crate::api::state::Shared;
@@ -107,6 +108,7 @@ pub(super) async fn read(
     let PageQuery { offset, limit } = address.query(&[])?;
     let record = find(&app, name).await?;
     let composition = composition::respond(&app, &record).await?;
+    let statistics = counted::respond(&app, &record).await?;
     let consistency = consistency::respond(&app, &record).await?;
     let page = PageQuery { offset, limit: limit.or(Some(1)) };
     let dataset = respond(&app, record, page).await?;
@@ -118,6 +120,7 @@ pub(super) async fn read(
         (people::warning(&consistency.people))
         (facts(&dataset, &composition))
         (prompts::section(&mut view, &dataset.dataset.name, &composition))
+        (statistics::section(&mut view, &statistics))
         (people::section(&mut view, &consistency))
         (attributes(&mut view, &dataset))
     };

@@ -55,6 +55,7 @@ pub(super) fn cell(of: Option<&Summary>) -> Cell {
                 @match reason {
                     NoInterval::NoVariation => "no spread",
                     NoInterval::Pending => "pending",
+                    NoInterval::Declared => "declared",
                     _ => "few people",
                 }
             }

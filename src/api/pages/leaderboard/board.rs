@@ -8,8 +8,8 @@ use super::{area, published};
 use crate::api::analysis::leaderboard::{LeaderboardResponse, Row as BoardRow};
 use crate::api::analysis::published::PublishedCell;
 use crate::api::pages::address::Address;
-use crate::api::pages::number;
 use crate::api::pages::table::{Cell, Column, Order, Row, Table};
+use crate::api::pages::{number, show};
 use crate::metrics::{Direction, Metric};
 use crate::pack_id::{PackId, Weights};
 use crate::store::APS_AREA;
@@ -128,10 +128,13 @@ fn name_cell(page: &Page, row: &BoardRow, has_packs: bool) -> Cell {
     };
     let name = html! { bdi { (row.method) } };
     let tags = html! { (tags(row)) @if has_packs { (pack_tag(&row.pack)) } };
-    let is_as_shown = tags.0.is_empty();
+    // The link to the card is no part of the name that scripts copy.
+    let has_card = !page.is_shared && row.method.len() <= show::LINKED;
+    let is_as_shown = tags.0.is_empty() && !has_card;
     let shown = html! {
         @if page.is_shared { (name) } @else { a href=(to) { (name) } }
         @if let Some(run) = &row.run { " / " bdi { (run) } }
+        @if has_card { " " (show::card_link(&row.method)) }
         (tags)
     };
     let value = match &row.run {

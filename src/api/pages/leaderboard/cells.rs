@@ -110,6 +110,7 @@ pub(super) fn no_number(of: &Summary) -> &'static str {
 pub(super) fn no_interval(of: &Summary) -> Option<&'static str> {
     of.numbers.no_interval.map(|reason| match reason {
         NoInterval::Pending => "pending",
+        NoInterval::Declared => "declared",
         NoInterval::NoVariation => "no spread",
         NoInterval::TooFewPeople | NoInterval::TooFewPrompts | NoInterval::TooFewShared => {
             "one person"

@@ -4,6 +4,7 @@
 mod area;
 mod board;
 mod cells;
+mod dots;
 mod exports;
 mod options;
 mod page;
@@ -17,7 +18,6 @@ use maud::{Markup, html};
 
 use super::{
     address::{Address, DOWNLOAD},
-    charts::dots,
     number,
     table::Table,
     view::{Section, View},
@@ -78,6 +78,7 @@ fn tabs(page: &Page, shape: Shape) -> Markup {
                         aria-current=[(each == shape).then_some("page")] { (label) }
                 }
                 a href=(matrix(page)) { "Methods by category" }
+                a href=(first_places(page)) { "First places" }
             }
         }
     }
@@ -89,6 +90,13 @@ fn matrix(page: &Page) -> Address {
     let known = kept.into_iter().filter_map(|name| Some((name, page.address.get(name)?)));
     let known = known.filter(|(name, value)| *name != "pack" || *value != "all");
     known.fold(Address::new("/matrix"), |address, (name, value)| address.with(name, value))
+}
+
+/// Returns the address of the first places of the same methods.
+fn first_places(page: &Page) -> Address {
+    let kept = [("dataset", "dataset"), ("split", "split"), ("prompt_kind", "kind")];
+    let known = kept.into_iter().filter_map(|(of, name)| Some((name, page.address.get(of)?)));
+    known.fold(Address::new("/first-places"), |address, (name, value)| address.with(name, value))
 }
 
 /// Renders the rows as a table or as charts.

@@ -1,11 +1,11 @@
-//! Two metrics of the leaderboard against each other, with the methods that no other one beats in
-//! both.
+//! Two metrics of the leaderboard, or a metric and a cost, against each other, with the methods
+//! that no other one beats in both.
 
 use maud::{Markup, html};
 
 use super::cells;
 use super::page::{Page, group_name};
-use crate::analysis::{Estimate, Samples, TradeOffPoint};
+use crate::analysis::{Axis, Cost, Estimate, Samples, TradeOffPoint};
 use crate::api::analysis::leaderboard::LeaderboardQuery;
 use crate::api::analysis::trade_off;
 use crate::api::http::ApiError;
@@ -14,7 +14,7 @@ use crate::api::pages::number;
 use crate::api::pages::table::{Cell, Column, Row, Table};
 use crate::api::pages::view::View;
 use crate::api::state::App;
-use crate::metrics::{self, Direction, Metric, in_reading_order};
+use crate::metrics::{Direction, in_reading_order};
 
 /// Maximum number of points in the table and in the chart.
 const MOST_ROWS: usize = 100;
@@ -29,8 +29,7 @@ pub(super) async fn content(
     let query = query.into_query(app).await?;
     let axis = |name| page.address.get(name).map(ToOwned::to_owned);
     let response = trade_off::respond(app, axis("x"), axis("y"), query).await?;
-    let known = |code: &str| metrics::find(code).expect("the response has metrics of the registry");
-    let (x, y) = (known(&response.x), known(&response.y));
+    let (x, y) = (trade_off::axis_of(&response.x)?, trade_off::axis_of(&response.y)?);
     let total = response.points.len() as u64;
     let (groups, mut points) = in_groups(response.points);
     points.truncate(MOST_ROWS);
@@ -42,8 +41,11 @@ pub(super) async fn content(
         (axes(page, x, y))
         @if points.is_empty() {
             div.card.empty {
-                h2 { "No row has both metrics" }
-                p { "Choose other metrics, or submit a run that is scored in both." }
+                h2 { "No row has both numbers" }
+                p {
+                    "Choose other metrics, or submit a run that is scored in both. Costs are those that \
+                     methods declare in their cards (" code { "POST /v1/methods" } ")."
+                }
                 pre tabindex="0" {
                     code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" }
                 }
@@ -82,7 +84,7 @@ pub(super) async fn content(
             @if total > MOST_ROWS as u64 {
                 p.fine {
                     (MOST_ROWS) " of " (number::count(total))
-                    " methods are shown, the best in " (x.guide.label())
+                    " methods are shown, the best in " (x.label())
                     ". Filter by dataset or method for the others."
                 }
             }
@@ -91,7 +93,7 @@ pub(super) async fn content(
 }
 
 /// Renders the choice of the two metrics.
-fn axes(page: &Page, x: &Metric, y: &Metric) -> Markup {
+fn axes(page: &Page, x: Axis, y: Axis) -> Markup {
     let ranked =
         || in_reading_order().into_iter().filter(|metric| metric.direction != Direction::Support);
     html! {
@@ -106,8 +108,13 @@ fn axes(page: &Page, x: &Metric, y: &Metric) -> Markup {
                     label {
                         (label)
                         select name=(name) {
+                            @for cost in Cost::ALL.map(Axis::Cost) {
+                                option value=(cost.code()) selected[cost.code() == current.code()] {
+                                    (cost.label())
+                                }
+                            }
                             @for metric in ranked() {
-                                option value=(metric.code) selected[metric.code == current.code] {
+                                option value=(metric.code) selected[metric.code == current.code()] {
                                     (metric.guide.label())
                                 }
                             }
@@ -137,17 +144,21 @@ fn in_groups(points: Vec<TradeOffPoint>) -> (Vec<usize>, Vec<TradeOffPoint>) {
 }
 
 /// Returns the table of the points. `groups` has the group of each, if there are several.
-fn table(x: &Metric, y: &Metric, points: &[TradeOffPoint], groups: Option<&Vec<usize>>) -> Table {
+fn table(x: Axis, y: Axis, points: &[TradeOffPoint], groups: Option<&Vec<usize>>) -> Table {
     let mut columns = vec![Column::text("Method")];
     if groups.is_some() {
         columns.push(Column::text("Group"));
     }
-    for metric in [x, y] {
-        let label = metric.guide.label();
-        let head = html! { (label) " " small { (cells::better(metric)) } };
+    for axis in [x, y] {
+        let label = axis.label();
+        let better = match axis {
+            Axis::Metric(metric) => cells::better(metric),
+            Axis::Cost(_) => "↓ lower is better",
+        };
+        let head = html! { (label) " " small { (better) } };
         columns.push(Column::number(label).head(head));
         for end in ["low", "high"] {
-            columns.push(Column::number(format!("{} {end}", metric.guide.short)));
+            columns.push(Column::number(format!("{} {end}", axis.short())));
         }
     }
     columns.push(Column::text("On the front"));
@@ -191,7 +202,7 @@ fn table(x: &Metric, y: &Metric, points: &[TradeOffPoint], groups: Option<&Vec<u
     };
     Table {
         name: "trade-off",
-        caption: format!("Methods by {} and {}", x.guide.label(), y.guide.label()),
+        caption: format!("Methods by {} and {}", x.label(), y.label()),
         columns,
         rows: points.iter().enumerate().map(row).collect(),
     }

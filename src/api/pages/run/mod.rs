@@ -1,6 +1,7 @@
 //! `GET /runs/{id}`: a run with its progress, scores, distributions, samples and slices.
 
 mod fairness;
+mod photos;
 mod samples;
 mod scores;
 
@@ -22,7 +23,7 @@ use crate::metrics::{self, Direction};
 use crate::store::{RunRecord, RunState};
 
 /// Parameters of the page that the report does not have.
-const OWN: [&str; 3] = ["metric", "kind", "min_samples"];
+const OWN: [&str; 5] = ["metric", "kind", "min_samples", "photos", "with"];
 
 /// Number of runs to compare with.
 const OTHERS: u32 = 60;
@@ -51,6 +52,7 @@ pub(super) async fn read(
                     (choice(&address, measured, metric))
                     (samples::ranked(&app, &run, &address, metric).await?)
                     (fairness::section(&app, &mut view, &run, &address, measured, metric).await?)
+                    (photos::section(&app, &mut view, &run, &address, measured).await?)
                 }
             }
         }
@@ -58,6 +60,7 @@ pub(super) async fn read(
     let failures = samples::failures(&app, &mut view, &run).await?;
     let content = html! {
         div.title { h1 { bdi { (run.method) } " / " bdi { (run.run) } } (view.share()) }
+        p { (view.link(&show::method_page(&run.method), &html! { "Card of the method" })) }
         (facts(&run))
         (progress(&run, &address))
         (failures)

@@ -130,6 +130,7 @@ pub(super) fn no_interval(reason: Option<NoInterval>) -> &'static str {
         Some(NoInterval::TooFewShared) => "too few shared",
         Some(NoInterval::NoVariation) => "all equal",
         Some(NoInterval::Pending) => "not ready",
+        Some(NoInterval::Declared) => "declared",
     }
 }
 

@@ -4,10 +4,11 @@ use maud::{Markup, html};
 
 use crate::analysis::{MetricAlignment, SliceAlignment};
 use crate::api::analysis::alignment::AlignmentResponse;
+use crate::api::analysis::alignment_differences::AlignmentDifferencesResponse;
 use crate::api::pages::{
     charts::agreement::{self, Line, Words},
     number,
-    study::methods::no_interval,
+    study::{differences, methods::no_interval},
     table::{Cell, Column, Table},
     view::View,
 };
@@ -16,7 +17,11 @@ use crate::api::pages::{
 const MOST_SLICES: usize = 40;
 
 /// Renders the agreement over all pairs, and by slice.
-pub(super) fn section(view: &mut View, of: &AlignmentResponse) -> Markup {
+pub(super) fn section(
+    view: &mut View,
+    of: &AlignmentResponse,
+    compared: &AlignmentDifferencesResponse,
+) -> Markup {
     let Some(all) = of.slices.first().filter(|all| !all.metrics.is_empty()) else {
         return html! {
             h2 #metrics { "Which metric agrees with people?" }
@@ -64,21 +69,25 @@ pub(super) fn section(view: &mut View, of: &AlignmentResponse) -> Markup {
             "Over the " (number::count(all.pairs as u64)) " pairs of images that people compared: "
             strong { "tau" } " is 1 if the metric always prefers the same image, 0 if it does no better \
                 than chance, and below 0 if it prefers the other one. " strong { "Agreement" } " is the \
-                share of pairs with a preference in which the metric has the same. Two metrics whose \
-                intervals overlap much are not told apart. Intervals resample people, whose prompts \
-                share a face."
+                share of pairs with a preference in which the metric has the same. Intervals resample \
+                people, whose prompts share a face. The last column says which metrics are not told \
+                apart from the best one; the differences are below."
         }
         @if has_published {
             p.fine { "Rings: numbers published in " (of.published.source) ", for other images and \
                 annotators. They are a guide, not a target." }
         }
         @if !lines.is_empty() { (view.chart(&chart)) }
-        (view.table(&table(&metrics, of)))
+        (view.table(&table(&metrics, of, compared)))
         (slices(view, &of.slices[1..], &metrics))
     }
 }
 
-fn table(metrics: &[&MetricAlignment], of: &AlignmentResponse) -> Table {
+fn table(
+    metrics: &[&MetricAlignment],
+    of: &AlignmentResponse,
+    compared: &AlignmentDifferencesResponse,
+) -> Table {
     let row = |metric: &&MetricAlignment| {
         let missing = no_interval(metric.no_interval);
         let tau = |value: Option<f64>, missing: &str| {
@@ -97,6 +106,7 @@ fn table(metrics: &[&MetricAlignment], of: &AlignmentResponse) -> Table {
                 metric.agreement.map_or_else(|| "no preference".to_owned(), number::percent),
             ),
             tau(of.published.tau.get(&metric.metric).copied(), "not published"),
+            differences::mark(compared, &metric.metric),
         ]
         .into()
     };
@@ -111,6 +121,7 @@ fn table(metrics: &[&MetricAlignment], of: &AlignmentResponse) -> Table {
             Column::number("high"),
             Column::number("agreement"),
             Column::number("published tau"),
+            Column::text("best?"),
         ],
         rows: metrics.iter().map(row).collect(),
     }

@@ -1,6 +1,7 @@
 //! `/study`: what annotators prefer, how far they agree, and which metrics agree with them.
 
 pub(super) mod actions;
+mod differences;
 mod list;
 mod methods;
 mod metrics;
@@ -40,7 +41,7 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
     if address.get("study").is_some() && address.get("view") != Some("metrics") {
         return one::read(&app, &address).await;
     }
-    let query: AlignmentQuery = address.query(&["view"])?;
+    let query: AlignmentQuery = address.query(&["view", "against", "slices"])?;
     let word = query.question.clone().unwrap_or_default();
     let question = app.questions.of(word.clone(), Code::MalformedRequest)?;
     let annotator = query.annotator.clone();
@@ -70,6 +71,7 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
         let content = html! { (head) (empty(&question, annotator.is_some())) (listed) };
         return view.respond(&app, &content);
     }
+    let compared = differences::read(&app, &address).await?;
     let aligned = alignment::respond(&app, query).await?;
     let next = NextQuery { question: Some(word), limit: Some(NEXT), ..NextQuery::default() };
     let next = next::respond(&app, next).await?;
@@ -78,7 +80,8 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
         p.asked { "The question: " strong { (questions::ask(&question)) } }
         (summary(&preferences))
         (methods::section(&mut view, &preferences))
-        (metrics::section(&mut view, &aligned))
+        (metrics::section(&mut view, &aligned, &compared))
+        (differences::section(&mut view, &compared, &address))
         (voters::section(&mut view, &preferences, &address))
         (methods::next(&mut view, &preferences, &next))
         (listed)
@@ -89,7 +92,7 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
 
 fn filters(app: &App, address: &Address, question: &Question) -> Markup {
     let value = |name: &str| address.get(name).unwrap_or_default().to_owned();
-    let kept = ["study", "view", "dataset", "run", "kind"];
+    let kept = ["study", "view", "dataset", "run", "kind", "against", "slices"];
     html! {
         form.filters method="get" action="/study" data-auto {
             @for (name, of) in kept.iter().filter_map(|name| Some((name, address.get(name)?))) {

@@ -1,17 +1,17 @@
 //! Numbers for readers. Downloads have all digits.
 
 /// Returns a number with as many decimals as its interval makes certain, and at least two.
-pub(super) fn with_interval(value: f64, low: f64, high: f64) -> String {
+pub(crate) fn with_interval(value: f64, low: f64, high: f64) -> String {
     rounded(value, decimals((high - low) / 2.0))
 }
 
 /// Returns a number with three significant digits, and at least two decimals.
-pub(super) fn plain(value: f64) -> String {
+pub(crate) fn plain(value: f64) -> String {
     rounded(value, decimals(value.abs() / 10.0))
 }
 
 /// Returns a number with so many decimals; a minus sign is a typographic one.
-pub(super) fn rounded(value: f64, decimals: usize) -> String {
+pub(crate) fn rounded(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     // What rounds to zero has no sign.
     let digits = text.trim_start_matches('-');
@@ -21,12 +21,12 @@ pub(super) fn rounded(value: f64, decimals: usize) -> String {
 }
 
 /// Returns a small number with all its digits, as in 0.0001.
-pub(super) fn exact(value: f64) -> String {
+pub(crate) fn exact(value: f64) -> String {
     value.to_string()
 }
 
 /// Returns a share as a percentage.
-pub(super) fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     match percent {
         _ if percent > 0.0 && percent < 0.1 => "<0.1 %".to_owned(),
@@ -36,7 +36,7 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// Returns a count with its thousands apart.
-pub(super) fn count(count: impl Into<u64>) -> String {
+pub(crate) fn count(count: impl Into<u64>) -> String {
     let digits = count.into().to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -49,7 +49,7 @@ pub(super) fn count(count: impl Into<u64>) -> String {
 }
 
 /// Returns the decimals that show two digits of a half width, from 2 to 6.
-pub(super) fn decimals(half_width: f64) -> usize {
+pub(crate) fn decimals(half_width: f64) -> usize {
     if half_width > 0.0 && half_width.is_finite() {
         (1.0 - half_width.log10().floor()).clamp(2.0, 6.0) as usize
     } else {
@@ -58,7 +58,7 @@ pub(super) fn decimals(half_width: f64) -> usize {
 }
 
 /// Returns the decimals of a column of numbers with these half widths of their intervals.
-pub(super) fn typical_decimals(halves: impl Iterator<Item = f64>) -> usize {
+pub(crate) fn typical_decimals(halves: impl Iterator<Item = f64>) -> usize {
     let mut halves: Vec<f64> = halves.collect();
     halves.sort_unstable_by(f64::total_cmp);
     decimals(halves.get(halves.len() / 2).copied().unwrap_or_default()).min(4)

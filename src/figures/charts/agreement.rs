@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::{Chart, Scale, label};
-use crate::api::pages::number;
+use crate::figures::number;
 
 const LABELS: f64 = 210.0;
 const PLOT: f64 = 440.0;

@@ -1,35 +1,35 @@
 //! Charts as SVG, drawn by the server: they need no script, are read by screen readers, and are
 //! downloaded as files.
 
-pub(super) mod agreement;
-pub(super) mod dots;
-pub(super) mod forest;
-pub(super) mod heat;
-pub(super) mod histogram;
-pub(super) mod plane;
-pub(super) mod strip;
+pub(crate) mod agreement;
+pub(crate) mod forest;
+pub(crate) mod heat;
+pub(crate) mod histogram;
+pub(crate) mod plane;
+pub(crate) mod strip;
 
 use maud::{Markup, PreEscaped, html};
 
-use super::{address::Address, assets};
+/// Colours of charts by class, for documents of their own.
+const STYLE: &str = include_str!("../../../assets/pages/chart.css");
 
 /// A chart with a name that is unique on its page. Its colours come from `chart.css`, by class.
-pub(super) struct Chart {
+pub(crate) struct Chart {
     /// Name in addresses and of the file.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// Title, which is also the accessible name.
-    pub(super) title: String,
+    pub(crate) title: String,
     /// What the chart shows, for those who do not see it.
-    pub(super) description: String,
+    pub(crate) description: String,
     /// Width and height in units of the drawing, about CSS pixels.
-    pub(super) size: (f64, f64),
+    pub(crate) size: (f64, f64),
     /// Elements of the SVG.
-    pub(super) content: Markup,
+    pub(crate) content: Markup,
 }
 
 impl Chart {
     /// Renders the chart for a page; `svg` is the address of the download, if it has one.
-    pub(super) fn figure(&self, svg: Option<&Address>) -> Markup {
+    pub(crate) fn figure(&self, svg: Option<&str>) -> Markup {
         html! {
             figure.chart {
                 figcaption {
@@ -42,8 +42,8 @@ impl Chart {
     }
 
     /// Renders an SVG document of its own.
-    pub(super) fn document(&self) -> String {
-        let svg = self.svg(Some(&assets::text("chart.css"))).into_string();
+    pub(crate) fn document(&self) -> String {
+        let svg = self.svg(Some(STYLE)).into_string();
         format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{svg}\n")
     }
 
@@ -68,7 +68,7 @@ impl Chart {
 
 /// A linear scale from values to positions, with round ends.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Scale {
+pub(crate) struct Scale {
     low: f64,
     high: f64,
     step: f64,
@@ -79,7 +79,7 @@ pub(super) struct Scale {
 impl Scale {
     /// Creates a scale over these values, which need not be finite, with about `ticks` ticks. It
     /// maps them to positions from `from` to `to`.
-    pub(super) fn new(
+    pub(crate) fn new(
         values: impl IntoIterator<Item = f64>,
         ticks: usize,
         (from, to): (f64, f64),
@@ -107,14 +107,14 @@ impl Scale {
     }
 
     /// Returns the position of a value.
-    pub(super) fn at(&self, value: f64) -> f64 {
+    pub(crate) fn at(&self, value: f64) -> f64 {
         let share = (value - self.low) / (self.high - self.low);
         let position = self.from + share.clamp(0.0, 1.0) * (self.to - self.from);
         (position * 10.0).round() / 10.0
     }
 
     /// Returns the ticks: values with their positions and labels.
-    pub(super) fn ticks(&self) -> Vec<(f64, String)> {
+    pub(crate) fn ticks(&self) -> Vec<(f64, String)> {
         let count = ((self.high - self.low) / self.step).round() as usize;
         let decimals = (-self.step.log10().floor()).clamp(0.0, 8.0) as usize;
         // A step of 2.5 has a digit more than its power of ten.
@@ -122,19 +122,19 @@ impl Scale {
         let decimals = decimals + usize::from((digits - 2.5).abs() < 1e-6);
         (0..=count)
             .map(|at| self.low + at as f64 * self.step)
-            .map(|value| (self.at(value), super::number::rounded(value, decimals)))
+            .map(|value| (self.at(value), crate::figures::number::rounded(value, decimals)))
             .collect()
     }
 }
 
 /// Returns a name as a label of at most so many characters. It is isolated, so that its direction
 /// does not reach the text around it.
-pub(super) fn label(name: &str, most: usize) -> String {
+pub(crate) fn label(name: &str, most: usize) -> String {
     format!("\u{2068}{}\u{2069}", clip(name, most))
 }
 
 /// Returns a text of at most so many characters.
-pub(super) fn clip(text: &str, most: usize) -> String {
+pub(crate) fn clip(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
     }

@@ -2,8 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::{Chart, Scale, label};
 use crate::api::analysis::leaderboard::Row;
+use crate::figures::charts::{Chart, Scale, label};
 use crate::metrics::{Direction, Metric};
 
 const LEFT: f64 = 132.0;

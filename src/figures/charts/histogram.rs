@@ -6,7 +6,7 @@ use maud::html;
 
 use super::{Chart, Scale};
 use crate::analysis::Distribution;
-use crate::api::pages::number;
+use crate::figures::number;
 
 const SIZE: (f64, f64) = (300.0, 132.0);
 /// Top and bottom of the bars.

@@ -3,8 +3,7 @@
 use maud::{Markup, html};
 
 use super::{Chart, Scale, label};
-use crate::analysis::{Estimate, TradeOffPoint};
-use crate::metrics::{Direction, Metric};
+use crate::analysis::{Axis, Estimate, TradeOffPoint};
 
 const SIZE: (f64, f64) = (760.0, 520.0);
 const LEFT: f64 = 64.0;
@@ -18,8 +17,8 @@ const NAME: usize = 26;
 /// Estimated width of a character and height of a line.
 const LETTER: (f64, f64) = (6.6, 14.0);
 
-/// Draws points in the plane of two metrics. Those that are comparable with the first are round.
-pub(crate) fn chart(x: &Metric, y: &Metric, points: &[TradeOffPoint]) -> Chart {
+/// Draws points in the plane of two axes. Those that are comparable with the first are round.
+pub(crate) fn chart(x: Axis, y: Axis, points: &[TradeOffPoint]) -> Chart {
     let ends = |of: &Estimate| [of.mean, of.low.unwrap_or(of.mean), of.high.unwrap_or(of.mean)];
     let (width, height) = SIZE;
     let across =
@@ -53,7 +52,7 @@ pub(crate) fn chart(x: &Metric, y: &Metric, points: &[TradeOffPoint]) -> Chart {
     let front = points.iter().filter(|point| point.on_front).map(name).collect::<Vec<_>>();
     Chart {
         name: "plane",
-        title: format!("{} and {}", x.guide.label(), y.guide.label()),
+        title: format!("{} and {}", x.label(), y.label()),
         description: format!(
             "{} methods; on the front: {}. The table below has all numbers.",
             points.len(),
@@ -69,14 +68,14 @@ pub(crate) fn are_comparable(one: &TradeOffPoint, other: &TradeOffPoint) -> bool
     (&one.pack, &one.sample_set) == (&other.pack, &other.sample_set)
 }
 
-fn axes(across: &Scale, up: &Scale, x: &Metric, y: &Metric) -> Markup {
+fn axes(across: &Scale, up: &Scale, x: Axis, y: Axis) -> Markup {
     let (width, height) = SIZE;
     let floor = height - BOTTOM;
-    let words = |metric: &Metric| match metric.direction {
-        Direction::LowerIsBetter => format!("{}, lower is better", metric.guide.label()),
-        _ => format!("{}, higher is better", metric.guide.label()),
+    let words = |axis: Axis| {
+        let better = if axis.is_lower_better() { "lower" } else { "higher" };
+        format!("{}, {better} is better", axis.label())
     };
-    let lower = |metric: &Metric| metric.direction == Direction::LowerIsBetter;
+    let lower = Axis::is_lower_better;
     // The corner in which both metrics are best.
     let corner_x = if lower(x) { LEFT + 8.0 } else { width - RIGHT - 4.0 };
     let corner_y = if lower(y) { floor - 8.0 } else { TOP + 12.0 };
@@ -105,9 +104,9 @@ fn axes(across: &Scale, up: &Scale, x: &Metric, y: &Metric) -> Markup {
 fn fronts(
     points: &[TradeOffPoint],
     at: &dyn Fn(&TradeOffPoint) -> (f64, f64),
-    x: &Metric,
+    x: Axis,
 ) -> Vec<String> {
-    let is_lower = x.direction == Direction::LowerIsBetter;
+    let is_lower = x.is_lower_better();
     let mut groups: Vec<Vec<&TradeOffPoint>> = Vec::new();
     for point in points.iter().filter(|point| point.on_front) {
         let same = |group: &&mut Vec<&TradeOffPoint>| are_comparable(group[0], point);
@@ -202,8 +201,12 @@ mod tests {
         .unwrap()
     }
 
+    fn axis(code: &str) -> Axis {
+        Axis::Metric(find(code).unwrap())
+    }
+
     fn draw(points: &[TradeOffPoint]) -> String {
-        chart(find("ips").unwrap(), find("clip_t").unwrap(), points).document()
+        chart(axis("ips"), axis("clip_t"), points).document()
     }
 
     #[test]

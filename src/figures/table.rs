@@ -4,110 +4,112 @@ use std::fmt::Write as _;
 
 use maud::{Markup, PreEscaped, html};
 
-use super::address::Address;
 use crate::spreadsheet;
 
 /// A table with a name that is unique on its page.
-pub(super) struct Table {
+pub(crate) struct Table {
     /// Name in addresses and of files.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// Caption, which is also the accessible name.
-    pub(super) caption: String,
-    pub(super) columns: Vec<Column>,
-    pub(super) rows: Vec<Row>,
+    pub(crate) caption: String,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) rows: Vec<Row>,
 }
 
 /// A column.
 #[derive(Default)]
-pub(super) struct Column {
+pub(crate) struct Column {
     /// Head in CSV and LaTeX.
-    pub(super) label: String,
+    pub(crate) label: String,
     /// Head on the page, if it is more than the label.
-    pub(super) head: Option<Markup>,
+    pub(crate) head: Option<Markup>,
     /// Whether the cells are numbers.
-    pub(super) is_number: bool,
+    pub(crate) is_number: bool,
     /// Order of the rows by this column, if it is known to the server.
-    pub(super) sorted: Option<Order>,
+    pub(crate) sorted: Option<Order>,
 }
 
 /// Order of rows, first to last.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+pub(crate) enum Order {
     Ascending,
     Descending,
 }
 
 /// A row, with a class for its look.
 #[derive(Default)]
-pub(super) struct Row {
-    pub(super) class: &'static str,
-    pub(super) cells: Vec<Cell>,
+pub(crate) struct Row {
+    pub(crate) class: &'static str,
+    pub(crate) cells: Vec<Cell>,
 }
 
 /// A cell.
 #[derive(Default)]
-pub(super) struct Cell {
+pub(crate) struct Cell {
     /// Content in CSV: numbers with all digits.
-    pub(super) value: String,
+    pub(crate) value: String,
     /// Content on the page; default: the value.
-    pub(super) shown: Option<Markup>,
+    pub(crate) shown: Option<Markup>,
+    /// Content in plain text; default: the value.
+    pub(crate) text: Option<String>,
     /// Content in LaTeX; default: the value.
-    pub(super) latex: Option<String>,
-    pub(super) class: &'static str,
+    pub(crate) latex: Option<String>,
+    pub(crate) class: &'static str,
     /// Whether the cell names its row.
-    pub(super) is_head: bool,
+    pub(crate) is_head: bool,
     /// Whether scripts copy the text as it is shown. The page then does not repeat the value, which
     /// counts in tables of thousands of cells.
-    pub(super) is_as_shown: bool,
+    pub(crate) is_as_shown: bool,
 }
 
 /// Format of a downloaded table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     Csv,
     Latex,
 }
 
 impl Column {
-    pub(super) fn text(label: impl Into<String>) -> Self {
+    pub(crate) fn text(label: impl Into<String>) -> Self {
         Self { label: label.into(), ..Self::default() }
     }
 
-    pub(super) fn number(label: impl Into<String>) -> Self {
+    pub(crate) fn number(label: impl Into<String>) -> Self {
         Self { label: label.into(), is_number: true, ..Self::default() }
     }
 
-    pub(super) fn head(self, head: Markup) -> Self {
+    pub(crate) fn head(self, head: Markup) -> Self {
         Self { head: Some(head), ..self }
     }
 }
 
 impl Cell {
-    pub(super) fn text(value: impl Into<String>) -> Self {
+    pub(crate) fn text(value: impl Into<String>) -> Self {
         Self { value: value.into(), ..Self::default() }
     }
 
     /// A number that may be missing, shown as `shown`.
-    pub(super) fn number(value: Option<f64>, shown: impl Into<String>) -> Self {
+    pub(crate) fn number(value: Option<f64>, shown: impl Into<String>) -> Self {
         let shown: String = shown.into();
         let value = value.map(|value| value.to_string()).unwrap_or_default();
         Self {
             value,
             shown: Some(html! { (shown) }),
             latex: Some(latex(&shown)),
+            text: Some(shown),
             ..Self::default()
         }
     }
 
-    pub(super) fn shown(self, shown: Markup) -> Self {
+    pub(crate) fn shown(self, shown: Markup) -> Self {
         Self { shown: Some(shown), ..self }
     }
 
-    pub(super) fn class(self, class: &'static str) -> Self {
+    pub(crate) fn class(self, class: &'static str) -> Self {
         Self { class, ..self }
     }
 
-    pub(super) fn head(self) -> Self {
+    pub(crate) fn head(self) -> Self {
         Self { is_head: true, ..self }
     }
 }
@@ -120,7 +122,7 @@ impl From<Vec<Cell>> for Row {
 
 impl Table {
     /// Renders the table with its tools. `csv` and `latex` are the addresses of the downloads.
-    pub(super) fn html(&self, csv: &Address, latex: &Address) -> Markup {
+    pub(crate) fn html(&self, csv: &str, latex: &str) -> Markup {
         html! {
             div.table data-table=(self.name) {
                 div.tools {
@@ -137,7 +139,7 @@ impl Table {
     }
 
     /// Renders the table without tools, for documents without links and scripts.
-    pub(super) fn bare(&self) -> Markup {
+    pub(crate) fn bare(&self) -> Markup {
         html! {
             table {
                 caption.hidden { (self.caption) }
@@ -148,7 +150,7 @@ impl Table {
     }
 
     /// Renders CSV with a header line.
-    pub(super) fn csv(&self) -> String {
+    pub(crate) fn csv(&self) -> String {
         let heads = self.columns.iter().map(|column| spreadsheet::cell(&column.label));
         let mut text = heads.collect::<Vec<_>>().join(",") + "\r\n";
         for row in &self.rows {
@@ -159,8 +161,23 @@ impl Table {
         text
     }
 
+    /// Renders a Markdown table.
+    pub(crate) fn markdown(&self) -> String {
+        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+        let heads = self.columns.iter().map(|column| pipe(&column.label)).collect();
+        let rule = self
+            .columns
+            .iter()
+            .map(|column| if column.is_number { "---:".to_owned() } else { "---".to_owned() });
+        let mut text = line(heads) + &line(rule.collect());
+        for row in &self.rows {
+            text += &line(row.cells.iter().map(|cell| pipe(cell.plain())).collect());
+        }
+        text
+    }
+
     /// Renders a LaTeX table for the package `booktabs`.
-    pub(super) fn latex(&self) -> String {
+    pub(crate) fn latex(&self) -> String {
         let align = self.columns.iter().map(|column| if column.is_number { 'r' } else { 'l' });
         let heads = self.columns.iter().map(|column| latex(&column.label));
         let mut text = format!(
@@ -173,7 +190,10 @@ impl Table {
                 .cells
                 .iter()
                 .map(|cell| cell.latex.clone().unwrap_or_else(|| latex(&cell.value)));
-            let _ = writeln!(text, "{} \\\\", cells.collect::<Vec<_>>().join(" & "));
+            let line = cells.collect::<Vec<_>>().join(" & ");
+            // After the end of a row, LaTeX takes these for arguments.
+            let guard = if line.starts_with(['[', '*']) { "{}" } else { "" };
+            let _ = writeln!(text, "{guard}{line} \\\\");
         }
         text.push_str("\\bottomrule\n\\end{tabular}\n");
         text
@@ -222,14 +242,24 @@ impl Row {
 }
 
 impl Cell {
+    /// Returns the content as plain text.
+    fn plain(&self) -> &str {
+        self.text.as_deref().unwrap_or(&self.value)
+    }
+
     fn classes(&self, is_number: bool) -> String {
         let number = if is_number { "number" } else { "" };
         [number, self.class].join(" ").trim().to_owned()
     }
 }
 
+/// Escapes the characters that Markdown tables give a meaning to.
+fn pipe(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('|', "\\|").replace(['\n', '\r'], " ")
+}
+
 /// Escapes the characters that LaTeX gives a meaning to.
-pub(super) fn latex(text: &str) -> String {
+pub(crate) fn latex(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for char in text.chars() {
         match char {
@@ -241,6 +271,8 @@ pub(super) fn latex(text: &str) -> String {
             '±' => escaped.push_str("$\\pm$"),
             '↑' => escaped.push_str("$\\uparrow$"),
             '↓' => escaped.push_str("$\\downarrow$"),
+            // Lines without text would end a paragraph, which a cell cannot contain.
+            _ if char.is_control() => escaped.push(' '),
             _ => escaped.push(char),
         }
     }
@@ -264,8 +296,7 @@ mod tests {
 
     #[test]
     fn names_stay_text_in_every_format() {
-        let address = Address::new("/x");
-        let html = table().html(&address, &address).into_string();
+        let html = table().html("/x", "/x").into_string();
         assert!(html.contains("&lt;b&gt;=a_b&amp;") && !html.contains("<b>"), "{html}");
         assert_eq!(table().csv(), "method,ips\r\n<b>=a_b&,0.123456\r\n");
         assert!(table().latex().contains("<b>=a\\_b\\& & 0.123 \\\\"), "{}", table().latex());
@@ -273,8 +304,7 @@ mod tests {
 
     #[test]
     fn a_number_keeps_all_its_digits_for_sorting_and_copying() {
-        let address = Address::new("/x");
-        let html = table().html(&address, &address).into_string();
+        let html = table().html("/x", "/x").into_string();
         assert!(html.contains(r#"<td class="number" data-value="0.123456">0.123</td>"#), "{html}");
     }
 }

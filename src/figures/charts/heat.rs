@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{Chart, label};
 use crate::analysis::Cell;
-use crate::api::pages::number;
+use crate::figures::number;
 use crate::metrics;
 
 const SIDE: f64 = 44.0;

@@ -1,0 +1,61 @@
+//! Reads a service over HTTP, as any client does.
+
+use serde::de::DeserializeOwned;
+
+use crate::client::{Client, ClientError};
+
+/// A service to read from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) client: &'a Client,
+}
+
+/// A response with its request.
+#[derive(Debug)]
+pub(super) struct Answered<T> {
+    pub(super) of: T,
+    /// Path and parameters of the request.
+    pub(super) request: String,
+}
+
+/// What a service says about a part: its numbers, or why there are none.
+#[derive(Debug)]
+pub(super) enum Said<T> {
+    Answer(Answered<T>),
+    Refused(String),
+}
+
+impl Source<'_> {
+    /// Reads a route; parameters without a value are left out.
+    pub(super) async fn get<T: DeserializeOwned>(
+        &self,
+        parts: &[&str],
+        query: &[(&str, Option<&str>)],
+    ) -> Result<Answered<T>, ClientError> {
+        let query: Vec<(&str, &str)> =
+            query.iter().filter_map(|(name, value)| Some((*name, (*value)?))).collect();
+        let mut url = self.client.url(parts);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&query);
+        }
+        let parameters = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let request = format!("GET {}{parameters}", url.path());
+        let of = self.client.get(parts, &query).await?;
+        Ok(Answered { of, request })
+    }
+
+    /// Reads a route whose refusal only leaves out a part.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        parts: &[&str],
+        query: &[(&str, Option<&str>)],
+    ) -> Result<Said<T>, ClientError> {
+        match self.get(parts, query).await {
+            Ok(answer) => Ok(Said::Answer(answer)),
+            Err(ClientError::Problem { status: 400 | 404 | 409 | 422, detail, .. }) => {
+                Ok(Said::Refused(detail))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

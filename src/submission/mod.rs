@@ -1,0 +1,20 @@
+//! Submissions: the scores of a run as a bundle that anyone can check.
+//!
+//! ```text
+//! facts.rs      what a bundle says about its run and its samples
+//! archive.rs    the ZIP file: written deterministically, read within bounds, every hash checked
+//! check.rs      differences within a bundle, and with a folder of images or a dataset
+//! rescore.rs    which samples are scored again, and the differences of their scores
+//! ```
+//!
+//! A *difference* is a sentence that names what does not agree. A bundle with one is refused.
+
+mod archive;
+mod check;
+mod facts;
+mod rescore;
+
+pub use archive::{Bounds, Bundle, BundleError, FORMAT};
+pub use check::{dataset, folder, within};
+pub use facts::{BundleFacts, BundleSample, BundleScore, BundleTotals, Declarations, totals};
+pub use rescore::{cases, compare, part};

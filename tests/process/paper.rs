@@ -1,0 +1,282 @@
+//! `stellar-score paper`: four made-up methods, from folders of images and from a server.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::harness::{Server, demo_pack, folder, program, read, run};
+use crate::support::client;
+
+/// Names that LaTeX, CSV and Markdown would misread.
+const METHODS: [&str; 4] = ["[a]_b & 50%", "=#1~{x}^\\", "<b>中</b>", "mine"];
+
+/// A paper from folders, its store, and what was printed.
+struct Made {
+    out: PathBuf,
+    store: PathBuf,
+    dataset: PathBuf,
+    printed: String,
+}
+
+fn make(at: &Path) -> Made {
+    let text = |path: &Path| path.display().to_string();
+    let (sample, dataset) = (at.join("sample"), at.join("mine"));
+    let size = ["--identities", "2", "--prompts", "4"];
+    run(program(&["dataset", "synthesize", "--out", &text(&sample)]).args(size)).printed();
+    let download = text(&sample.join("download"));
+    let prompts = text(&sample.join("prompts"));
+    let prepare = ["dataset", "prepare", "--download", &download, "--prompts", &prompts];
+    run(program(&prepare).args(["--out", &text(&dataset)])).printed();
+
+    // Each method has the images of the made-up run, given to other prompts.
+    let generations = sample.join("generations");
+    let mut names: Vec<String> = fs::read_dir(&generations)
+        .expect("a folder")
+        .filter_map(|entry| {
+            let name = entry.expect("an entry").file_name().into_string().expect("UTF-8");
+            name.strip_suffix(".png").map(str::to_owned)
+        })
+        .collect();
+    names.sort();
+    let images = at.join("images");
+    for (shift, method) in METHODS.iter().enumerate() {
+        let folder = images.join(method);
+        fs::create_dir_all(&folder).expect("a folder");
+        for (place, name) in names.iter().enumerate() {
+            let from = &names[(place + shift) % names.len()];
+            fs::copy(generations.join(format!("{from}.png")), folder.join(format!("{name}.png")))
+                .expect("a copy");
+            let about = format!("{name}.json");
+            fs::copy(generations.join(&about), folder.join(&about)).expect("a copy");
+        }
+    }
+    let (out, store) = (at.join("paper"), at.join("store"));
+    let mut command = program(&["paper", "--images", &text(&images), "--dataset", &text(&dataset)]);
+    command.args(["--out", &text(&out), "--store", &text(&store)]);
+    let printed = run(command.env("STELLAR_PACK", demo_pack())).printed();
+    Made { out, store, dataset, printed }
+}
+
+fn files(at: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![at.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let below = path.strip_prefix(at).expect("a path below");
+                found.insert(below.display().to_string());
+            }
+        }
+    }
+    found
+}
+
+/// Returns a file's text without comments, and checks that its environments and braces are
+/// balanced and that no character stands where LaTeX would misread it.
+#[track_caller]
+fn well_formed(path: &Path) -> String {
+    let mut text = String::new();
+    for line in read(path).lines() {
+        let mut escaped = false;
+        let comment = line.char_indices().find(|&(_, char)| {
+            let is_comment = char == '%' && !escaped;
+            escaped = char == '\\' && !escaped;
+            is_comment
+        });
+        text.push_str(comment.map_or(line, |(at, _)| &line[..at]));
+        text.push('\n');
+    }
+    let name = path.display();
+    let (mut depth, mut is_math, mut open) = (0_i32, false, Vec::new());
+    let mut rest = text.as_str();
+    while let Some(char) = rest.chars().next() {
+        let mut length = char.len_utf8();
+        match char {
+            '\\' => {
+                let word = rest[1..].find(|char: char| !char.is_ascii_alphabetic());
+                let word = &rest[1..1 + word.unwrap_or(rest.len() - 1)];
+                length = 1 + word.len().max(rest[1..].chars().next().map_or(0, char::len_utf8));
+                let argument = || {
+                    let after = &rest[1 + word.len()..];
+                    after.strip_prefix('{').and_then(|after| after.split('}').next())
+                };
+                match word {
+                    "begin" => open.push(argument().expect("a name").to_owned()),
+                    "end" => assert_eq!(open.pop().as_deref(), argument(), "{name}"),
+                    _ => {}
+                }
+            }
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            '$' => is_math = !is_math,
+            '_' | '^' | '~' => assert!(is_math, "{name}: {char} in …{}", clip(rest)),
+            '&' => assert!(
+                open.last().is_some_and(|of| of == "tabular"),
+                "{name}: & in …{}",
+                clip(rest)
+            ),
+            // Parameters of macros are in the preamble only.
+            '#' => {
+                assert!(open.is_empty() && path.ends_with("paper.tex"), "{name}: {}", clip(rest))
+            }
+            _ => {}
+        }
+        assert!(depth >= 0, "{name}: a brace is closed twice before …{}", clip(rest));
+        rest = &rest[length..];
+    }
+    assert!(depth == 0 && !is_math && open.is_empty(), "{name}: {depth} braces, {open:?}");
+    text
+}
+
+fn clip(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+/// Rows of a CSV file by the names of its columns.
+fn rows(path: &Path) -> Vec<std::collections::HashMap<String, String>> {
+    let mut reader = csv::Reader::from_path(path).expect("a CSV file");
+    reader.deserialize().collect::<Result<_, _>>().expect("rows")
+}
+
+/// Compares a CSV file of methods with the leaderboard.
+fn check_numbers(out: &Path, server: &Server, kind: &str) {
+    let path = format!("/v1/leaderboard?dataset=mine&prompt_kind={kind}");
+    let board = server.get(&path).json();
+    let board = board["rows"].as_array().expect("rows");
+    assert_eq!(board.len(), METHODS.len());
+    let lines = rows(&out.join(format!("tables/methods-{kind}.csv")));
+    let mut compared = 0;
+    for row in board {
+        let method = row["method"].as_str().expect("a name");
+        for (code, of) in row["metrics"].as_object().expect("metrics") {
+            let line = lines.iter().find(|line| {
+                // A cell that a spreadsheet would run has an apostrophe.
+                line["method"].trim_start_matches('\'') == method
+                    && line["metric"] == *code
+                    && line["source"] == "measured"
+            });
+            let line = line.unwrap_or_else(|| panic!("{method} has no {code}"));
+            for part in ["mean", "std", "low", "high", "n", "rank", "last_rank", "penalty_rate"] {
+                let found = line[part].trim_start_matches('\'').parse::<f64>().ok();
+                assert_eq!(found, of[part].as_f64(), "{method} {code} {part}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 4 * 10 * 8, "{compared}");
+}
+
+fn vote(server: &Server) {
+    let board = server.get("/v1/leaderboard?by=run").json();
+    let run = |method: &str| {
+        let rows = board["rows"].as_array().expect("rows");
+        let row = rows.iter().find(|row| row["method"] == method).expect("a row");
+        row["runs"][0].as_str().expect("an id").to_owned()
+    };
+    let (a, b) = (run(METHODS[0]), run("mine"));
+    let names = server.get(&format!("/v1/runs/{a}/samples")).json();
+    let names = names["items"].as_array().expect("samples").iter().map(|of| of["name"].clone());
+    let mut csv = String::from("question,annotator,name,run_a,run_b,preferred\n");
+    for (place, name) in names.enumerate() {
+        let preferred = if place % 3 == 0 { "b" } else { "a" };
+        let name = name.as_str().expect("a name");
+        csv += &format!("overall,ann,{name},{a},{b},{preferred}\n");
+    }
+    let headers = [("content-type", "text/csv")];
+    let answer = client::send(server.address, "POST /v1/preferences", &headers, csv.as_bytes())
+        .expect("one");
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+}
+
+#[test]
+fn one_command_writes_all_tables_and_figures_of_a_paper() {
+    let at = folder();
+    let Made { out, store, dataset, printed } = make(at.path());
+
+    let found = files(&out);
+    let mut wanted: BTreeSet<String> =
+        ["paper.tex", "README.md", "references.bib"].map(str::to_owned).into();
+    for part in [
+        "dataset",
+        "methods-T",
+        "methods-H",
+        "methods-all",
+        "first-places-T",
+        "first-places-H",
+        "first-places-all",
+        "correlations",
+        "gallery",
+    ] {
+        wanted.extend([format!("tables/{part}.tex"), format!("tables/{part}.csv")]);
+    }
+    wanted.extend(["correlations", "gallery"].map(|name| format!("figures/{name}.svg")));
+    assert_eq!(found, wanted, "no photo leaves the house, and nothing else is there");
+    assert!(printed.contains("left out: ips by category"), "{printed}");
+
+    let main = well_formed(&out.join("paper.tex"));
+    for part in found.iter().filter_map(|path| path.strip_suffix(".tex")) {
+        well_formed(&out.join(format!("{part}.tex")));
+        assert!(part == "paper" || main.contains(&format!("\\input{{{part}}}")), "{part}");
+    }
+    let table = well_formed(&out.join("tables/methods-T.tex"));
+    for name in ["[a]\\_b \\& 50\\%", "\\textasciitilde{}\\{x\\}", "\\letter{4E2D}{中}"] {
+        assert!(table.contains(name), "{name} is missing in {table}");
+    }
+    assert!(table.contains("\\textbf{") && table.contains("$\\uparrow$"), "{table}");
+    let svg = read(&out.join("figures/gallery.svg"));
+    assert!(svg.contains("image withheld") && !svg.contains("data:image"), "photos are withheld");
+
+    let readme = read(&out.join("README.md"));
+    for words in
+        ["random", "`stellar`", "stellar-score paper", "redistributable", "nobody has voted"]
+    {
+        assert!(readme.contains(words), "{words} is missing in {readme}");
+    }
+    let references = read(&out.join("references.bib"));
+    assert!(references.contains("arxiv_2312_06116") && !references.contains("CelebAMask"));
+
+    // The same scores from a server, with votes and with images that may be shown.
+    let server = Server::start(&store, &[("STELLAR_STORE__THUMBNAILS", "384")]);
+    for kind in ["T", "H"] {
+        check_numbers(&out, &server, kind);
+    }
+    vote(&server);
+    let address = format!("http://{}", server.address);
+    let folder = dataset.display().to_string();
+    let register = ["dataset", "register", &folder, "--no-photos", "--redistributable"];
+    run(program(&register).args(["--server", &address])).printed();
+    let again = at.path().join("again");
+    let methods = METHODS[2..].join(",");
+    let mut command = program(&["paper", "--server", &address, "--dataset-name", "mine"]);
+    command.args(["--methods", &methods, "--out", &again.display().to_string()]);
+    run(&mut command).printed();
+    let found = files(&again);
+    for part in ["agreement.tex", "agreement.csv", "preferences.tex", "preferences.csv"] {
+        assert!(found.contains(&format!("tables/{part}")), "{found:?}");
+    }
+    assert!(found.contains("figures/agreement-overall.svg"), "{found:?}");
+    assert!(found.iter().any(|path| path.starts_with("figures/gallery/")), "images may be shown");
+    assert!(read(&again.join("figures/gallery.svg")).contains("data:image/png"));
+    for part in found.iter().filter(|path| path.ends_with(".tex")) {
+        well_formed(&again.join(part));
+    }
+    let chosen: BTreeSet<String> = rows(&again.join("tables/methods-T.csv"))
+        .into_iter()
+        .map(|line| line["method"].clone())
+        .collect();
+    assert_eq!(chosen.len(), 2, "{chosen:?}");
+}
+
+#[test]
+fn a_folder_without_methods_and_a_server_without_runs_are_refused() {
+    let at = folder();
+    let text = at.path().display().to_string();
+    let out = at.path().join("out").display().to_string();
+    run(&mut program(&["paper", "--images", &text, "--dataset", &text, "--out", &out]))
+        .failed(&["no folder of a method"]);
+}

@@ -1,0 +1,218 @@
+//! Bundles of scores: made from a run on a server, and verified without it.
+
+use std::{
+    fs,
+    io::{Cursor, Read as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+use stellar_score::{
+    card::CollectedSettings,
+    submission::{Bounds, Bundle, BundleSample, totals},
+};
+use zip::{ZipArchive, ZipWriter, write::SimpleFileOptions};
+
+use crate::{
+    harness::{Ran, Server, folder, program, run},
+    support::client,
+    verify::made_up_run,
+};
+
+/// Metrics of small graphs.
+const QUICK: &str = "clip_t,aesthetic,dino";
+
+struct Case {
+    at: PathBuf,
+}
+
+impl Case {
+    fn path(&self, name: &str) -> String {
+        self.at.join(name).display().to_string()
+    }
+
+    /// Verifies a bundle against the images and the dataset, all of it.
+    fn verify(&self, bundle: &str) -> Ran {
+        let (bundle, images, dataset) =
+            (self.path(bundle), self.path("generations"), self.path("stellar"));
+        let arguments = [
+            "submission",
+            "verify",
+            &bundle,
+            "--images",
+            &images,
+            "--dataset",
+            &dataset,
+            "--share",
+            "1",
+        ];
+        run(&mut program(&arguments))
+    }
+
+    /// Verifies a bundle alone.
+    fn verify_alone(&self, bundle: &str) -> Ran {
+        run(&mut program(&["submission", "verify", &self.path(bundle)]))
+    }
+
+    /// Writes a copy of the bundle with a change, and with all hashes and tables right again.
+    fn forged(&self, name: &str, change: impl FnOnce(&mut Vec<BundleSample>)) {
+        self.rewritten(name, |bundle| {
+            change(&mut bundle.samples);
+            let settings = bundle.samples.iter().map(|sample| &sample.metadata.settings);
+            bundle.facts.image_settings = CollectedSettings::of(settings);
+            bundle.facts.metrics = totals(&bundle.samples);
+            bundle.facts.samples = bundle.samples.len() as u64;
+        });
+    }
+
+    /// Writes a copy of the bundle with a change and a manifest of the changed parts.
+    fn rewritten(&self, name: &str, change: impl FnOnce(&mut Bundle)) {
+        let file = fs::read(self.path("mine.zip")).expect("a bundle");
+        let mut bundle = Bundle::read(&file, Bounds::COMMAND).expect("it is right");
+        change(&mut bundle);
+        let (bytes, _) = Bundle::write(&bundle.facts, &bundle.samples).expect("an archive");
+        fs::write(self.path(name), bytes).expect("a file");
+    }
+}
+
+/// Checks that a bundle was refused, and that the reasons contain these words.
+#[track_caller]
+fn refused(ran: &Ran, words: &[&str]) {
+    assert_eq!(ran.code, Some(1), "{} {}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("REFUSED"), "{} {}", ran.stdout, ran.stderr);
+    for word in words {
+        assert!(ran.stdout.contains(word), "`{word}` is missing in: {}", ran.stdout);
+    }
+}
+
+/// Writes a copy of an archive with a text replaced in one part, and the old manifest.
+fn edited(from: &str, to: &str, part: &str, old: &str, new: &str) {
+    let mut archive =
+        ZipArchive::new(Cursor::new(fs::read(from).expect("a file"))).expect("an archive");
+    let mut written = ZipWriter::new(Cursor::new(Vec::new()));
+    for at in 0..archive.len() {
+        let mut entry = archive.by_index(at).expect("an entry");
+        let name = entry.name().expect("a name").into_owned();
+        let mut text = String::new();
+        entry.read_to_string(&mut text).expect("text");
+        if name == part {
+            assert!(text.contains(old), "{text}");
+            text = text.replacen(old, new, 1);
+        }
+        written.start_file(name, SimpleFileOptions::default()).expect("an entry");
+        written.write_all(text.as_bytes()).expect("its bytes");
+    }
+    fs::write(to, written.finish().expect("an archive").into_inner()).expect("a file");
+}
+
+fn pack(case: &Case, server: &Server, out: &str) -> Ran {
+    let address = format!("http://{}", server.address);
+    let (images, out) = (case.path("generations"), case.path(out));
+    let arguments = ["submission", "pack", "--run", "mine", "--images", &images, "--out", &out];
+    run(program(&arguments).args(["--server", &address]))
+}
+
+fn submitted(at: &Path) -> (Case, Server) {
+    made_up_run(at);
+    let case = Case { at: at.to_owned() };
+    let server = Server::start(at, &[]);
+    let card = json!({"name": "mine", "card": {
+        "code_url": "https://example.org/mine", "per_image": {"seconds": 3.5, "gpu": "A100"},
+        "training": {"evaluation_photos_excluded": true}}});
+    let headers = [("content-type", "application/json")];
+    let made =
+        client::send(server.address, "POST /v1/methods", &headers, card.to_string().as_bytes());
+    assert_eq!(made.expect("a response").status, 201);
+    let address = format!("http://{}", server.address);
+    let (dataset, images) = (case.path("stellar"), case.path("generations"));
+    let arguments = ["submit", "--method", "mine", "--dataset", &dataset, "--images", &images];
+    run(program(&arguments).args(["--metrics", QUICK, "--server", &address])).printed();
+    (case, server)
+}
+
+#[test]
+fn a_bundle_is_verified_and_every_change_is_named() {
+    let folder = folder();
+    let (case, server) = submitted(folder.path());
+
+    // The settings come from the images' own files.
+    let method: Value = server.get("/v1/methods/mine").json();
+    let settings = &method["runs"][0]["image_settings"]["settings"];
+    assert_eq!(settings["model"]["values"], json!([{"value": "made-up", "samples": 8}]));
+    assert_eq!(settings["steps"]["mixed"], json!(false));
+
+    let printed = pack(&case, &server, "mine.zip").printed();
+    assert!(printed.contains("8 samples"), "{printed}");
+    pack(&case, &server, "again.zip").printed();
+    let read = |name: &str| fs::read(case.path(name)).expect("a bundle");
+    assert_eq!(read("mine.zip"), read("again.zip"), "the same run gives the same bytes");
+    let bundle = Bundle::read(&read("mine.zip"), Bounds::COMMAND).expect("it is right");
+    let card = bundle.facts.declarations.card.expect("a card");
+    assert_eq!(card.training.evaluation_photos_excluded, Some(true));
+
+    let alone = case.verify_alone("mine.zip").printed();
+    assert!(alone.contains("nothing was scored again") && alone.contains("verified"), "{alone}");
+    let whole = case.verify("mine.zip").printed();
+    assert!(whole.contains("8 of 8 samples scored again in 3 metrics"), "{whole}");
+    let seeded = ["submission", "verify", &case.path("mine.zip"), "--images"].map(str::to_owned);
+    let seeded: Vec<&str> = seeded.iter().map(String::as_str).collect();
+    let (images, dataset) = (case.path("generations"), case.path("stellar"));
+    let mut some = program(&seeded);
+    some.args([&images, "--dataset", &dataset, "--seed", "7"]);
+    let some = run(&mut some).printed();
+    assert!(some.contains("1 of 8 samples scored again in 3 metrics (seed 7)"), "{some}");
+
+    // A changed part, with the manifest as it was.
+    for (part, old, new) in [
+        ("samples.jsonl", "\"value\":", "\"value\": "),
+        ("samples.jsonl", "\"model\":\"made-up\"", "\"model\":\"better\""),
+        ("submission.json", "\"run\": \"default\"", "\"run\": \"another\""),
+        ("submission.json", "3.5", "0.5"),
+    ] {
+        edited(&case.path("mine.zip"), &case.path("changed.zip"), part, old, new);
+        let message = case.verify_alone("changed.zip").failed(&["was changed"]);
+        assert!(message.contains(part), "{message}");
+    }
+
+    // A score with a right manifest: the means tell, and if they are right too, the images.
+    let better = |samples: &mut Vec<BundleSample>| {
+        let score = samples[3].scores.get_mut("clip_t").expect("a score");
+        score.value = score.value.map(|value| value + 0.01);
+    };
+    case.rewritten("means.zip", |bundle| better(&mut bundle.samples));
+    refused(&case.verify_alone("means.zip"), &["clip_t: the mean is"]);
+    case.forged("score.zip", better);
+    case.verify_alone("score.zip").printed();
+    let name = bundle.samples[3].name.clone();
+    refused(&case.verify("score.zip"), &[&name, "clip_t is"]);
+
+    // A null that was a number.
+    case.forged("null.zip", |samples| {
+        let score = samples[0].scores.get_mut("dino").expect("a score");
+        (score.value, score.reason) = (None, Some("no_reference".to_owned()));
+    });
+    refused(&case.verify("null.zip"), &["dino is null (no_reference)"]);
+
+    case.forged("setting.zip", |samples| samples[1].metadata.settings.steps = Some(20));
+    refused(&case.verify("setting.zip"), &["the settings differ"]);
+    case.rewritten("settings.zip", |bundle| bundle.samples[1].metadata.settings.steps = Some(20));
+    refused(&case.verify_alone("settings.zip"), &["image_settings"]);
+
+    case.forged("hash.zip", |samples| samples[2].image = "0".repeat(64));
+    refused(&case.verify("hash.zip"), &["has another hash"]);
+    case.forged("photo.zip", |samples| samples[2].references = vec!["0".repeat(64)]);
+    refused(&case.verify("photo.zip"), &["the reference images have other hashes"]);
+    case.forged("label.zip", |samples| samples[2].metadata.detectables.push("dog".to_owned()));
+    refused(&case.verify("label.zip"), &["its inputs together"]);
+
+    case.forged("fewer.zip", |samples| drop(samples.remove(5)));
+    refused(&case.verify("fewer.zip"), &["prompts", "have no sample", "leaves out"]);
+
+    // An image that is not the one that was scored.
+    let image = folder.path().join(format!("generations/{name}.png"));
+    let mut bytes = fs::read(&image).expect("an image");
+    bytes.push(0);
+    fs::write(&image, bytes).expect("a file");
+    refused(&case.verify("mine.zip"), &["has another hash", "nothing was scored again"]);
+    pack(&case, &server, "other.zip").failed(&["is not the image that was scored"]);
+}
