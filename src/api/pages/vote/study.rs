@@ -53,7 +53,8 @@ pub(super) async fn read(app: &App, address: &Address) -> Result<Response, ApiEr
     let view =
         View::new(Section::Vote, &study.plan.title, address).style("vote.css").script("vote.js");
     let Some(annotator) = annotator else {
-        return view.respond(app, &start::of_study(address, &study));
+        let items = studies::most_items(app, study.id, &study.plan).await?;
+        return view.respond(app, &start::of_study(address, &study, items));
     };
     let session = Session { study, annotator };
     let item = address.get("item").and_then(|item| item.parse().ok());
