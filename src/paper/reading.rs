@@ -57,16 +57,18 @@ impl<'a> Paper<'a> {
     /// Reads the benchmarks of all kinds of prompts; all prompts together come last.
     pub(super) async fn boards(&mut self) -> anyhow::Result<Vec<Board>> {
         let mut boards = Vec::new();
-        let kinds = self.options.kinds.iter().map(|kind| Some(&**kind));
-        for kind in kinds.chain([None]) {
-            let board = self.board(kind).await?;
-            if board.of.rows.is_empty() && kind.is_some() {
+        // It is read first: a run that is not summarised yet has a row here, but in no kind.
+        let all = self.board(None).await?;
+        for kind in &self.options.kinds {
+            let board = self.board(Some(kind)).await?;
+            if board.of.rows.is_empty() {
                 let what = format!("methods over {}", board.title());
-                self.missing.push(Missing::new(what, "no run has scored prompts of this kind"));
+                self.missing.push(Missing::new(what, "no run has 5 samples of such prompts"));
                 continue;
             }
             boards.push(board);
         }
+        boards.push(all);
         Ok(boards)
     }
 
@@ -213,13 +215,14 @@ impl<'a> Paper<'a> {
             let said = self.source.ask::<MatrixResponse>(&["v1", "analysis", "matrix"], &query);
             let what = format!("{metric} by category");
             match said.await? {
-                Said::Answer(answer) => match matrix::part(answer, options, &comparable) {
-                    Some(part) => self.parts.push(part),
-                    None => {
+                Said::Answer(answer) => {
+                    if let Some(part) = matrix::part(answer, options, &comparable) {
+                        self.parts.push(part);
+                    } else {
                         let why = "no category has 20 images of a method";
                         self.missing.push(Missing::new(what, why));
                     }
-                },
+                }
                 Said::Refused(why) => self.missing.push(Missing::new(what, why)),
             }
         }
@@ -292,7 +295,9 @@ impl<'a> Paper<'a> {
         }
         if !options.methods.is_empty() {
             let remark = "over votes about all methods of the dataset, also those left out";
-            parts.iter_mut().for_each(|part| part.remarks.push(remark.to_owned()));
+            for part in &mut parts {
+                part.remarks.push(remark.to_owned());
+            }
         }
         self.parts.extend(parts);
         self.studies(all).await

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
 };
@@ -10,7 +11,7 @@ use crate::harness::{Server, demo_pack, folder, program, read, run};
 use crate::support::client;
 
 /// Names that LaTeX, CSV and Markdown would misread.
-const METHODS: [&str; 4] = ["[a]_b & 50%", "=#1~{x}^\\", "<b>中</b>", "mine"];
+const METHODS: [&str; 4] = ["[a]_b & 50%", "=#1~{x}^\\", "<b>中<i>", "mine"];
 
 /// A paper from folders, its store, and what was printed.
 struct Made {
@@ -23,7 +24,8 @@ struct Made {
 fn make(at: &Path) -> Made {
     let text = |path: &Path| path.display().to_string();
     let (sample, dataset) = (at.join("sample"), at.join("mine"));
-    let size = ["--identities", "2", "--prompts", "4"];
+    // A kind of prompts is a benchmark from five samples on.
+    let size = ["--identities", "2", "--prompts", "6"];
     run(program(&["dataset", "synthesize", "--out", &text(&sample)]).args(size)).printed();
     let download = text(&sample.join("download"));
     let prompts = text(&sample.join("prompts"));
@@ -99,7 +101,7 @@ fn well_formed(path: &Path) -> String {
         match char {
             '\\' => {
                 let word = rest[1..].find(|char: char| !char.is_ascii_alphabetic());
-                let word = &rest[1..1 + word.unwrap_or(rest.len() - 1)];
+                let word = &rest[1..][..word.unwrap_or(rest.len() - 1)];
                 length = 1 + word.len().max(rest[1..].chars().next().map_or(0, char::len_utf8));
                 let argument = || {
                     let after = &rest[1 + word.len()..];
@@ -122,7 +124,8 @@ fn well_formed(path: &Path) -> String {
             ),
             // Parameters of macros are in the preamble only.
             '#' => {
-                assert!(open.is_empty() && path.ends_with("paper.tex"), "{name}: {}", clip(rest))
+                let is_preamble = open.is_empty() && path.ends_with("paper.tex");
+                assert!(is_preamble, "{name}: {}", clip(rest));
             }
             _ => {}
         }
@@ -185,7 +188,7 @@ fn vote(server: &Server) {
     for (place, name) in names.enumerate() {
         let preferred = if place % 3 == 0 { "b" } else { "a" };
         let name = name.as_str().expect("a name");
-        csv += &format!("overall,ann,{name},{a},{b},{preferred}\n");
+        writeln!(csv, "overall,ann,{name},{a},{b},{preferred}").expect("a string");
     }
     let headers = [("content-type", "text/csv")];
     let answer = client::send(server.address, "POST /v1/preferences", &headers, csv.as_bytes())
@@ -262,7 +265,7 @@ fn one_command_writes_all_tables_and_figures_of_a_paper() {
     assert!(found.contains("figures/agreement-overall.svg"), "{found:?}");
     assert!(found.iter().any(|path| path.starts_with("figures/gallery/")), "images may be shown");
     assert!(read(&again.join("figures/gallery.svg")).contains("data:image/png"));
-    for part in found.iter().filter(|path| path.ends_with(".tex")) {
+    for part in found.iter().filter(|path| Path::new(path).extension() == Some("tex".as_ref())) {
         well_formed(&again.join(part));
     }
     let chosen: BTreeSet<String> = rows(&again.join("tables/methods-T.csv"))
