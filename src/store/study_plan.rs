@@ -1,5 +1,7 @@
 //! What a study asks: the runs, the prompts, the questions and the form of its items.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -198,6 +200,13 @@ impl StudyPlan {
 
     fn cannot_tell() -> bool {
         true
+    }
+
+    /// Returns all runs whose images are shown: gold items may have others than the study.
+    #[must_use]
+    pub fn all_runs(&self) -> BTreeSet<Uuid> {
+        let gold = self.gold.iter().flat_map(|gold| &gold.items).flat_map(|item| &item.runs);
+        self.runs.iter().chain(gold).copied().collect()
     }
 
     /// Returns the number of images of an item.

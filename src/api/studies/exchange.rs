@@ -98,10 +98,7 @@ pub(crate) async fn list(
         }
     }
     let shown = app.store.shown_samples(&wanted).await?;
-    // Gold items may show other runs than the study does.
-    let gold = plan.gold.iter().flat_map(|gold| &gold.items).flat_map(|item| &item.runs);
-    let runs: BTreeSet<Uuid> = plan.runs.iter().chain(gold).copied().collect();
-    let withheld = showing::withheld(&app, runs).await?;
+    let withheld = showing::withheld(&app, plan.all_runs()).await?;
     let address = |hash: &str| format!("{prefix}{hash}{ending}");
     let mut lines = Vec::new();
     for item in &items {

@@ -123,6 +123,7 @@ async fn a_study_is_made_opened_answered_and_read_without_javascript() {
     let study = text(&app.get(&address).await);
     assert!(study.contains("a &lt;i&gt;test") && study.contains("left out"), "{study}");
     assert!(study.contains("No answer to this question is counted yet"));
+    assert!(study.contains("3 answers are of annotators who are left out"), "{study}");
     goes_to(&post(&app, "/study/include", &fields[..2]).await);
     let results = app.get(&format!("/v1/studies/{id}/results")).await.ok();
     assert_eq!(
@@ -189,7 +190,7 @@ async fn a_study_with_gold_items_consent_and_an_own_question_is_made_in_the_brow
         "2 gold items, one of 4",
         "Below 80 % right",
         "Which image is the best: hands look right?",
-        "names: 4 chosen",
+        "4 chosen names",
         "What annotators read first",
     ] {
         assert!(draft.contains(part), "{part}: {draft}");
@@ -217,6 +218,8 @@ async fn a_study_with_gold_items_consent_and_an_own_question_is_made_in_the_brow
     }
     let own = asked.iter().filter(|question| *question == "hands_look_right").count();
     assert_eq!((asked.len(), own), (4 * 2 + 2, 4), "gold items have the first question only");
+    let export = text(&app.get(&format!("/v1/studies/{id}/answers?format=csv")).await);
+    assert!(export.contains("bad") && !export.contains("run "), "{export}");
     let results = text(&app.get(&format!("{address}&question=hands_look_right")).await);
     assert!(results.contains("Which image is the best: hands look right?"), "{results}");
 }

@@ -152,15 +152,17 @@ fn asked(app: &App, filled: &Filled<'_>) -> Markup {
             }
             p.fine { "At most 8 questions, which follow each other about each item. The operator adds \
                 questions (" code { "analysis.questions" } ")." }
-            label.check {
-                input type="checkbox" name="cannot_tell" value="yes"
-                    checked[filled.checks("cannot_tell", "yes", true)];
-                "“Cannot tell” is an answer"
-            }
-            label.check {
-                input type="checkbox" name="ties" value="yes"
-                    checked[filled.checks("ties", "yes", false)];
-                "“Equally good” is an answer (pairs only)"
+            div.choices {
+                label.check {
+                    input type="checkbox" name="cannot_tell" value="yes"
+                        checked[filled.checks("cannot_tell", "yes", true)];
+                    "“Cannot tell” is an answer"
+                }
+                label.check {
+                    input type="checkbox" name="ties" value="yes"
+                        checked[filled.checks("ties", "yes", false)];
+                    "“Equally good” is an answer (pairs only)"
+                }
             }
         }
     }
@@ -205,8 +207,9 @@ fn gold(filled: &Filled<'_>) -> Markup {
             p.fine { "They find annotators who answer at random. One item a line: the name of the samples, \
                 the method whose image is right, and the methods of the other images, separated by \
                 commas. The others can be left out if an item shows all methods. " code { "method / run" }
-                " names any other run of this service, such as one with bad images." }
-            (filled.area("gold", "Gold items, one a line", "07, the right method", 4, None))
+                " names any other run of this service, such as one with bad images. Names of samples are on \
+                the pages of runs." }
+            (filled.area("gold", "Gold items, one a line", "000-0-00, StarNet\n000-0-02, Kamon", 4, None))
             div.fields {
                 (filled.number("gold_share", "Share that must be right", "0.7", ["0", "1", "any"]))
                 (filled.number("gold_least", "after so many answers to them", "3", ["1", "100", "1"]))

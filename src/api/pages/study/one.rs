@@ -43,7 +43,7 @@ pub(super) async fn read(app: &App, address: &Address) -> Result<Response, ApiEr
         (progress(&mut view, &of))
         (asked(&of, &results, address))
         @if results.results.answers == 0 {
-            div.card.empty { p { strong { "No answer to this question is counted yet." } } }
+            (none(&results))
         } @else {
             (numbers(&results))
             (shares(&mut view, &results))
@@ -151,6 +151,20 @@ fn asked(of: &ProgressResponse, results: &ResultsResponse, address: &Address) ->
     }
 }
 
+/// Says why there is no answer to show.
+fn none(of: &ResultsResponse) -> Markup {
+    let answers: usize = of.left_out.iter().map(|each| each.answers).sum();
+    html! {
+        div.card.empty {
+            p { strong { "No answer to this question is counted yet." } }
+            @if answers > 0 {
+                p { (answers) @if answers == 1 { " answer is" } @else { " answers are" }
+                    " of annotators who are left out. " a href="#annotators" { "The annotators" } }
+            }
+        }
+    }
+}
+
 fn numbers(of: &ResultsResponse) -> Markup {
     let results = &of.results;
     html! {
@@ -160,7 +174,8 @@ fn numbers(of: &ResultsResponse) -> Markup {
                 p.big { (number::count(results.answers as u64)) }
                 p.fine { "by " (results.annotators) " annotators about " (results.prompts) " prompts. "
                     (results.ties) " ties. Not counted: " (results.cannot_tell) " × “cannot tell”, and \
-                    those of " (of.left_out.len()) " annotators who are left out." }
+                    those of " (of.left_out.len()) @if of.left_out.len() == 1 { " annotator who is" }
+                    @else { " annotators who are" } " left out." }
             }
             div.card.figure {
                 h2 { "Agreement" }

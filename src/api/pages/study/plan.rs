@@ -95,17 +95,23 @@ fn method(view: &View, id: Uuid, name: Option<&RunName>) -> Markup {
 
 fn prompts(of: &PromptSelection) -> Markup {
     let named = [("dataset", &of.dataset), ("split", &of.split), ("kind", &of.kind)];
+    let named = named.into_iter().filter_map(|(what, name)| {
+        let name = name.as_ref()?;
+        Some(html! { (what) " " bdi { (name) } })
+    });
     let counts = [("people", &of.people), ("names", &of.names)];
-    let is_whole = of == &PromptSelection::default();
+    let counts = counts.into_iter().filter_map(|(what, list)| {
+        let count = number::count(list.as_ref()?.len() as u64);
+        Some(html! { (count) " chosen " (what) })
+    });
+    let drawn = of.sample.map(|sample| html! { (number::count(sample)) " drawn at random" });
+    let all: Vec<Markup> = named.chain(counts).chain(drawn).collect();
     html! {
-        @if is_whole { "all that the runs have in common" }
-        @for (what, name) in named {
-            @if let Some(name) = name { (what) " " bdi { (name) } "; " }
+        @if all.is_empty() { "all that the runs have in common" }
+        @for (at, each) in all.iter().enumerate() {
+            @if at > 0 { ", " }
+            (each)
         }
-        @for (what, list) in counts {
-            @if let Some(list) = list { (what) ": " (number::count(list.len() as u64)) " chosen; " }
-        }
-        @if let Some(sample) = of.sample { (number::count(sample)) " drawn at random" }
     }
 }
 
