@@ -47,7 +47,8 @@ async fn make(app: &App, form: &Address) -> Result<Response, ApiError> {
     }
     let mut plan = plan(form)?;
     if let Some(text) = form.get("gold") {
-        plan.gold = Some(gold_plan(form, gold::read(app, text, &plan).await?)?);
+        let items = gold::read(app, text, &plan).await?;
+        plan.gold = Some(gold_plan(form, &items)?);
     }
     let (study, _) = creation::respond(app, plan).await?;
     Ok(page(&Id::new(study.id)))
@@ -93,8 +94,9 @@ fn plan(form: &Address) -> Result<StudyPlan, ApiError> {
     read(plan)
 }
 
-fn gold_plan(form: &Address, items: Vec<GoldItem>) -> Result<GoldPlan, ApiError> {
-    let mut plan = Map::from_iter([("items".to_owned(), json!(items))]);
+fn gold_plan(form: &Address, items: &[GoldItem]) -> Result<GoldPlan, ApiError> {
+    let mut plan = Map::new();
+    plan.insert("items".to_owned(), json!(items));
     if let Some(text) = form.get("gold_share") {
         let share = text.trim().parse::<f64>().ok().filter(|share| share.is_finite());
         let share = share.ok_or_else(|| {

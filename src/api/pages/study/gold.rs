@@ -145,34 +145,34 @@ impl<'a> Methods<'a> {
     }
 
     async fn runs_of(&mut self, method: &str) -> Result<&[(String, Uuid)], ApiError> {
-        if !self.others.contains_key(method) {
-            let query = RunsQuery {
-                method: Some(method.to_owned()),
-                dataset: None,
-                state: None,
-                order: RunOrder::Newest,
-                after: None,
-                limit: Some(RUNS),
-            };
-            let found = runs::respond(self.app, query).await?.runs;
-            let found = found.into_iter().map(|run| (run.run, run.run_id)).collect();
-            self.others.insert(method.to_owned(), found);
-        }
-        Ok(self.others.get(method).map_or(&[], Vec::as_slice))
+        let found = match self.others.remove(method) {
+            Some(found) => found,
+            None => {
+                let query = RunsQuery {
+                    method: Some(method.to_owned()),
+                    dataset: None,
+                    state: None,
+                    order: RunOrder::Newest,
+                    after: None,
+                    limit: Some(RUNS),
+                };
+                let found = runs::respond(self.app, query).await?.runs;
+                found.into_iter().map(|run| (run.run, run.run_id)).collect()
+            }
+        };
+        Ok(self.others.entry(method.to_owned()).or_insert(found))
     }
 
     fn name(&self, run: Uuid) -> String {
-        let chosen = self.chosen.iter().find(|(_, id)| **id == run);
-        let name = chosen.map(|(method, _)| shown(method));
-        let other = || {
-            let all = self
-                .others
-                .iter()
-                .flat_map(|(method, runs)| runs.iter().map(move |(name, id)| (method, name, *id)));
-            let (method, name, _) = all.into_iter().find(|(.., id)| *id == run)?;
-            Some(format!("{} / {}", shown(method), shown(name)))
-        };
-        name.or_else(other).unwrap_or_else(|| format!("the run {run}"))
+        if let Some((method, _)) = self.chosen.iter().find(|(_, id)| **id == run) {
+            return shown(method);
+        }
+        for (method, runs) in &self.others {
+            if let Some((name, _)) = runs.iter().find(|(_, id)| *id == run) {
+                return format!("{} / {}", shown(method), shown(name));
+            }
+        }
+        format!("the run {run}")
     }
 }
 
