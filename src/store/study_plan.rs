@@ -90,7 +90,8 @@ pub struct GoldItem {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GoldPlan {
-    /// 1 to 100 items. Annotators are asked the first question of the study about them.
+    /// 1 to 100 items. Annotators are asked the first question of the study about them. Their
+    /// names are used for no other items, unless `prompts.names` has them.
     #[schema(min_items = 1, max_items = 100)]
     pub items: Vec<GoldItem>,
     /// Smallest share of right answers: annotators below it are left out. Default: 0.7.

@@ -256,6 +256,10 @@ async fn annotators_who_miss_gold_items_are_left_out_and_so_are_those_whom_the_o
         "prompts": {"names": (4..40).map(|at| format!("{at:02}")).collect::<Vec<_>>()},
         "gold": {"items": gold, "share": 0.7, "least": 2, "every": 10}});
     let study = open(&app, &plan).await;
+    let all = json!({"name": "all", "runs": runs, "gold": plan["gold"]});
+    let all = open(&app, &all).await;
+    let items = app.get(&format!("/v1/studies/{all}")).await.ok()["items"].clone();
+    assert_eq!(items, 36, "names of gold items are used for no other items");
     // Ada always chooses a, which is wrong on gold items; bob chooses b.
     answer_all(&app, &study, "ada", &["a"]).await;
     answer_all(&app, &study, "bob", &["b"]).await;

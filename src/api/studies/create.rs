@@ -69,11 +69,17 @@ pub(crate) async fn create(
 /// Creates a study. Returns it, and whether it is new.
 pub(crate) async fn respond(app: &App, plan: StudyPlan) -> Result<(StudyResponse, bool), ApiError> {
     let plan = clean(app, plan)?;
-    let (names, samples) = prompts(app, &plan).await?;
+    let (mut names, samples) = prompts(app, &plan).await?;
+    if plan.prompts.names.is_none() {
+        // Otherwise, annotators would see the images of a gold item twice.
+        let gold = plan.gold.iter().flat_map(|gold| &gold.items);
+        let gold: BTreeSet<&str> = gold.map(|item| item.name.as_str()).collect();
+        names.retain(|name| !gold.contains(name.as_str()));
+    }
     if names.is_empty() {
         return Err(invalid(format!(
-            "no prompt fits: all runs must have an image of the same name, and the selection must \
-             keep it ({samples} samples of the first run have an image)"
+            "no prompt fits: all runs must have an image of the same name, the selection must keep \
+             it, and gold items must leave it ({samples} samples of the first run have an image)"
         )));
     }
     if let Some(gold) = &plan.gold {
