@@ -164,7 +164,7 @@ async fn a_study_with_gold_items_consent_and_an_own_question_is_made_in_the_brow
     let bad = record(&app, "bad", &[0.1; 6]).await;
     let page = text(&app.get("/study?new=true").await);
     assert!(!page.contains("name=\"gold\""), "one run is too few: {page}");
-    let gold = "04, b\r\n\r\n05, c, \"d, <i>e</i>\", a, bad / default\r\n";
+    let gold = "04, b\r\n\r\n05, c,\"d, <i>e</i>\", a, bad / default\r\n";
     let (fields, runs) = with_gold(&app, gold).await;
     let page = text(&app.get("/study?new=true&k=3").await);
     for part in ["<textarea name=\"gold\"", "<textarea name=\"consent\"", "Hands look right"] {
