@@ -95,12 +95,11 @@ fn cells(line: &str) -> Vec<String> {
     let mut cells = Vec::new();
     let mut rest = line.trim();
     while !rest.is_empty() {
-        let (cell, after) = match rest.strip_prefix('"') {
-            Some(quoted) => unquoted(quoted),
-            None => {
-                let end = rest.find(delimiter).unwrap_or(rest.len());
-                (rest[..end].trim().to_owned(), &rest[end..])
-            }
+        let (cell, after) = if let Some(quoted) = rest.strip_prefix('"') {
+            unquoted(quoted)
+        } else {
+            let end = rest.find(delimiter).unwrap_or(rest.len());
+            (rest[..end].trim().to_owned(), &rest[end..])
         };
         rest = after.split_once(delimiter).map_or("", |(_, next)| next).trim_start();
         if !cell.is_empty() {
@@ -166,20 +165,19 @@ impl<'a> Methods<'a> {
     }
 
     async fn runs_of(&mut self, method: &str) -> Result<&[(String, Uuid)], ApiError> {
-        let found = match self.others.remove(method) {
-            Some(found) => found,
-            None => {
-                let query = RunsQuery {
-                    method: Some(method.to_owned()),
-                    dataset: None,
-                    state: None,
-                    order: RunOrder::Newest,
-                    after: None,
-                    limit: Some(RUNS),
-                };
-                let found = runs::respond(self.app, query).await?.runs;
-                found.into_iter().map(|run| (run.run, run.run_id)).collect()
-            }
+        let found = if let Some(found) = self.others.remove(method) {
+            found
+        } else {
+            let query = RunsQuery {
+                method: Some(method.to_owned()),
+                dataset: None,
+                state: None,
+                order: RunOrder::Newest,
+                after: None,
+                limit: Some(RUNS),
+            };
+            let found = runs::respond(self.app, query).await?.runs;
+            found.into_iter().map(|run| (run.run, run.run_id)).collect()
         };
         Ok(self.others.entry(method.to_owned()).or_insert(found))
     }
