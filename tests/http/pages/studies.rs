@@ -302,8 +302,9 @@ async fn errors_about_a_form_say_so() {
     let detail = post(&app, "/vote", &[("annotator", "a\u{202e}b".to_owned())]).await;
     let detail = detail.problem(400, "malformed_request");
     assert!(detail.contains("in the form") && !detail.contains("query"), "{detail}");
-    let detail =
-        post(&app, "/study/new", &[("name", "x".to_owned()), ("k", "many".to_owned())]).await;
+    let fields = [("name", "x"), ("k", "many"), ("runs", "a"), ("runs", "b")];
+    let fields = fields.map(|(name, value)| (name, value.to_owned()));
+    let detail = post(&app, "/study/new", &fields).await;
     assert!(detail.problem(422, "invalid_field").contains("`k` is not a whole number"));
     let detail = app.get("/vote?beauty=1").await.problem(400, "malformed_request");
     assert!(detail.contains("query string"), "{detail}");
