@@ -1385,7 +1385,9 @@ class GoldPlan(TypedDict):
     every: NotRequired[int]
     """One of so many items of an annotator is a gold item. Default: 10."""
     items: List[GoldItem]
-    """1 to 100 items. Annotators are asked the first question of the study about them."""
+    """1 to 100 items. Annotators are asked the first question of the study about them. Their names are used for no
+    other items, unless `prompts.names` has them.
+    """
     least: NotRequired[int]
     """Answers to gold items before anybody is left out. Default: 3."""
     share: NotRequired[float]
@@ -3403,7 +3405,7 @@ class StudyNextResponse(TypedDict):
     """Code for the platform that pays the annotator, once everything is answered."""
     done: NotRequired[Optional[Done]]
     quota: int
-    """Most items that the annotator is asked about."""
+    """Most items that the annotator is asked about: the quota, or all items if there are fewer."""
     task: NotRequired[Optional[StudyTask]]
 
 
