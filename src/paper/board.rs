@@ -350,8 +350,7 @@ fn cell(of: Option<&PublishedCell>, marks: &BTreeMap<&str, char>) -> Cell {
 /// Ranks rows among themselves, as the leaderboard does.
 fn rank(rows: &mut [BoardRow]) {
     let codes: BTreeSet<String> = rows.iter().flat_map(|row| row.metrics.keys().cloned()).collect();
-    let sets: BTreeSet<String> =
-        rows.iter().filter_map(|row| row.sample_set.clone()).collect();
+    let sets: BTreeSet<String> = rows.iter().filter_map(|row| row.sample_set.clone()).collect();
     for row in rows.iter_mut() {
         // It is over methods that are left out.
         row.mean_rank = None;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::archive::Bundle;
 use super::facts::{BundleSample, totals};
+use super::labels::labels;
 use crate::card::CollectedSettings;
 use crate::content::ContentHash;
 use crate::dataset::Dataset;
@@ -30,6 +31,7 @@ pub fn within(bundle: &Bundle) -> Vec<String> {
     if !is_hash(&facts.pack.digest) {
         differences.push("the pack's digest in submission.json is not a hash".to_owned());
     }
+    differences.extend(labels(bundle));
     if let Some(card) = &facts.declarations.card {
         match card.clone().clean() {
             Ok(clean) if clean == *card => {}

@@ -40,6 +40,7 @@ embedded! {
     "0019_studies"
     "0020_benchmarks"
     "0022_cards"
+    "0024_submissions"
 }
 
 /// The migrations of SQLite.
