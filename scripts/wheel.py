@@ -93,11 +93,17 @@ def onnxruntime(kind):
     versions = dict(re.findall(r"^(\w+)=(\S+)", (ROOT / "scripts/wheels.sh").read_text(), re.MULTILINE))
     name = kind.replace("-", "_")
     folder = ROOT / f".runtime/{kind}-{versions[name.upper()]}"
-    if not folder.exists():
+    # Earlier versions of setup.sh left out the licences. Libraries that are in use are not written again.
+    if not (folder / "onnxruntime/LICENSE").exists():
         partial = ROOT / f".runtime/{kind}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         run("bash", "-euc", f'. scripts/wheels.sh; fetch_{name} "{partial}"', cwd=ROOT)
-        partial.rename(folder)
+        for file in (file for file in partial.rglob("*") if file.is_file()):
+            target = folder / file.relative_to(partial)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                file.rename(target)
+        shutil.rmtree(partial)
     return folder / "onnxruntime"
 
 

@@ -95,9 +95,12 @@ pub struct PromptText<'a> {
     pub detectables: &'a [String],
 }
 
+/// Counts the tokens of a text; `None` if it has none.
+type CountTokens<'a> = Box<dyn Fn(&str) -> Option<usize> + Send + 'a>;
+
 /// Counts prompts one after the other. Each different text is read once.
 pub struct PromptCounter<'a> {
-    tokens: Box<dyn Fn(&str) -> Option<usize> + Send + 'a>,
+    tokens: CountTokens<'a>,
     texts: HashMap<String, Text>,
     /// Prompts by kind, and all of them under `None`.
     kinds: BTreeMap<Option<String>, Kind>,

@@ -16,7 +16,7 @@ use crate::{
 
 /// Counts of deleted data.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct DeletedResponse {
+pub(crate) struct DeletedResponse {
     /// Rows of the database.
     #[serde(flatten)]
     deleted: Deleted,

@@ -94,14 +94,13 @@ const THUMBNAIL: u32 = 384;
 pub(super) async fn run(config: Config, args: PaperArgs) -> anyhow::Result<ExitCode> {
     let out = &args.out;
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-    let written = match (&args.images, &args.dataset) {
-        (Some(images), Some(dataset)) => of_folders(config, &args, images, dataset).await?,
-        _ => {
-            let client = args.server.client()?;
-            let server = args.server.shown();
-            let options = options(&args, args.dataset_name.clone(), server);
-            paper::write(&client, &options, out).await?
-        }
+    let written = if let (Some(images), Some(dataset)) = (&args.images, &args.dataset) {
+        of_folders(config, &args, images, dataset).await?
+    } else {
+        let client = args.server.client()?;
+        let server = args.server.shown();
+        let options = options(&args, args.dataset_name.clone(), server);
+        paper::write(&client, &options, out).await?
     };
     let files = lines(written.files.iter().map(|path| out.join(path).display().to_string()));
     let missing = lines(written.missing.iter().map(|missing| format!("left out: {missing}")));

@@ -324,12 +324,10 @@ fn measured(numbers: &[Numbers], metric: &Metric) -> Vec<Cell> {
             let [low, high] = [low, high].map(|end| number::rounded(end, decimals));
             text = format!("{text} {}", interval(&low, &high));
         }
-        match of.places {
-            Some((first, last)) if first == last => {
-                text += &format!(" {}", small(&format!("({first})")))
-            }
-            Some((first, last)) => text += &format!(" {}", small(&format!("({first}--{last})"))),
-            None => {}
+        if let Some((first, last)) = of.places {
+            let places =
+                if first == last { format!("({first})") } else { format!("({first}--{last})") };
+            text = format!("{text} {}", small(&places));
         }
         Cell { latex: Some(text), ..Cell::text(mean.to_string()) }
     };
@@ -342,7 +340,7 @@ fn cell(of: Option<&PublishedCell>, marks: &BTreeMap<&str, char>) -> Cell {
     };
     let mut text = latex(&number::rounded(of.mean, 3));
     if let Some(mark) = of.explanation.as_deref().and_then(|text| marks.get(text)) {
-        text += &format!("$^{{{mark}}}$");
+        text = format!("{text}$^{{{mark}}}$");
     }
     Cell { latex: Some(text), ..Cell::text(of.mean.to_string()) }
 }

@@ -1,6 +1,6 @@
 //! `paper.tex`, which includes all parts, and the file that says how each number was made.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
 use super::{
     options::Options,
@@ -135,7 +135,7 @@ pub(super) fn readme(facts: &Facts<'_>, parts: &[Part], missing: &[Missing]) -> 
         let mut files: Vec<String> = part
             .files
             .iter()
-            .filter(|file| !file.path.ends_with(".png"))
+            .filter(|file| Path::new(&file.path).extension() != Some("png".as_ref()))
             .map(|file| format!("`{}`", file.path))
             .collect();
         let images = part.files.len() - files.len();

@@ -212,15 +212,15 @@ fn tex(of: &GalleryResponse, images: &Images) -> String {
             "\\multicolumn{{{columns}}}{{@{{}}p{{0.98\\linewidth}}@{{}}}}{{\\footnotesize {}}} \\\\",
             latex(&prompt(row))
         );
-        let pictures = all.iter().map(|each| match each.hash.filter(|hash| images.contains_key(*hash)) {
-            Some(hash) => format!("\\includegraphics[width=\\linewidth]{{{}}}", path(hash)),
-            None => {
-                let words = if each.hash.is_some() { "image withheld" } else { "no image" };
-                format!(
-                    "\\fbox{{\\parbox[c][0.8\\linewidth][c]{{0.8\\linewidth}}{{\\centering\\scriptsize \
-                     {words}}}}}"
-                )
+        let pictures = all.iter().map(|each| {
+            if let Some(hash) = each.hash.filter(|hash| images.contains_key(*hash)) {
+                return format!("\\includegraphics[width=\\linewidth]{{{}}}", path(hash));
             }
+            let words = if each.hash.is_some() { "image withheld" } else { "no image" };
+            format!(
+                "\\fbox{{\\parbox[c][0.8\\linewidth][c]{{0.8\\linewidth}}{{\\centering\\scriptsize \
+                 {words}}}}}"
+            )
         });
         let _ = writeln!(text, "{} \\\\", pictures.collect::<Vec<_>>().join(" & "));
         let captions = all.iter().map(|each| {

@@ -213,13 +213,14 @@ impl<'a> Paper<'a> {
             let said = self.source.ask::<MatrixResponse>(&["v1", "analysis", "matrix"], &query);
             let what = format!("{metric} by category");
             match said.await? {
-                Said::Answer(answer) => match matrix::part(answer, options, &comparable) {
-                    Some(part) => self.parts.push(part),
-                    None => {
+                Said::Answer(answer) => {
+                    if let Some(part) = matrix::part(answer, options, &comparable) {
+                        self.parts.push(part);
+                    } else {
                         let why = "no category has 20 images of a method";
                         self.missing.push(Missing::new(what, why));
                     }
-                },
+                }
                 Said::Refused(why) => self.missing.push(Missing::new(what, why)),
             }
         }
@@ -292,7 +293,9 @@ impl<'a> Paper<'a> {
         }
         if !options.methods.is_empty() {
             let remark = "over votes about all methods of the dataset, also those left out";
-            parts.iter_mut().for_each(|part| part.remarks.push(remark.to_owned()));
+            for part in &mut parts {
+                part.remarks.push(remark.to_owned());
+            }
         }
         self.parts.extend(parts);
         self.studies(all).await

@@ -35,7 +35,7 @@ async fn record(app: &App, method: &str, run: &str, samples: &[Made]) -> Uuid {
         };
         let named = ["dino", "dreamsim", "clip_t"].into_iter().zip(of.scores);
         let new = NewSample {
-            run: Some(RunName::new(method, Some(run))),
+            run: Some(RunName::new(method, Some(run.to_owned()))),
             prompt: Some(format!("prompt {}", of.prompt)),
             references: vec![ContentHash::of(format!("{} {}", of.person, of.photo).as_bytes())],
             metadata: json!({

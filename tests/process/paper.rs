@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
 };
@@ -99,7 +100,7 @@ fn well_formed(path: &Path) -> String {
         match char {
             '\\' => {
                 let word = rest[1..].find(|char: char| !char.is_ascii_alphabetic());
-                let word = &rest[1..1 + word.unwrap_or(rest.len() - 1)];
+                let word = &rest[1..][..word.unwrap_or(rest.len() - 1)];
                 length = 1 + word.len().max(rest[1..].chars().next().map_or(0, char::len_utf8));
                 let argument = || {
                     let after = &rest[1 + word.len()..];
@@ -122,7 +123,8 @@ fn well_formed(path: &Path) -> String {
             ),
             // Parameters of macros are in the preamble only.
             '#' => {
-                assert!(open.is_empty() && path.ends_with("paper.tex"), "{name}: {}", clip(rest))
+                let is_preamble = open.is_empty() && path.ends_with("paper.tex");
+                assert!(is_preamble, "{name}: {}", clip(rest));
             }
             _ => {}
         }
@@ -185,7 +187,7 @@ fn vote(server: &Server) {
     for (place, name) in names.enumerate() {
         let preferred = if place % 3 == 0 { "b" } else { "a" };
         let name = name.as_str().expect("a name");
-        csv += &format!("overall,ann,{name},{a},{b},{preferred}\n");
+        writeln!(csv, "overall,ann,{name},{a},{b},{preferred}").expect("a string");
     }
     let headers = [("content-type", "text/csv")];
     let answer = client::send(server.address, "POST /v1/preferences", &headers, csv.as_bytes())
@@ -262,7 +264,7 @@ fn one_command_writes_all_tables_and_figures_of_a_paper() {
     assert!(found.contains("figures/agreement-overall.svg"), "{found:?}");
     assert!(found.iter().any(|path| path.starts_with("figures/gallery/")), "images may be shown");
     assert!(read(&again.join("figures/gallery.svg")).contains("data:image/png"));
-    for part in found.iter().filter(|path| path.ends_with(".tex")) {
+    for part in found.iter().filter(|path| Path::new(path).extension() == Some("tex".as_ref())) {
         well_formed(&again.join(part));
     }
     let chosen: BTreeSet<String> = rows(&again.join("tables/methods-T.csv"))

@@ -128,7 +128,7 @@ fn data(
     let column = |values| MetricColumn { version: 1, values, ..MetricColumn::default() };
     RunData {
         run: run(of),
-        name: RunName::new(&format!("method {of}"), None),
+        name: RunName::new(format!("method {of}"), None),
         pack: None,
         names,
         identities: (0..samples)

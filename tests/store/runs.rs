@@ -1,6 +1,7 @@
 //! Methods and runs.
 
 use stellar_score::card::{CollectedSettings, GeneratorSettings, MethodCard};
+use stellar_score::content::ContentHash;
 use stellar_score::store::{
     Accepted, MethodRecord, NewPending, RecordOutcome, RunCounts, RunFacts, RunFlags, RunName,
     RunState, RunWideScores, RunsQuery, SampleStatus, ScoreValue, StoreError,
@@ -168,7 +169,7 @@ pub(crate) async fn samples_are_ranked_by_a_score_and_listed_briefly(db: Databas
     assert_eq!(prompts.get("a"), sample("A", "a").prompt.as_ref());
     let photos = store.sample_photos(run).await.unwrap();
     let sent = sample("A", "a");
-    let references: Vec<String> = sent.references.iter().map(|hash| hash.to_hex()).collect();
+    let references: Vec<String> = sent.references.iter().map(ContentHash::to_hex).collect();
     assert_eq!((photos.len(), &photos["a"].references), (4, &references));
     assert_eq!(photos["a"].prompt, sent.prompt);
     assert!(store.failure_counts(run).await.unwrap().is_empty());

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accepted",
+    "AlignmentDifferencesResponse",
     "AlignmentResponse",
     "AnnotatorAgreement",
     "AnnotatorProgress",
@@ -33,6 +34,8 @@ __all__ = [
     "Choice",
     "Code",
     "Coefficient",
+    "CollectedSetting",
+    "CollectedSettings",
     "Combination",
     "CompareResponse",
     "ComparedRun",
@@ -46,12 +49,14 @@ __all__ = [
     "CosmosPing",
     "CosmosPull",
     "CosmosScores",
+    "Cost",
     "Counts",
     "DatasetEntry",
     "DatasetResponse",
     "DatasetSource",
     "DatasetTotals",
     "DatasetsResponse",
+    "DeclaredBy",
     "Deleted",
     "DeletedPreferences",
     "DeletedResponse",
@@ -77,6 +82,9 @@ __all__ = [
     "FeatureUse",
     "FilesResponse",
     "Finding",
+    "FirstPlaceShare",
+    "FirstPlacesResponse",
+    "FirstPlacesRun",
     "Flag",
     "FlowFactoryHealth",
     "FlowFactoryRequest",
@@ -87,6 +95,7 @@ __all__ = [
     "GalleryRow",
     "GalleryRun",
     "GallerySort",
+    "GeneratorSettings",
     "GoldItem",
     "GoldPlan",
     "GraphSource",
@@ -101,6 +110,7 @@ __all__ = [
     "ImportedAnswers",
     "Item",
     "ItemError",
+    "KindStatistics",
     "KindWord",
     "LabelCount",
     "Labels",
@@ -115,14 +125,18 @@ __all__ = [
     "MatrixResponse",
     "MeasuredPack",
     "Metadata",
+    "MethodCard",
     "MethodEntry",
     "MethodPreference",
     "MethodPreferences",
+    "MethodResponse",
+    "MethodRun",
     "MethodsResponse",
     "MetricAlignment",
     "MetricDistribution",
     "MetricDrift",
     "MetricEntry",
+    "MetricFirstPlaces",
     "MetricNumbers",
     "MetricsResponse",
     "ModelsResponse",
@@ -138,7 +152,9 @@ __all__ = [
     "NoAlpha",
     "NoCoefficient",
     "NoConsistency",
+    "NoFirstPlaces",
     "NoInterval",
+    "NoSwap",
     "NotComparable",
     "NullDifference",
     "NullReason",
@@ -149,10 +165,14 @@ __all__ = [
     "OutlierEntry",
     "PackId",
     "PairDifference",
+    "Paper",
+    "PeopleFirstPlaces",
     "PersonEntry",
     "PhotoEntry",
     "PhotoForm",
     "PhotoMetadata",
+    "PhotoSwap",
+    "PhotoSwapResponse",
     "Place",
     "Policy",
     "Precision",
@@ -171,9 +191,12 @@ __all__ = [
     "Provenance",
     "Provider",
     "PublishedCell",
+    "PublishedFigure",
     "PublishedRow",
     "PublishedTau",
     "Purpose",
+    "Quantity",
+    "QuantityStatistics",
     "QuestionProgress",
     "QuestionWord",
     "RankedOrder",
@@ -207,16 +230,20 @@ __all__ = [
     "ScoreEntry",
     "ScoreForm",
     "ScoreResponse",
+    "SettingValue",
     "ShareInterval",
     "Side",
     "SkipReason",
     "SliceAlignment",
     "SliceComparison",
+    "SliceDifferences",
     "SliceEntry",
     "SliceMetric",
     "SlicesResponse",
     "SourceSpec",
+    "Spread",
     "Statistic",
+    "StatisticsResponse",
     "StoredEvidence",
     "StoredImage",
     "StoredPreference",
@@ -237,11 +264,17 @@ __all__ = [
     "SubmittedEntry",
     "SubmittedResponse",
     "Summary",
+    "SwappedMetric",
     "TableFormat",
+    "TauDifference",
+    "TauVerdict",
     "TextEvidence",
     "Timings",
     "TradeOffPoint",
     "TradeOffResponse",
+    "TrainingData",
+    "TrainingTerm",
+    "TrainingTerms",
     "UniRlHealth",
     "UniRlIdentity",
     "UniRlItem",
@@ -264,6 +297,20 @@ class Accepted(TypedDict):
     """Number of preferences. If an annotator judges the same images for the same question several times, the last one
     counts.
     """
+
+
+class AlignmentDifferencesResponse(TypedDict):
+    """Differences of metrics in their agreement with annotators."""
+    against: NotRequired[Optional[str]]
+    """Code of the reference metric that was named; null if it is the one that agrees best."""
+    answers: int
+    """Number of preferences."""
+    pack: str
+    """Digest of the pack of the scores."""
+    question: QuestionWord
+    """The question put to annotators."""
+    slices: List[SliceDifferences]
+    """Comparisons over all pairs first, then by slice if that was requested."""
 
 
 class AlignmentResponse(TypedDict):
@@ -591,6 +638,26 @@ Coefficient = Literal["kendall", "spearman", "pearson"]
 """A correlation coefficient of two series."""
 
 
+class CollectedSetting(TypedDict):
+    """Values of one setting in the images of a run."""
+    distinct: int
+    """Number of different values, listed or not."""
+    missing: int
+    """Number of images without the setting."""
+    mixed: bool
+    """Whether images have different values, or only some of them have one."""
+    values: List[SettingValue]
+    """The values, most frequent first; at most 16."""
+
+
+class CollectedSettings(TypedDict):
+    """Settings of the images of a run."""
+    samples: int
+    """Number of images."""
+    settings: Dict[str, CollectedSetting]
+    """Settings that at least one image has, by name: `model`, `steps`, `guidance`, `seed`."""
+
+
 class Combination(TypedDict):
     """A weighted sum of rewards."""
     on_null: OnNull
@@ -750,6 +817,14 @@ class CosmosScores(TypedDict):
     """Name of the reward."""
 
 
+class Cost(TypedDict):
+    """Time on a device."""
+    gpu: NotRequired[Optional[str]]
+    """The GPU, in words."""
+    seconds: float
+    """Seconds, above 0."""
+
+
 class Counts(TypedDict):
     """Number of samples of a run, by state."""
     accepted: int
@@ -812,6 +887,10 @@ class DatasetsResponse(TypedDict):
     """Datasets, sorted by name."""
     next: NotRequired[Optional[str]]
     """Cursor of the next page, to be sent as `after`; absent on the last page."""
+
+
+DeclaredBy = Literal["card", "run_flags"]
+"""Who says what a method was trained on."""
 
 
 class Deleted(TypedDict):
@@ -955,7 +1034,7 @@ class EnrolledResponse(TypedDict):
 
 
 class Estimate(TypedDict):
-    """A mean with its interval."""
+    """A mean with its interval, or a declared cost, which has none."""
     high: NotRequired[Optional[float]]
     """Upper end."""
     low: NotRequired[Optional[float]]
@@ -963,7 +1042,7 @@ class Estimate(TypedDict):
     mean: float
     """The mean."""
     n: int
-    """Number of samples with a number."""
+    """Number of samples with a number; 0 for a declared cost."""
     no_interval: NotRequired[Optional[NoInterval]]
 
 
@@ -1103,6 +1182,55 @@ Finding = Literal["better", "worse", "undecided"]
 """Conclusion from the interval of a difference."""
 
 
+class FirstPlaceShare(TypedDict):
+    """A run's share of first places."""
+    first: float
+    """First places; a shared one is a part of one."""
+    high: NotRequired[Optional[float]]
+    """Upper end."""
+    low: NotRequired[Optional[float]]
+    """Lower end of its 95 % confidence interval; `share_interval` says how it was computed."""
+    no_interval: NotRequired[Optional[NoInterval]]
+    of: int
+    """Number of prompts, or of people's answers in which the run's image was shown."""
+    share: NotRequired[Optional[float]]
+    """`first / of`; null if `of` is 0."""
+    share_interval: NotRequired[Optional[ShareInterval]]
+    share_of_answers: NotRequired[Optional[float]]
+    """Of a metric: its share over the images that people were shown, in the answers in which the run's image was: to be
+    compared with the share of people. Null without such answers.
+    """
+
+
+class FirstPlacesResponse(TypedDict):
+    """First places of methods."""
+    dataset: NotRequired[Optional[str]]
+    """The dataset of the runs, if they were not named."""
+    kind: NotRequired[Optional[str]]
+    """The kind of the prompts, if it was given."""
+    metrics: List[MetricFirstPlaces]
+    """One entry per metric with numbers, in the order of the registry."""
+    no_shares: NotRequired[Optional[NoFirstPlaces]]
+    pack: NotRequired[Optional[PackId]]
+    people: NotRequired[Optional[PeopleFirstPlaces]]
+    prompts: int
+    """Prompts that all runs have."""
+    question: QuestionWord
+    """The question put to annotators."""
+    runs: List[FirstPlacesRun]
+    """The runs, in the order of the shares."""
+
+
+class FirstPlacesRun(TypedDict):
+    """A run whose first places are counted."""
+    id: str
+    """Id of the run."""
+    method: str
+    """Method of the run."""
+    run: str
+    """Name of the run."""
+
+
 Flag = Literal["truncated", "no_face_in_image", "faceless_photos", "ungrounded", "approximate_predicate"]
 """A fact that a reader must know in addition to the number of a score."""
 
@@ -1228,6 +1356,18 @@ class GalleryRun(TypedDict):
 
 GallerySort = Literal["name", "disagreement", "people"]
 """Order of the rows."""
+
+
+class GeneratorSettings(TypedDict):
+    """Settings that an image was generated with. No score depends on them."""
+    guidance: NotRequired[Optional[float]]
+    """Guidance scale."""
+    model: NotRequired[Optional[str]]
+    """The model."""
+    seed: NotRequired[Optional[int]]
+    """Seed."""
+    steps: NotRequired[Optional[int]]
+    """Number of denoising steps."""
 
 
 class GoldItem(TypedDict):
@@ -1383,6 +1523,22 @@ class ItemError(TypedDict):
     """What is wrong and what to do about it."""
     id: NotRequired[Optional[str]]
     """`id` of the item, if it has one."""
+
+
+class KindStatistics(TypedDict):
+    """Statistics of the prompts of one kind, or of all."""
+    kind: NotRequired[Optional[str]]
+    """The kind of the prompts; null for all prompts together."""
+    people: int
+    """Number of people that the prompts are for."""
+    prompts: int
+    """Number of prompts."""
+    prompts_per_person: Spread
+    """Spread of the number of prompts over people."""
+    quantities: List[QuantityStatistics]
+    """The quantities. Tokens are left out if no tokenizer is known."""
+    texts: int
+    """Number of different texts, with `{}` for the person."""
 
 
 KindWord = Literal[
@@ -1610,10 +1766,35 @@ class Metadata(TypedDict):
     """Kind of the prompt, a free-form label for slices; Stellar uses `T` and `H`."""
     relations: NotRequired[List[List[str]]]
     """Relations that the prompt names, as subject, predicate, object. They replace those parsed from the prompt."""
+    settings: NotRequired[GeneratorSettings]
+    """Settings that the image was generated with. They are counted when the run is finished, and no metric uses them.
+    """
+
+
+class MethodCard(TypedDict):
+    """What the authors of a method declare about it. Nothing of it is measured here."""
+    base_model: NotRequired[Optional[str]]
+    """The model that the method builds on."""
+    code_url: NotRequired[Optional[str]]
+    """Address of the code, `http` or `https`."""
+    licence: NotRequired[Optional[str]]
+    """Licence of code and weights, such as an SPDX expression."""
+    paper: NotRequired[Optional[Paper]]
+    per_image: NotRequired[Optional[Cost]]
+    per_subject: NotRequired[Optional[Cost]]
+    photos_per_subject: NotRequired[Optional[int]]
+    """Number of photos of a subject that the method is given."""
+    subject_tuning: NotRequired[Optional[bool]]
+    """Whether the method is tuned for each subject before it generates images."""
+    training: NotRequired[TrainingData]
+    """What the method was trained on."""
+    tuning_steps: NotRequired[Optional[int]]
+    """Steps of tuning for a subject; only with `subject_tuning`."""
 
 
 class MethodEntry(TypedDict):
     """A method with its number of runs."""
+    card: NotRequired[Optional[MethodCard]]
     created: str
     """Time of creation, UTC, to the microsecond."""
     description: NotRequired[Optional[str]]
@@ -1645,7 +1826,8 @@ class MethodPreference(TypedDict):
     """Upper end."""
     strength_low: NotRequired[Optional[float]]
     """Lower end of its 95 % confidence interval, from the curvature of the likelihood, which assumes that votes are
-    independent. If answers are several votes (`clustered`), it is from the spread over prompts.
+    independent. If answers are several votes (`clustered`), it is from the spread over prompts. If `penalised`, it
+    is the wider one of the two.
     """
     ties: int
     """Pairs without a preference."""
@@ -1665,8 +1847,41 @@ class MethodPreferences(TypedDict):
     """Reason for missing strengths."""
     penalised: bool
     """Whether half a win was added to each side of every compared pair before fitting, because some methods never lost
-    or never won. Strengths are then shrunk together instead of infinitely far apart.
+    or never won, as in studies. Strengths are then shrunk together instead of infinitely far apart.
     """
+
+
+class MethodResponse(TypedDict):
+    """A method with its card and its runs."""
+    method: MethodEntry
+    """The method."""
+    runs: List[MethodRun]
+    """Its runs, newest first; at most 100."""
+    training: TrainingTerms
+    """What it was trained on, as far as anybody declares it."""
+
+
+class MethodRun(TypedDict):
+    """A run of a method."""
+    created: str
+    """Time at which it was created."""
+    dataset: NotRequired[Optional[str]]
+    """Dataset that the prompts are from."""
+    flags: RunFlags
+    """What the run declared about training."""
+    image_settings: NotRequired[Optional[CollectedSettings]]
+    run: str
+    """Name of the run."""
+    run_id: str
+    """Id of the run."""
+    scored: int
+    """Number of scored samples."""
+    settings: Dict[str, Any]
+    """Settings that the run declared."""
+    split: NotRequired[Optional[str]]
+    """Split of the dataset."""
+    state: RunState
+    """State of the run."""
 
 
 class MethodsResponse(TypedDict):
@@ -1782,6 +1997,24 @@ class MetricEntry(TypedDict):
     """Version of the definition; scores of different versions are never averaged."""
 
 
+class MetricFirstPlaces(TypedDict):
+    """First places by one metric."""
+    clusters: int
+    """Identities among them; a prompt without an identity counts as one."""
+    few_clusters: bool
+    """Whether there are fewer than 8 clusters, so that intervals are based on little data."""
+    metric: str
+    """Code of the metric."""
+    prompts: int
+    """Prompts for which all runs have a number."""
+    shared: int
+    """Prompts among them in which several runs share the first place."""
+    shares: List[FirstPlaceShare]
+    """The share of each run, in the order of the runs."""
+    version: int
+    """Version of the metric's definition."""
+
+
 class MetricNumbers(TypedDict):
     """The numbers of one metric over some samples."""
     coverage: float
@@ -1858,6 +2091,7 @@ class NewExclusion(TypedDict):
 
 class NewMethod(TypedDict):
     """A method to create or to describe."""
+    card: NotRequired[Optional[MethodCard]]
     description: NotRequired[Optional[str]]
     """Description of the method. If it is omitted, an earlier description remains."""
     name: str
@@ -1952,8 +2186,16 @@ NoConsistency = Literal["faces_not_stored", "no_face", "one_photo", "too_many_ph
 """Reason for a person without consistency."""
 
 
-NoInterval = Literal["too_few_people", "too_few_prompts", "too_few_shared", "no_variation", "pending"]
+NoFirstPlaces = Literal["too_few_runs", "no_common_prompts", "no_scores"]
+"""Reason if there are no shares."""
+
+
+NoInterval = Literal["too_few_people", "too_few_prompts", "too_few_shared", "no_variation", "pending", "declared"]
 """Reason if a number has no interval."""
+
+
+NoSwap = Literal["no_swapped_photos", "no_scores"]
+"""Reason if no photo was swapped."""
 
 
 NotComparable = Literal[
@@ -2034,6 +2276,30 @@ class OutlierEntry(TypedDict):
     """Mean similarity to the person's other photos."""
 
 
+class Paper(TypedDict):
+    """A paper. At least one of the two is set."""
+    title: NotRequired[Optional[str]]
+    """Title."""
+    url: NotRequired[Optional[str]]
+    """Address, `http` or `https`."""
+
+
+class PeopleFirstPlaces(TypedDict):
+    """First choices of people."""
+    answers: int
+    """Answers about images of these runs only."""
+    chance: float
+    """Mean of 1/k over the answers, where k is the number of images shown: the share of a run that is as good as the
+    others.
+    """
+    prompts: int
+    """Prompts with an answer."""
+    shares: List[FirstPlaceShare]
+    """The share of each run, in the order of the runs."""
+    ties: int
+    """Answers without a preference, which are a part of a choice of each image."""
+
+
 class PersonEntry(TypedDict):
     """The photos of a person."""
     consistency: NotRequired[Optional[float]]
@@ -2090,6 +2356,29 @@ class PhotoMetadata(TypedDict):
     """The identity that the photo shows."""
     name: str
     """Name of the photo among those of its identity."""
+
+
+class PhotoSwap(TypedDict):
+    """Spread of scores when photos are swapped."""
+    groups: int
+    """Groups: people and prompts with at least two different photos."""
+    groups_with_repeats: int
+    """Groups with several samples of one photo, by which photo and other causes are told apart."""
+    metrics: List[SwappedMetric]
+    """One entry per metric with a direction, in the order of the registry."""
+    no_swap: NotRequired[Optional[NoSwap]]
+    people: int
+    """People in these groups."""
+    samples: int
+    """Samples in these groups."""
+
+
+class PhotoSwapResponse(PhotoSwap):
+    """Spread of scores when photos are swapped."""
+    pack: PackId
+    """The pack of the scores."""
+    runs: List[ComparedRun]
+    """The runs."""
 
 
 class Place(TypedDict):
@@ -2307,6 +2596,18 @@ class PublishedCell(TypedDict):
     reason: NotRequired[Optional[NotComparable]]
 
 
+class PublishedFigure(TypedDict):
+    """A figure that the authors of a dataset published, beside the one found."""
+    found: NotRequired[Optional[int]]
+    """The number found; null if no prompt is of this kind."""
+    kind: str
+    """Kind of the prompts."""
+    published: int
+    """The published number."""
+    quantity: Quantity
+    """The quantity whose number of different ones was published."""
+
+
 class PublishedRow(TypedDict):
     """A published row."""
     dataset: str
@@ -2331,6 +2632,22 @@ class PublishedTau(TypedDict):
 
 Purpose = Literal["new", "shared", "repeat"]
 """Why a pair is put to an annotator."""
+
+
+Quantity = Literal["words", "tokens", "verbs", "prepositions", "detectables"]
+"""A quantity of prompts."""
+
+
+class QuantityStatistics(TypedDict):
+    """One quantity of the prompts of one kind."""
+    distinct: NotRequired[Optional[int]]
+    """Number of different ones, without regard to case. Null for tokens."""
+    per_person: Spread
+    """Spread over people, of the sum over each person's prompts."""
+    per_prompt: Spread
+    """Spread over prompts."""
+    quantity: Quantity
+    """The quantity."""
 
 
 class QuestionProgress(TypedDict):
@@ -2803,6 +3120,14 @@ class ScoreResponse(TypedDict):
     """`demo` stands for random weights: the scores are meaningless."""
 
 
+class SettingValue(TypedDict):
+    """A value of a setting."""
+    samples: int
+    """Number of images with it."""
+    value: str
+    """The value as text."""
+
+
 ShareInterval = Literal["wilson", "wilson_over_prompts", "bootstrap"]
 """How the interval of a share was computed."""
 
@@ -2837,6 +3162,24 @@ class SliceComparison(TypedDict):
     """One entry per metric."""
     pairs: int
     """Pairs in the slice."""
+
+
+class SliceDifferences(TypedDict):
+    """Comparisons of metrics over a slice."""
+    comparisons: int
+    """Number of comparisons that p-values are corrected for."""
+    kind: str
+    """Kind of the slice; empty for all pairs."""
+    label: str
+    """Label within the kind."""
+    metrics: List[TauDifference]
+    """The metrics, by tau over the pairs of the comparison; the reference metric comes first."""
+    pairs: int
+    """Pairs in the slice."""
+    reference: NotRequired[Optional[str]]
+    """Code of the reference metric: the one that was named, or the one with the largest tau. Null if no metric has a
+    tau.
+    """
 
 
 class SliceEntry(TypedDict):
@@ -2899,8 +3242,32 @@ class SourceSpec(TypedDict):
     """SHA-256 of that file."""
 
 
+class Spread(TypedDict):
+    """Sum and spread of a quantity over prompts or people."""
+    max: int
+    """The largest value."""
+    mean: float
+    """The mean."""
+    median: float
+    """The median: the mean of the two in the middle if the number is even."""
+    total: int
+    """The sum."""
+
+
 Statistic = Literal["sample_mean", "attribute_auc"]
 """Definition of a row's `mean`."""
+
+
+class StatisticsResponse(TypedDict):
+    """Statistics of the prompts of a dataset."""
+    dataset: str
+    """Name of the dataset."""
+    published: List[PublishedFigure]
+    """Figures that were published for a dataset of this name, beside those found. They need not be equal: the authors
+    may have counted with another tagger.
+    """
+    statistics: List[KindStatistics]
+    """All prompts first, then each kind; empty without prompts."""
 
 
 class StoredEvidence(Evidence):
@@ -3175,8 +3542,99 @@ class Summary(MetricNumbers):
     """Number of samples for which the penalty cannot be decided because `clip_t` or `clip_n` is missing."""
 
 
+class SwappedMetric(TypedDict):
+    """Spread of one metric within groups."""
+    few_people: bool
+    """Whether there are fewer than 8 people, so that intervals are based on little data."""
+    groups: int
+    """Groups with numbers for at least two photos."""
+    mean: float
+    """Mean over these samples."""
+    metric: str
+    """Code of the metric."""
+    no_interval: NotRequired[Optional[NoInterval]]
+    people: int
+    """People in these groups."""
+    photo_share: NotRequired[Optional[float]]
+    """Share of the variance that is between photos alone. Null as `photo_spread`."""
+    photo_share_high: NotRequired[Optional[float]]
+    """Upper end."""
+    photo_share_low: NotRequired[Optional[float]]
+    """Lower end of its 95 % confidence interval."""
+    photo_spread: NotRequired[Optional[float]]
+    """Standard deviation between photos alone, without the spread of samples of one photo. Null if no group has two
+    samples of one photo.
+    """
+    photos: int
+    """Different photos in these groups; a photo in two groups counts twice."""
+    rest_spread: NotRequired[Optional[float]]
+    """Standard deviation of samples of one person, prompt and photo. Null as `photo_spread`."""
+    samples: int
+    """Samples in these groups."""
+    share: NotRequired[Optional[float]]
+    """Share of the variance that is within groups, 0 to 1: 1 − ICC(1). The rest is between people and prompts. Null for
+    a single group, or without any variance.
+    """
+    share_high: NotRequired[Optional[float]]
+    """Upper end."""
+    share_low: NotRequired[Optional[float]]
+    """Lower end of its 95 % confidence interval."""
+    spread: float
+    """Standard deviation within groups, in the metric's unit: how far scores of one person and prompt typically are
+    from their mean when the photo is swapped.
+    """
+    spread_high: NotRequired[Optional[float]]
+    """Upper end."""
+    spread_low: NotRequired[Optional[float]]
+    """Lower end of its 95 % confidence interval."""
+    version: int
+    """Version of the metric's definition."""
+
+
 TableFormat = Literal["json", "csv", "markdown", "latex"]
 """Format of a table."""
+
+
+class TauDifference(TypedDict):
+    """A metric compared with the reference metric."""
+    best: NotRequired[Optional[bool]]
+    """Whether the metric is in the best group: the reference metric, and those that are not shown to be worse. Null if
+    that is not known.
+    """
+    clusters: int
+    """Identities among them; without an identity, a prompt counts as one."""
+    difference: NotRequired[Optional[float]]
+    """`tau − tau_reference`: below 0 if the metric agrees less. Null for the reference metric."""
+    few_clusters: bool
+    """Whether there are fewer than 8 clusters, so that the interval is based on little data."""
+    high: NotRequired[Optional[float]]
+    """Upper end."""
+    low: NotRequired[Optional[float]]
+    """Lower end of the difference's 95 % confidence interval, clustered by identity. It is not corrected for the number
+    of comparisons.
+    """
+    metric: str
+    """Code of the metric."""
+    no_difference: NotRequired[Optional[NoCoefficient]]
+    no_interval: NotRequired[Optional[NoInterval]]
+    p: NotRequired[Optional[float]]
+    """Two-sided p-value of the difference, from the same resamples as the interval."""
+    p_holm: NotRequired[Optional[float]]
+    """P-value with Holm's correction over `comparisons`."""
+    pairs: int
+    """Pairs in which both images have scores of both metrics."""
+    tau: NotRequired[Optional[float]]
+    """Kendall's tau-b of the metric over these pairs, 1 for full agreement."""
+    tau_reference: NotRequired[Optional[float]]
+    """Kendall's tau-b of the reference metric over the same pairs."""
+    verdict: TauVerdict
+    """What the comparison shows."""
+    version: int
+    """Version of the metric's definition."""
+
+
+TauVerdict = Literal["reference", "worse", "better", "not_distinguishable", "unknown"]
+"""What a comparison with the reference metric shows, at the level of 5 % after correction."""
 
 
 class TextEvidence(TypedDict):
@@ -3204,9 +3662,11 @@ class Timings(TypedDict):
 
 
 class TradeOffPoint(TypedDict):
-    """A row of the leaderboard in the plane of two metrics."""
+    """A row of the leaderboard in the plane of two axes."""
     dominated_by: List[str]
-    """Rows whose intervals lie wholly on the better side in both metrics, so that they are shown to be better."""
+    """Rows whose intervals lie wholly on the better side on both axes, so that they are shown to be better. A declared
+    cost counts as an exact number.
+    """
     method: str
     """The method."""
     on_front: bool
@@ -3224,23 +3684,53 @@ class TradeOffPoint(TypedDict):
     summarised.
     """
     x: Estimate
-    """The first metric."""
+    """The first axis."""
     y: Estimate
-    """The second metric."""
+    """The second axis."""
 
 
 class TradeOffResponse(TypedDict):
-    """The points in the plane of two metrics."""
+    """The points in the plane of two axes."""
     on: NotRequired[Samples]
     """The samples that points cover."""
     points: List[TradeOffPoint]
-    """Methods or runs with both metrics, by pack and then by `x`, best first."""
+    """Methods or runs with both numbers, by pack and then by `x`, best first."""
     policy: Policy
     """The penalty policy that was applied."""
     x: str
-    """Code of the first metric."""
+    """Code of the first metric, or the first cost."""
     y: str
-    """Code of the second metric."""
+    """Code of the second metric, or the second cost."""
+
+
+class TrainingData(TypedDict):
+    """What a method was trained on, in its authors' own terms. What is not declared is absent: it is unknown, and not
+    false.
+    """
+    evaluation_photos_excluded: NotRequired[Optional[bool]]
+    """Whether the photos that the method is evaluated with were excluded from its training, also by cross-validation.
+    """
+    trained_on_prompts: NotRequired[Optional[bool]]
+    """Whether the method was trained on prompts that it is evaluated with."""
+
+
+class TrainingTerm(TypedDict):
+    """One fact about the training of a method."""
+    contradicted: bool
+    """Whether the flags of a listed run say the opposite."""
+    declared_by: NotRequired[Optional[DeclaredBy]]
+    value: NotRequired[Optional[bool]]
+    """The fact; null if nobody declares it."""
+
+
+class TrainingTerms(TypedDict):
+    """What a method was trained on: its card, or else the flags of its runs in the same terms."""
+    evaluation_photos_excluded: TrainingTerm
+    """Whether the photos that it is evaluated with were excluded. Of the flags of runs, `trained_on_evaluation_photos`
+    means false, and `cross_validated_training` true.
+    """
+    trained_on_prompts: TrainingTerm
+    """Whether it was trained on prompts that it is evaluated with. No flag of runs says so."""
 
 
 class UniRlHealth(TypedDict):
