@@ -70,7 +70,16 @@ def rows(service):
     runs = [sample["run_id"], open_run]
     vote = {"question": "overall", "annotator": "ada", "name": "1", "run_a": runs[0], "run_b": runs[1], "preferred": "a"}
     call("POST", "/v1/preferences", json.dumps({"preferences": [vote]}))
-    return {"/v1/runs/": runs, "/v1/samples/": [sample["sample"]], "/v1/datasets/": ["people"],
+    submitted = call("POST", "/v1/score", form([("image", face), ("prompt", "a person"), ("method", "submitted"), ("name", "1")]), FORM)
+    call("POST", f"/v1/runs/{submitted['run_id']}/finish", None)
+    while service.get(f"/v1/runs/{submitted['run_id']}")["state"] != "finished" and time.monotonic() < until:
+        time.sleep(0.2)
+    images = service.folder / "images"
+    images.mkdir()
+    (images / "1.jpg").write_bytes(face)
+    bundle = service.bundle("submitted", images)
+    submission = call("POST", "/v1/submissions", bundle, "application/zip")["id"]
+    return {"/v1/submissions/": [submission], "/v1/runs/": runs, "/v1/samples/": [sample["sample"]], "/v1/datasets/": ["people"],
             "/v1/methods/": ["mine"], "/rl/": ["demo"]}
 
 

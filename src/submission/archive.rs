@@ -317,6 +317,25 @@ mod tests {
     }
 
     #[test]
+    fn long_lines_and_many_entries_are_refused() {
+        let sample = |references| BundleSample {
+            name: "1".to_owned(),
+            content: String::new(),
+            image: String::new(),
+            prompt: None,
+            references: vec![String::new(); references],
+            auxiliary: vec![],
+            metadata: <_>::default(),
+            scores: <_>::default(),
+        };
+        let of = |references| Bundle::write(&facts(), &[sample(references)]).unwrap().0;
+        let few = Bounds { entries: 5, ..Bounds::UPLOAD };
+        assert!(Bundle::read(&of(5), few).is_ok());
+        assert!(problem(&of(6), few).contains("more than 5 scores, hashes and labels"));
+        assert!(problem(&of(LINE / 3), Bounds::UPLOAD).contains("line 1 of samples.jsonl has"));
+    }
+
+    #[test]
     fn what_unpacks_to_more_than_the_bounds_is_refused() {
         // A few kilobytes that unpack to megabytes.
         let zeros = vec![b'0'; 3 << 20];

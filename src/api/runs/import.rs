@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::api::http::{ApiError, Code, Id, Query, body, drain, form};
 use crate::api::runs::{find, unknown_run};
-use crate::api::state::{App, IMPORTS_AT_ONCE, Shared};
+use crate::api::state::{App, BUNDLES_AT_ONCE, IMPORTS_AT_ONCE, Shared};
 use crate::{
     blocking::blocking,
     content::ContentHash,
@@ -21,15 +21,18 @@ use crate::{
     pack_id::{PackId, Weights},
     scoring::Metadata,
     store::{AttributeColumn, NewImport, RunRecord, ScoreColumn, ScoreValue},
+    submission::Bounds,
     toolkit::{self, Columns, Table},
 };
 
 /// Returns the limit of memory for concurrent imports, in bytes: each cell as it is read and as it
-/// is stored.
+/// is stored. A bundle of a submission takes the place of all of them. Bundles that are sent to
+/// clients come on top.
 #[must_use]
 pub fn import_bytes() -> u64 {
-    (IMPORTS_AT_ONCE * toolkit::MOST_CELLS * (size_of::<Option<f64>>() + size_of::<ScoreValue>()))
-        as u64
+    let cell = size_of::<Option<f64>>() + size_of::<ScoreValue>();
+    (IMPORTS_AT_ONCE * toolkit::MOST_CELLS * cell) as u64
+        + BUNDLES_AT_ONCE as u64 * Bounds::UPLOAD.file
 }
 
 /// Reason of a null score for an empty cell of the file.
