@@ -167,7 +167,7 @@ fn routes() -> Guarded<Arc<App>> {
         .score(routes!(submissions::create::create))
         .read(routes!(submissions::list))
         .read(routes!(submissions::read))
-        .read(routes!(submissions::bundle))
+        .read(routes!(submissions::read_bundle))
         .admin(routes!(submissions::decide::verify))
         .admin(routes!(submissions::decide::withdraw))
         .admin(routes!(submissions::delete))

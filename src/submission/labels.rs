@@ -1,4 +1,4 @@
-//! Differences in the texts of a bundle: what no service writes, and a store or a page would refuse.
+//! Differences in the texts of a bundle: what no service writes, and a store would refuse.
 
 use super::archive::Bundle;
 use crate::label::{self, LabelError};

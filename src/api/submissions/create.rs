@@ -13,11 +13,12 @@ use crate::api::http::keys::{Caller, caller};
 use crate::api::http::{ApiError, Code, body, drain};
 use crate::api::runs::made;
 use crate::api::state::{App, Shared};
-use crate::api::submissions::{SubmissionResponse, decide, place};
+use crate::api::submissions::bundle::{flags, invalid, parse};
+use crate::api::submissions::{SubmissionResponse, place};
 use crate::blocking::blocking;
 use crate::pack_id::PackId;
 use crate::store::{NewSubmission, RunName, SubmissionState};
-use crate::submission::{Bounds, Bundle, BundleError, BundleFacts, within};
+use crate::submission::{Bounds, BundleFacts, within};
 
 /// Most submissions that wait for their verification.
 const MOST_RECEIVED: u64 = 200;
@@ -121,7 +122,7 @@ fn read(file: &[u8], known: &[PackId]) -> Result<(String, BundleFacts), ApiError
             pack.digest, known.name, known.weights
         ));
     }
-    if let Err(problem) = decide::flags(&bundle.facts) {
+    if let Err(problem) = flags(&bundle.facts) {
         differences.push(problem);
     }
     if differences.is_empty() {
@@ -132,18 +133,4 @@ fn read(file: &[u8], known: &[PackId]) -> Result<(String, BundleFacts), ApiError
     let rest = if count > NAMED { "; …" } else { "" };
     let word = if count == 1 { "difference" } else { "differences" };
     Err(invalid(format!("the bundle has {count} {word}: {named}{rest}")))
-}
-
-/// Reads a bundle within the bounds of an upload.
-pub(super) fn parse(file: &[u8]) -> Result<Bundle, ApiError> {
-    Bundle::read(file, Bounds::UPLOAD).map_err(|error| match error {
-        BundleError::TooLarge(problem) => {
-            ApiError::new(Code::PayloadTooLarge, format!("the bundle is too large: {problem}"))
-        }
-        _ => invalid(format!("the bundle is refused: {error}")),
-    })
-}
-
-fn invalid(problem: String) -> ApiError {
-    ApiError::new(Code::InvalidField, problem)
 }

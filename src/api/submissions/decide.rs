@@ -16,14 +16,15 @@ use crate::api::deletion;
 use crate::api::http::keys::{Caller, caller};
 use crate::api::http::{ApiError, Code, Id, body};
 use crate::api::state::{App, Shared};
-use crate::api::submissions::{SubmissionResponse, create, find, place, unknown};
+use crate::api::submissions::bundle::{flags, parse};
+use crate::api::submissions::{SubmissionResponse, find, place, unknown};
 use crate::blocking::blocking;
 use crate::label;
 use crate::store::{
     NewImport, NewVerification, RunFacts, RunFlags, ScoreColumn, ScoreValue, SubmissionRecord,
     SubmissionState, Verification,
 };
-use crate::submission::{Bundle, BundleFacts, BundleScore, Declarations};
+use crate::submission::{Bundle, BundleScore, Declarations};
 
 /// Limit of a decision in bytes.
 const MOST_BYTES: usize = 16 << 10;
@@ -105,7 +106,7 @@ pub(crate) async fn verify(
             return Err(of.state.refuses("verified").into());
         }
         let file = app.store.submission_bundle(of.id).await?.ok_or_else(unknown)?;
-        let new = blocking(move || to_run(of.id, create::parse(&file)?, verification, key)).await?;
+        let new = blocking(move || to_run(of.id, parse(&file)?, verification, key)).await?;
         Ok(((permit, place), new))
     };
     let (held, new) = app.before_deadline(work).await?;
@@ -186,6 +187,7 @@ fn to_run(
     key: Option<Uuid>,
 ) -> Result<NewVerification, ApiError> {
     let Bundle { facts, mut samples, .. } = bundle;
+    // It was checked when the bundle was received.
     let flags = flags(&facts).map_err(|problem| ApiError::internal(&problem))?;
     let column = |metric: &String| ScoreColumn {
         metric: metric.clone(),
@@ -225,10 +227,4 @@ fn score(of: BundleScore) -> ScoreValue {
         Some(value) => ScoreValue::Number(value),
         None => ScoreValue::Null { reason: of.reason.unwrap_or_default() },
     }
-}
-
-/// Returns the flags of a run as the service knows them.
-pub(super) fn flags(facts: &BundleFacts) -> Result<RunFlags, String> {
-    let flags = serde_json::json!(facts.declarations.flags);
-    serde_json::from_value(flags).map_err(|error| format!("the flags of the run: {error}"))
 }

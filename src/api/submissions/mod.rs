@@ -3,10 +3,12 @@
 //! ```text
 //! mod.rs          submissions, their facts and files; deletion
 //! create.rs       receiving a bundle
+//! bundle.rs       reading one
 //! decide.rs       verification, which makes a run, and withdrawal
 //! changes.rs      the change log of the board
 //! ```
 
+mod bundle;
 pub(crate) mod changes;
 pub(super) mod create;
 pub(super) mod decide;
@@ -211,7 +213,7 @@ pub(super) async fn read(
         (status = 504, description = "Too many other bundles were being sent"),
     )
 )]
-pub(super) async fn bundle(
+pub(super) async fn read_bundle(
     State(app): Shared,
     id: Id<SubmissionRecord>,
 ) -> Result<Response, ApiError> {

@@ -7,13 +7,14 @@ use anyhow::Context as _;
 use clap::Args;
 use uuid::Uuid;
 
-use crate::cli::{output::print, server::ServerArgs};
+use crate::cli::output::print;
+use crate::cli::server::ServerArgs;
 use crate::client::{Client, Submission, VerificationReport};
 use crate::read;
 use crate::submission::{Bounds, Bundle, within};
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct SendArgs {
+pub(crate) struct SendArgs {
     /// The bundle
     bundle: PathBuf,
     #[command(flatten)]
@@ -21,7 +22,7 @@ pub(in crate::cli) struct SendArgs {
 }
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct WithdrawArgs {
+pub(crate) struct WithdrawArgs {
     /// Id of the submission
     #[arg(value_name = "ID")]
     submission: Uuid,
