@@ -220,7 +220,7 @@ fn differences(
         of.metrics.push(TauDifference {
             metric: metric.metric.to_owned(),
             version: metric.version,
-            pairs: sets[at].iter().map(|(_, count)| count).sum(),
+            pairs: both(&metric.orders, &metrics[reference].orders).count(),
             clusters,
             few_clusters: clusters < FEW_CLUSTERS,
             tau: tau(total[0], total[3]),
@@ -305,6 +305,12 @@ fn tau(pairs: &[(usize, usize, i8)], orders: &[Option<f64>]) -> Option<f64> {
     Some(sum / (free * own).sqrt()).filter(|tau: &f64| tau.is_finite())
 }
 
+/// Returns the positions and orders of the pairs in which two metrics have scores.
+fn both(a: &[Option<f64>], b: &[Option<f64>]) -> impl Iterator<Item = (usize, f64, f64)> {
+    let orders = a.iter().zip(b).enumerate();
+    orders.filter_map(|(at, (a, b))| a.zip(*b).map(|(a, b)| (at, a, b)))
+}
+
 /// Returns the sums of each cluster over the pairs in which two metrics have scores.
 fn sums(
     pairs: &[(usize, usize, i8)],
@@ -313,8 +319,8 @@ fn sums(
     placed: &PlacedPairs,
 ) -> Vec<ClusterSums<5>> {
     let mut sums: Vec<(TauSums, usize)> = vec![([0.0; 5], 0); placed.clusters()];
-    for ((&(one, _, preference), a), b) in pairs.iter().zip(a).zip(b) {
-        let Some((a, b)) = a.zip(*b) else { continue };
+    for (at, a, b) in both(a, b) {
+        let (one, _, preference) = pairs[at];
         let human = f64::from(preference);
         let (of, count) = &mut sums[placed.cluster(one)];
         for (sum, part) in of.iter_mut().zip([human * a, human * b, human.abs(), a.abs(), b.abs()])

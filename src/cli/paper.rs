@@ -139,7 +139,7 @@ async fn of_folders(
     images: &Path,
     dataset: &Path,
 ) -> anyhow::Result<Written> {
-    let methods = folders(images, &args.methods)?;
+    let methods = folders(images, &args.methods, &args.out)?;
     // Scores and photos are no part of a paper, so its folder does not have them.
     let passing = tempfile::tempdir().context("cannot create a temporary folder")?;
     let store = args.store.as_deref().unwrap_or(passing.path());
@@ -175,13 +175,14 @@ async fn of_folders(
     made
 }
 
-/// Returns the folders of the methods, by name.
-fn folders(images: &Path, wanted: &[String]) -> anyhow::Result<Vec<(String, PathBuf)>> {
+/// Returns the folders of the methods, by name. `out` may be among them, and is none.
+fn folders(images: &Path, wanted: &[String], out: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
     let context = || format!("cannot read {}", images.display());
+    let out = out.canonicalize().ok();
     let mut found = Vec::new();
     for entry in std::fs::read_dir(images).with_context(context)? {
         let path = entry.with_context(context)?.path();
-        if !path.is_dir() {
+        if !path.is_dir() || path.canonicalize().ok() == out {
             continue;
         }
         let name = path.file_name().unwrap_or_default().to_str().map(str::to_owned);

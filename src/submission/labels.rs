@@ -10,8 +10,11 @@ const MOST_VERSIONS: usize = 16;
 /// Most objects and relations of a prompt. A service may allow fewer.
 const MOST_WORDS: usize = 4_096;
 
-/// Longest code of a reason, in bytes.
-const REASON_BYTES: usize = 64;
+/// Returns an untrusted name for a message.
+#[must_use]
+pub fn shown(name: &str) -> String {
+    label::visible(name).chars().take(80).collect()
+}
 
 /// Returns the differences in the texts of a bundle.
 pub(super) fn labels(bundle: &Bundle) -> Vec<String> {
@@ -42,13 +45,8 @@ pub(super) fn labels(bundle: &Bundle) -> Vec<String> {
             .push("the scores were imported: only computed ones can be submitted".to_owned());
     }
     for sample in &bundle.samples {
-        let name: String = label::visible(&sample.name).chars().take(80).collect();
         if let Err(problem) = sample.metadata.clone().clean(MOST_WORDS) {
-            differences.push(format!("sample {name}: {problem}"));
-        }
-        let reasons = sample.scores.values().filter_map(|score| score.reason.as_deref());
-        for problem in reasons.filter_map(|text| label::clean_within(text, REASON_BYTES).err()) {
-            differences.push(format!("sample {name}: the reason of a null {problem}"));
+            differences.push(format!("sample {}: {problem}", shown(&sample.name)));
         }
     }
     differences

@@ -17,6 +17,7 @@ mod labels;
 mod rescore;
 
 pub use archive::{Bounds, Bundle, BundleError, FORMAT};
-pub use check::{dataset, folder, within};
+pub use check::{WHOLE_RUN, dataset, folder, within};
 pub use facts::{BundleFacts, BundleSample, BundleScore, BundleTotals, Declarations, totals};
+pub use labels::shown;
 pub use rescore::{cases, compare, part};

@@ -56,14 +56,13 @@ async fn record(app: &App, method: &str, run: &str, samples: &[Made]) -> Uuid {
 }
 
 /// Two runs of 40 prompts over ten people. People prefer what `dino` prefers in nine of ten
-/// prompts; `clip_t` prefers either image by chance, and `dreamsim` is `dino` with the sign of a
-/// distance.
+/// prompts and `clip_t` in half of them. `dreamsim` is `dino` with the sign of a distance.
 async fn two_runs_with_votes(app: &App) -> [Uuid; 2] {
     let of = |shift: f64| -> Vec<Made> {
         (0..40)
             .map(|at| {
                 let quality = f64::from(at * 7919 % 40) / 40.0;
-                let other = if at / 10 % 2 == 0 { shift } else { -shift };
+                let other = if (at * 3 + at / 10 * 3) % 10 < 5 { shift } else { -shift };
                 Made {
                     person: at as usize % 10,
                     prompt: at as usize,
@@ -108,11 +107,11 @@ async fn metrics_are_compared_in_their_agreement_with_people() {
     let (dino, dreamsim, clip) =
         (metric(all, "dino"), metric(all, "dreamsim"), metric(all, "clip_t"));
     assert_eq!((&dino["verdict"], &dino["best"]), (&json!("reference"), &json!(true)));
-    // 36 of 40 preferences are those of dino; half of them are those of clip_t.
+    // 36 of 40 preferences are those of dino, 20 those of clip_t.
     close(&dino["tau"], 0.8);
     assert_eq!(dreamsim["verdict"], "not_distinguishable");
     assert_eq!((&dreamsim["difference"], &dreamsim["best"]), (&json!(0.0), &json!(true)));
-    assert_eq!((&clip["verdict"], &clip["best"]), (&json!("worse"), &json!(false)));
+    assert_eq!((&clip["verdict"], &clip["best"]), (&json!("worse"), &json!(false)), "{clip}");
     assert!(clip["high"].as_f64() < Some(0.0) && clip["p_holm"].as_f64() < Some(0.05), "{clip}");
     assert_eq!(clip["clusters"], 10);
 

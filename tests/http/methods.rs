@@ -34,7 +34,7 @@ async fn a_card_is_kept_until_another_one_is_sent() {
     );
     assert_eq!(app.get("/v1/methods").await.ok()["methods"][0]["card"], other["card"]);
     app.get("/v1/methods/n").await.problem(404, "not_found");
-    app.get("/v1/methods/%00").await.problem(404, "not_found");
+    app.get("/v1/methods/%00").await.problem(400, "malformed_request");
 }
 
 #[tokio::test]
@@ -133,10 +133,12 @@ async fn the_page_of_a_method_shows_its_card_as_text() {
 }
 
 #[tokio::test]
-async fn the_leaderboard_links_to_the_card_of_each_method() {
+async fn the_leaderboard_links_to_the_card_of_a_method_with_several_runs() {
     let app = App::start().await;
-    let form = Form::new().file("image", png(3)).field("method", "a b").field("prompt", "p");
-    app.score(form).await.ok();
+    for run in ["1", "2"] {
+        let form = Form::new().file("image", png(3)).field("method", "a b").field("prompt", "p");
+        app.score(form.field("run", run)).await.ok();
+    }
     let page = app.get("/leaderboard").await;
     let page = String::from_utf8_lossy(&page.body).into_owned();
     assert!(page.contains("href=\"/methods/a%20b\""), "{page}");

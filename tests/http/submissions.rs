@@ -23,20 +23,17 @@ use crate::{
     runs::post,
 };
 
-const METRICS: [&str; 2] = ["clip_t", "dino"];
+const METRICS: [&str; 3] = ["aps", "clip_t", "dino"];
 
 fn sample(at: usize) -> BundleSample {
     let hash = |of: &str| stellar_score::content::ContentHash::of(of.as_bytes()).to_hex();
     let number = |value| BundleScore { value: Some(value), reason: None };
     let mut scores = BTreeMap::from([("clip_t".to_owned(), number(0.25 + 0.01 * at as f64))]);
-    // One null, and one sample without a score of the metric.
-    match at {
-        0 => {
-            let null = BundleScore { value: None, reason: Some("no_reference".to_owned()) };
-            scores.insert("dino".to_owned(), null);
-        }
-        1 => {}
-        _ => drop(scores.insert("dino".to_owned(), number(0.5))),
+    // One null, and one sample without a score over the whole run.
+    let null = BundleScore { value: None, reason: Some("no_reference".to_owned()) };
+    scores.insert("dino".to_owned(), if at == 0 { null } else { number(0.5) });
+    if at != 1 {
+        scores.insert("aps".to_owned(), number(0.75));
     }
     let mut metadata = Metadata { identity: Some(format!("{:03}", at % 3)), ..Metadata::default() };
     metadata.settings.steps = Some(50);
@@ -182,7 +179,7 @@ async fn a_submission_is_on_the_board_from_its_verification_to_its_withdrawal() 
     assert!((clip["mean"].as_f64().unwrap() - 0.275).abs() < 1e-12, "{clip}");
     assert_eq!(
         (&rows[0]["metrics"]["dino"]["n"], &rows[0]["metrics"]["dino"]["nulls"]),
-        (&json!(4), &json!(1))
+        (&json!(5), &json!(1))
     );
     let method = app.get("/v1/methods/mine").await.ok();
     assert_eq!(method["method"]["card"]["training"]["trained_on_prompts"], false);
@@ -237,7 +234,9 @@ async fn what_does_not_agree_is_named() {
         (changed("mine", |facts, _| facts.dataset = Some("a\0b".into())), &["dataset", "U+0000"]),
         (changed("mine", |facts, _| facts.method = "\u{202e}".into()), &["the method"]),
         (
-            changed("mine", |facts, _| drop(facts.declarations.flags.insert("best".into(), true))),
+            changed("mine", |facts, _| {
+                facts.declarations.flags.insert("best".into(), true);
+            }),
             &["flags", "best"],
         ),
         (changed("mine", |facts, _| facts.pack.weights = Weights::Imported), &["imported"]),
@@ -245,7 +244,7 @@ async fn what_does_not_agree_is_named() {
             changed("mine", |_, samples| {
                 samples[0].scores.get_mut("dino").unwrap().reason = Some("a\nb".into());
             }),
-            &["sample 0", "reason", "U+000A"],
+            &["sample 0", "null with a reason"],
         ),
         (
             changed("mine", |_, samples| samples[3].metadata.identity = Some(" \u{200b}".into())),

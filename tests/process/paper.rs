@@ -11,7 +11,7 @@ use crate::harness::{Server, demo_pack, folder, program, read, run};
 use crate::support::client;
 
 /// Names that LaTeX, CSV and Markdown would misread.
-const METHODS: [&str; 4] = ["[a]_b & 50%", "=#1~{x}^\\", "<b>中</b>", "mine"];
+const METHODS: [&str; 4] = ["[a]_b & 50%", "=#1~{x}^\\", "<b>中<i>", "mine"];
 
 /// A paper from folders, its store, and what was printed.
 struct Made {
@@ -24,7 +24,8 @@ struct Made {
 fn make(at: &Path) -> Made {
     let text = |path: &Path| path.display().to_string();
     let (sample, dataset) = (at.join("sample"), at.join("mine"));
-    let size = ["--identities", "2", "--prompts", "4"];
+    // A kind of prompts is a benchmark from five samples on.
+    let size = ["--identities", "2", "--prompts", "6"];
     run(program(&["dataset", "synthesize", "--out", &text(&sample)]).args(size)).printed();
     let download = text(&sample.join("download"));
     let prompts = text(&sample.join("prompts"));

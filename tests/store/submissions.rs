@@ -86,7 +86,7 @@ pub(crate) async fn the_same_bundle_is_received_once(db: Database) {
     };
     assert_eq!(ids(None, None, 1).await, [other.id], "the newest first");
     assert_eq!(ids(None, Some(other.id), 10).await, [new.id]);
-    assert_eq!(ids(Some(SubmissionState::Verified), None, 10).await, []);
+    assert!(ids(Some(SubmissionState::Verified), None, 10).await.is_empty());
     assert_eq!(store.count_submissions(SubmissionState::Received).await.unwrap(), 2);
     let changes = store.board_changes(None, 1).await.unwrap();
     assert_eq!((changes[0].submission, changes[0].key), (Some(other.id), other.key));

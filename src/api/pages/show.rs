@@ -99,15 +99,6 @@ pub(super) fn method_page(method: &str) -> Address {
     Address::new(format!("/methods/{}", encode(method)))
 }
 
-/// Renders the link from a list to the card of a method.
-pub(super) fn card_link(method: &str) -> Markup {
-    html! {
-        a.fine href=(method_page(method)) aria-label=(format!("Card of {}", clip(method, NAME))) {
-            "card"
-        }
-    }
-}
-
 /// Returns a code as words.
 pub(super) fn words(code: &str) -> String {
     code.replace('_', " ")

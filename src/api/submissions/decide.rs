@@ -21,7 +21,7 @@ use crate::api::submissions::{SubmissionResponse, find, place, unknown};
 use crate::blocking::blocking;
 use crate::label;
 use crate::store::{
-    NewImport, NewVerification, RunFacts, RunFlags, ScoreColumn, ScoreValue, SubmissionRecord,
+    NewImport, NewVerification, RunFacts, ScoreColumn, ScoreValue, SubmissionRecord,
     SubmissionState, Verification,
 };
 use crate::submission::{Bundle, BundleScore, Declarations};

@@ -39,7 +39,7 @@ embedded! {
     "0018_votes"
     "0019_studies"
     "0020_benchmarks"
-    "0022_cards"
+    "0021_cards"
     "0024_submissions"
 }
 

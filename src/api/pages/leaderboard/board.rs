@@ -124,17 +124,15 @@ fn about(metric: &Metric) -> String {
 fn name_cell(page: &Page, row: &BoardRow, has_packs: bool) -> Cell {
     let to = match &row.runs[..] {
         [run] => Address::new(format!("/runs/{run}")),
+        _ if row.method.len() <= show::LINKED => show::method_page(&row.method),
         _ => Address::new("/runs").with("method", &row.method),
     };
     let name = html! { bdi { (row.method) } };
     let tags = html! { (tags(row)) @if has_packs { (pack_tag(&row.pack)) } };
-    // The link to the card is no part of the name that scripts copy.
-    let has_card = !page.is_shared && row.method.len() <= show::LINKED;
-    let is_as_shown = tags.0.is_empty() && !has_card;
+    let is_as_shown = tags.0.is_empty();
     let shown = html! {
         @if page.is_shared { (name) } @else { a href=(to) { (name) } }
         @if let Some(run) = &row.run { " / " bdi { (run) } }
-        @if has_card { " " (show::card_link(&row.method)) }
         (tags)
     };
     let value = match &row.run {
