@@ -40,7 +40,7 @@ embedded! {
     "0019_studies"
     "0020_benchmarks"
     "0021_cards"
-    "0024_submissions"
+    "0022_submissions"
 }
 
 /// The migrations of SQLite.
