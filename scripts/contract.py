@@ -70,9 +70,10 @@ def rows(service):
     runs = [sample["run_id"], open_run]
     vote = {"question": "overall", "annotator": "ada", "name": "1", "run_a": runs[0], "run_b": runs[1], "preferred": "a"}
     call("POST", "/v1/preferences", json.dumps({"preferences": [vote]}))
-    submitted = call("POST", "/v1/score", form([("image", face), ("prompt", "a person"), ("method", "submitted"), ("name", "1")]), FORM)
-    call("POST", f"/v1/runs/{submitted['run_id']}/finish", None)
-    while service.get(f"/v1/runs/{submitted['run_id']}")["state"] != "finished" and time.monotonic() < until:
+    submitted = call("POST", "/v1/runs", json.dumps({"method": "submitted"}))["run_id"]
+    call("PUT", f"/v1/runs/{submitted}/samples/1", form([("image", face), ("prompt", "a person")]), FORM)
+    call("POST", f"/v1/runs/{submitted}/finish", None)
+    while service.get(f"/v1/runs/{submitted}")["state"] != "finished" and time.monotonic() < until:
         time.sleep(0.2)
     images = service.folder / "images"
     images.mkdir()
@@ -124,6 +125,7 @@ def main():
                  "--max-examples", str(arguments.examples), "--seed", str(arguments.seed), "--checks", CHECKS, "--no-shrink",
                  "--continue-on-failure", "--warnings", "off", "--request-timeout", "60", "--workers", "1"],
                 cwd=folder, capture_output=True, text=True,
+                env=os.environ | {"SCHEMATHESIS_HOOKS": "contract_hooks", "PYTHONPATH": str(HERE)},
             )
             alive = service.process.poll() is None
         finally:
