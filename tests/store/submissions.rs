@@ -114,7 +114,7 @@ pub(crate) async fn a_verified_submission_is_a_run_until_it_is_withdrawn(db: Dat
     let listed = store.submitted(run.id, None, "", 1).await.unwrap().unwrap();
     assert_eq!(listed[0].content, "a".repeat(64));
     let of_runs = store.submissions_of_runs(&[run.id, Uuid::nil()]).await.unwrap();
-    assert_eq!(of_runs.into_values().collect::<Vec<_>>(), [verified.clone()]);
+    assert_eq!(of_runs.into_values().collect::<Vec<_>>(), std::slice::from_ref(&verified));
     assert!(store.method("A").await.unwrap().unwrap().card.is_some());
     let board = by_run(&store).await;
     let metrics = summaries(&board.rows[0]);
