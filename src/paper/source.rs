@@ -52,9 +52,17 @@ impl Source<'_> {
     ) -> Result<Said<T>, ClientError> {
         match self.get(parts, query).await {
             Ok(answer) => Ok(Said::Answer(answer)),
-            Err(ClientError::Problem { status: 400 | 404 | 409 | 422, detail, .. }) => {
-                Ok(Said::Refused(detail))
+            Err(ClientError::Problem {
+                status: 400 | 404 | 409 | 413 | 414 | 422 | 431,
+                detail,
+                ..
+            }) => Ok(Said::Refused(detail)),
+            Err(ClientError::Foreign { status: 413 | 414 | 431, .. }) => {
+                let why = "the request is too long for the server: select fewer methods";
+                Ok(Said::Refused(why.to_owned()))
             }
+            // It takes longer than the deadline of the server, each time.
+            Err(ClientError::Silent { status: Some(504), cause, .. }) => Ok(Said::Refused(cause)),
             Err(error) => Err(error),
         }
     }
