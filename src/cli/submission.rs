@@ -30,8 +30,8 @@ use crate::{
     pack_id::PackId,
     read,
     submission::{
-        Bounds, Bundle, BundleFacts, BundleSample, BundleScore, Declarations, cases, compare,
-        dataset, folder, part, totals, within,
+        Bounds, Bundle, BundleFacts, BundleSample, BundleScore, Declarations, WHOLE_RUN, cases,
+        compare, dataset, folder, part, shown, totals, within,
     },
     telemetry::Telemetry,
     upload::is_image,
@@ -40,9 +40,6 @@ use crate::{
 
 /// Samples that are requested at the same time.
 const AT_ONCE: usize = 8;
-
-/// Metrics over a whole run: a part of the samples cannot reproduce them.
-const WHOLE_RUN: &str = "aps";
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -258,8 +255,8 @@ async fn verify(config: Config, args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let facts = &bundle.facts;
     let mut text = format!(
         "{}/{}: {}, pack {}\ndigest {}\n",
-        facts.method,
-        facts.run,
+        shown(&facts.method),
+        shown(&facts.run),
         counted(bundle.samples.len() as u64, "sample"),
         facts.pack,
         bundle.digest

@@ -105,6 +105,15 @@ impl Store {
         on_backend!(self, pool => read_first(pool, sql, dataset_record).await)
     }
 
+    /// Returns the first dataset by name whose photos may not be shown to others.
+    pub async fn private_dataset(&self) -> Result<Option<String>, StoreError> {
+        let sql =
+            Sql::new("SELECT name FROM datasets WHERE redistributable = 0 ORDER BY name LIMIT 1");
+        on_backend!(self, pool => {
+            read_first(pool, sql, |row| Reader::new(row, "datasets", "").text("name")).await
+        })
+    }
+
     /// Sets whether the photos of a dataset may be shown to others. Unknown datasets are ignored.
     pub async fn set_redistributable(&self, name: &str, value: bool) -> Result<(), StoreError> {
         let mut sql = Sql::new("UPDATE datasets SET redistributable = ");

@@ -1,5 +1,7 @@
 //! Studies, their items and the annotators that are left out.
 
+use std::collections::BTreeSet;
+
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -278,6 +280,15 @@ async fn create<P: Connections>(
             }));
             connection.execute(sql).await?;
         }
+        let runs: BTreeSet<Uuid> =
+            items.iter().flat_map(|item| item.runs.iter().copied()).collect();
+        for runs in runs.into_iter().collect::<Vec<_>>().chunks(BATCH) {
+            let mut sql = Sql::new("INSERT INTO study_runs (run, study) VALUES ");
+            sql.tuples(
+                runs.iter().map(|run| -> [Argument; 2] { [(*run).into(), study.id.into()] }),
+            );
+            connection.execute(sql).await?;
+        }
     }
     let mut sql = Sql::new(STUDIES);
     sql.push(" WHERE name = ").bind(study.plan.name.as_str());
@@ -318,11 +329,53 @@ pub(super) async fn forget<C: Connection>(
     run: Uuid,
     name: Option<&str>,
 ) -> Result<(), StoreError> {
-    let mut sql = Sql::new("DELETE FROM study_items WHERE runs LIKE ");
+    connection.execute(forgetting(run, name)).await?;
+    Ok(())
+}
+
+/// The statement of [`forget`]. Studies that have no row in `study_runs` were written by a program
+/// that does not know of the table.
+fn forgetting(run: Uuid, name: Option<&str>) -> Sql {
+    let mut sql = Sql::new(
+        "DELETE FROM study_items
+         WHERE study IN (SELECT study FROM study_runs WHERE run = ",
+    );
+    sql.bind(run);
+    sql.push(
+        " UNION ALL SELECT id FROM studies
+             WHERE NOT EXISTS (SELECT 1 FROM study_runs WHERE study_runs.study = studies.id))
+             AND runs LIKE ",
+    );
     sql.bind(format!("%{run}%"));
     if let Some(name) = name {
         sql.push(" AND name = ").bind(name);
     }
-    connection.execute(sql).await?;
-    Ok(())
+    sql
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{StoreOptions, db::Backend};
+
+    #[tokio::test]
+    async fn a_deletion_reads_only_items_of_the_studies_that_show_the_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("stellar.db").display());
+        let store = Store::open(&url, &StoreOptions::default()).await.unwrap();
+        let Backend::Sqlite(pool) = &store.backend else { panic!("it is SQLite") };
+        let mut connection = pool.reader().await.unwrap();
+        for (name, index) in [
+            (Some("1"), "study_items USING INDEX study_items_by_name (study=? AND name=?)"),
+            (None, "study_items USING INDEX"),
+        ] {
+            let mut sql = forgetting(Uuid::nil(), name);
+            sql.text.insert_str(0, connection.explain().0);
+            let plan = connection.fetch(sql).await.unwrap();
+            let plan: Vec<String> =
+                plan.iter().map(|row| row.text("detail").unwrap().unwrap()).collect();
+            assert!(plan.iter().any(|step| step.contains(index)), "{plan:#?}");
+            assert!(!plan.iter().any(|step| step.contains("SCAN study_")), "{plan:#?}");
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! What a study asks: the runs, the prompts, the questions and the form of its items.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -88,7 +90,8 @@ pub struct GoldItem {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GoldPlan {
-    /// 1 to 100 items. Annotators are asked the first question of the study about them.
+    /// 1 to 100 items. Annotators are asked the first question of the study about them. Their
+    /// names are used for no other items, unless `prompts.names` has them.
     #[schema(min_items = 1, max_items = 100)]
     pub items: Vec<GoldItem>,
     /// Smallest share of right answers: annotators below it are left out. Default: 0.7.
@@ -198,6 +201,13 @@ impl StudyPlan {
 
     fn cannot_tell() -> bool {
         true
+    }
+
+    /// Returns all runs whose images are shown: gold items may have others than the study.
+    #[must_use]
+    pub fn all_runs(&self) -> BTreeSet<Uuid> {
+        let gold = self.gold.iter().flat_map(|gold| &gold.items).flat_map(|item| &item.runs);
+        self.runs.iter().chain(gold).copied().collect()
     }
 
     /// Returns the number of images of an item.

@@ -5,16 +5,24 @@ use std::path::{Path, PathBuf};
 
 use super::archive::Bundle;
 use super::facts::{BundleSample, totals};
-use crate::card::CollectedSettings;
+use crate::card::{CollectedSettings, GeneratorSettings};
 use crate::content::ContentHash;
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Prompt};
 use crate::label;
-use crate::scoring::content;
+use crate::metrics;
+use crate::scoring::{Metadata, content};
 use crate::toolkit::format_prompt;
 use crate::verify::Case;
 
 /// Means are sums in another order at most by a program that adds differently.
 const SAME_MEAN: f64 = 1e-12;
+
+/// Rounding may take a score beyond the end of its range.
+const BEYOND: f64 = 1e-6;
+
+/// The metric over a whole run. It concerns only the samples with labels of the person, and a part
+/// of the samples cannot reproduce it.
+pub const WHOLE_RUN: &str = "aps";
 
 /// Returns the differences within a bundle: names, counts, hashes, scores, means, settings, card.
 #[must_use]
@@ -64,6 +72,14 @@ pub fn within(bundle: &Bundle) -> Vec<String> {
                 said.n, said.nulls, here.n, here.nulls
             ));
         }
+        let missing = (samples.len() as u64).saturating_sub(here.n + here.nulls);
+        if missing > 0 && metric != WHOLE_RUN {
+            differences.push(format!(
+                "{}: {missing} of {} samples have neither a number nor a reason",
+                shown(metric),
+                samples.len()
+            ));
+        }
         let same = match (here.mean, said.mean) {
             (Some(here), Some(said)) => (here - said).abs() <= SAME_MEAN * here.abs().max(1.0),
             (here, said) => here == said,
@@ -104,9 +120,17 @@ fn of_sample(sample: &BundleSample) -> Vec<String> {
     for (metric, score) in &sample.scores {
         let is_one = match (score.value, &score.reason) {
             (Some(value), None) => value.is_finite(),
-            (None, Some(_)) => true,
+            (None, Some(reason)) => label::check_visible(reason).is_ok() && reason.len() <= 100,
             _ => false,
         };
+        let range = metrics::find(metric).map_or((None, None), |metric| metric.range);
+        let is_outside = |value: f64| {
+            range.0.is_some_and(|low| value < low - BEYOND)
+                || range.1.is_some_and(|high| value > high + BEYOND)
+        };
+        if let Some(value) = score.value.filter(|value| is_outside(*value)) {
+            differences.push(format!("sample {name}: {value} is not a possible {metric}"));
+        }
         if !is_one || label::check_visible(metric).is_err() {
             let metric = shown(metric);
             differences.push(format!(
@@ -122,7 +146,8 @@ fn is_hash(text: &str) -> bool {
 }
 
 /// Returns an untrusted name for a message.
-fn shown(name: &str) -> String {
+#[must_use]
+pub fn shown(name: &str) -> String {
     label::visible(name).chars().take(80).collect()
 }
 
@@ -183,6 +208,16 @@ pub fn folder(
         if hex(&auxiliary) != sample.auxiliary {
             differs("the auxiliary images have other hashes".to_owned());
         }
+        // A folder without labels of its own says nothing about those of the bundle.
+        let labels = |of: &Metadata| Metadata {
+            settings: GeneratorSettings::default(),
+            dataset: None,
+            ..of.clone()
+        };
+        let (own, said) = (labels(&case.metadata), labels(&sample.metadata));
+        if own != Metadata::default() && own != said {
+            differs("the labels of prompt or person differ".to_owned());
+        }
         let together =
             content(image, case.prompt.as_deref(), &references, &auxiliary, &sample.metadata);
         if together.to_hex() != sample.content {
@@ -204,8 +239,9 @@ pub fn folder(
     differences
 }
 
-/// Returns the differences with a dataset: prompts that it does not have, and prompts of it without
-/// a sample. Of each kind of prompt, a bundle must cover all or none.
+/// Returns the differences with a dataset: prompts that it does not have, labels that are not those
+/// of the prompt, and prompts of it without a sample. Of each kind of prompt, a bundle must cover
+/// all or none, and each prompt equally often.
 #[must_use]
 pub fn dataset(bundle: &Bundle, dataset: &Dataset) -> Vec<String> {
     let hash = |text: &str| {
@@ -214,22 +250,29 @@ pub fn dataset(bundle: &Bundle, dataset: &Dataset) -> Vec<String> {
     };
     // By hash of the text, and the identity as far as a sample names it.
     let mut wanted: BTreeMap<&str, BTreeSet<(String, &str)>> = BTreeMap::new();
-    let mut kinds: HashMap<(String, &str), &str> = HashMap::new();
+    let mut prompts: HashMap<(String, &str), &Prompt> = HashMap::new();
     let mut texts: BTreeSet<String> = BTreeSet::new();
     for prompt in &dataset.prompts {
         let kind = prompt.kind.as_deref().unwrap_or_default();
         let key = (hash(&prompt.text), &*prompt.identity);
         texts.insert(key.0.clone());
         wanted.entry(kind).or_default().insert(key.clone());
-        kinds.insert(key, kind);
+        prompts.insert(key, prompt);
     }
     let mut differences = Vec::new();
-    let mut covered: BTreeMap<&str, BTreeSet<(String, &str)>> = BTreeMap::new();
+    let mut covered: BTreeMap<&str, BTreeMap<(String, &str), usize>> = BTreeMap::new();
     for sample in &bundle.samples {
         let text = sample.prompt.clone().unwrap_or_default();
         let identity = sample.metadata.identity.as_deref().unwrap_or_default();
-        match kinds.get_key_value(&(text.clone(), identity)) {
-            Some((key, kind)) => drop(covered.entry(kind).or_default().insert(key.clone())),
+        match prompts.get_key_value(&(text.clone(), identity)) {
+            Some((key, prompt)) => {
+                let kind = prompt.kind.as_deref().unwrap_or_default();
+                *covered.entry(kind).or_default().entry(key.clone()).or_default() += 1;
+                if let Some(what) = other_labels(prompt, &sample.metadata) {
+                    let name = shown(&sample.name);
+                    differences.push(format!("sample {name}: its {what} differ from the prompt's"));
+                }
+            }
             None if texts.contains(&text) => differences.push(format!(
                 "sample {}: the dataset has its prompt, but not for this person",
                 shown(&sample.name)
@@ -240,9 +283,18 @@ pub fn dataset(bundle: &Bundle, dataset: &Dataset) -> Vec<String> {
     }
     for (kind, found) in &covered {
         let all = &wanted[kind];
-        let missing: Vec<&(String, &str)> = all.difference(found).collect();
+        let missing: Vec<&(String, &str)> =
+            all.iter().filter(|key| !found.contains_key(key)).collect();
+        let kind = if kind.is_empty() { String::new() } else { format!(" of kind {kind}") };
+        let (least, most) = (found.values().min(), found.values().max());
+        if let (Some(least), Some(most)) = (least, most)
+            && least != most
+        {
+            differences.push(format!(
+                "some prompts{kind} have {most} samples, others {least}: each must have equally many"
+            ));
+        }
         if let Some((_, identity)) = missing.first() {
-            let kind = if kind.is_empty() { String::new() } else { format!(" of kind {kind}") };
             differences.push(format!(
                 "{} of {} prompts{kind} have no sample, the first is of the person {}",
                 missing.len(),
@@ -252,4 +304,19 @@ pub fn dataset(bundle: &Bundle, dataset: &Dataset) -> Vec<String> {
         }
     }
     differences
+}
+
+/// Returns which labels of a sample are not those of its prompt, as far as the dataset has them.
+fn other_labels(prompt: &Prompt, metadata: &Metadata) -> Option<&'static str> {
+    let kind = prompt.kind.as_ref();
+    if kind.is_some() && metadata.prompt_kind.as_ref() != kind {
+        return Some("kind");
+    }
+    let lists = [
+        ("objects", &prompt.detectables, &metadata.detectables),
+        ("categories", &prompt.categories, &metadata.categories),
+    ];
+    let list = lists.into_iter().find(|(_, own, said)| !own.is_empty() && own != said);
+    let is_other = !prompt.relations.is_empty() && prompt.relations != metadata.relations;
+    list.map(|(what, _, _)| what).or(is_other.then_some("relations"))
 }

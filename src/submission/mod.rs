@@ -15,6 +15,6 @@ mod facts;
 mod rescore;
 
 pub use archive::{Bounds, Bundle, BundleError, FORMAT};
-pub use check::{dataset, folder, within};
+pub use check::{WHOLE_RUN, dataset, folder, shown, within};
 pub use facts::{BundleFacts, BundleSample, BundleScore, BundleTotals, Declarations, totals};
 pub use rescore::{cases, compare, part};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::check::shown;
 use super::facts::BundleSample;
 use crate::content::ContentHash;
 use crate::metrics::MetricResult;
@@ -44,7 +45,10 @@ pub fn compare(
 ) -> Vec<String> {
     let mut differences = Vec::new();
     for (metric, outcome) in again {
-        let Some(score) = sample.scores.get(*metric) else { continue };
+        let Some(score) = sample.scores.get(*metric) else {
+            differences.push(format!("sample {}: {metric} is missing", shown(&sample.name)));
+            continue;
+        };
         let here = match outcome {
             Ok(value) => Ok(value.value),
             Err(reason) => Err(reason.code()),
@@ -56,14 +60,14 @@ pub fn compare(
         };
         if !same {
             let there = score.value.map(|value| value.to_string());
-            let there = there.or_else(|| Some(format!("null ({})", score.reason.as_ref()?)));
+            let there = there.or_else(|| Some(format!("null ({})", shown(score.reason.as_ref()?))));
             let here = match here {
                 Ok(here) => here.to_string(),
                 Err(here) => format!("null ({here})"),
             };
             differences.push(format!(
                 "sample {}: {metric} is {} in the bundle and {here} here",
-                sample.name,
+                shown(&sample.name),
                 there.unwrap_or_default()
             ));
         }

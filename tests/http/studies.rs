@@ -256,6 +256,10 @@ async fn annotators_who_miss_gold_items_are_left_out_and_so_are_those_whom_the_o
         "prompts": {"names": (4..40).map(|at| format!("{at:02}")).collect::<Vec<_>>()},
         "gold": {"items": gold, "share": 0.7, "least": 2, "every": 10}});
     let study = open(&app, &plan).await;
+    let all = json!({"name": "all", "runs": runs, "gold": plan["gold"]});
+    let all = open(&app, &all).await;
+    let items = app.get(&format!("/v1/studies/{all}")).await.ok()["items"].clone();
+    assert_eq!(items, 36, "names of gold items are used for no other items");
     // Ada always chooses a, which is wrong on gold items; bob chooses b.
     answer_all(&app, &study, "ada", &["a"]).await;
     answer_all(&app, &study, "bob", &["b"]).await;
@@ -300,6 +304,10 @@ async fn tasks_go_out_as_csv_and_their_answers_come_back() {
     let plan = json!({"name": "s", "runs": runs, "form": "best_of", "answers_per_item": 2});
     let study = open(&app, &plan).await;
     let path = format!("/v1/studies/{study}/tasks?images=https://i.example/&ending=.png");
+    let unknown = String::from_utf8(app.get(&path).await.body.to_vec()).unwrap();
+    assert!(unknown.contains("withheld: the dataset people is not registered"), "{unknown}");
+    let registered = json!({"prompts": [], "redistributable": false});
+    call(&app, "PUT", "/v1/datasets/people/prompts", &registered).await.ok();
     let tasks = app.get(&path).await;
     assert_eq!(tasks.headers["content-type"], "text/csv; charset=utf-8");
     let tasks = String::from_utf8(tasks.body.to_vec()).unwrap();
@@ -317,6 +325,11 @@ async fn tasks_go_out_as_csv_and_their_answers_come_back() {
     let shown = String::from_utf8(app.get(&path).await.body.to_vec()).unwrap();
     let photo = stellar_score::content::ContentHash::of(b"reference").to_hex();
     assert!(shown.contains(&photo) && !shown.contains("withheld:"), "{shown}");
+    // A sample may have photos of another dataset than its run names.
+    let registered = json!({"prompts": [], "redistributable": false});
+    call(&app, "PUT", "/v1/datasets/others/prompts", &registered).await.ok();
+    let withheld = String::from_utf8(app.get(&path).await.body.to_vec()).unwrap();
+    assert!(withheld.contains("the dataset others is not declared") && !withheld.contains(&photo));
 
     let import = async |text: String| {
         let request = Request::post(format!("/v1/studies/{study}/import"));

@@ -9,12 +9,15 @@ use std::{
 use serde_json::{Value, json};
 use stellar_score::{
     card::CollectedSettings,
+    content::ContentHash,
+    scoring::content,
     submission::{Bounds, Bundle, BundleSample, totals},
+    toolkit::format_prompt,
 };
 use zip::{ZipArchive, ZipWriter, write::SimpleFileOptions};
 
 use crate::{
-    harness::{Ran, Server, folder, program, run},
+    harness::{Ran, Server, folder, program, read, run},
     support::client,
     verify::made_up_run,
 };
@@ -103,6 +106,13 @@ fn edited(from: &str, to: &str, part: &str, old: &str, new: &str) {
         written.write_all(text.as_bytes()).expect("its bytes");
     }
     fs::write(to, written.finish().expect("an archive").into_inner()).expect("a file");
+}
+
+/// Returns the prompt of a generated image.
+fn prompt_of(case: &Case, name: &str) -> String {
+    let about = read(&case.at.join(format!("generations/{name}.json")));
+    let about: Value = serde_json::from_str(&about).expect("JSON");
+    format_prompt(about["prompt"].as_str().expect("a prompt")).expect("it names a person")
 }
 
 fn pack(case: &Case, server: &Server, out: &str) -> Ran {
@@ -203,7 +213,35 @@ fn a_bundle_is_verified_and_every_change_is_named() {
     case.forged("photo.zip", |samples| samples[2].references = vec!["0".repeat(64)]);
     refused(&case.verify("photo.zip"), &["the reference images have other hashes"]);
     case.forged("label.zip", |samples| samples[2].metadata.detectables.push("dog".to_owned()));
-    refused(&case.verify("label.zip"), &["its inputs together"]);
+    refused(&case.verify("label.zip"), &["its inputs together", "labels of prompt or person"]);
+    // Labels with the right hash of all inputs: only the dataset can tell.
+    case.forged("easier.zip", |samples| {
+        let sample = &mut samples[0];
+        sample.metadata.detectables = vec!["person".to_owned()];
+        let hash = |hex: &String| ContentHash::from_hex(hex).expect("a hash");
+        let [references, auxiliary] = [&sample.references, &sample.auxiliary]
+            .map(|of| of.iter().map(hash).collect::<Vec<_>>());
+        let prompt = prompt_of(&case, &sample.name);
+        let image = hash(&sample.image);
+        let all = content(image, Some(&prompt), &references, &auxiliary, &sample.metadata);
+        sample.content = all.to_hex();
+    });
+    let ran = case.verify("easier.zip");
+    refused(&ran, &["labels of prompt or person", "its objects differ from the prompt's"]);
+    assert!(!ran.stdout.contains("its inputs together"), "{}", ran.stdout);
+
+    // A score that is left out raises the mean of the others.
+    case.forged("missing.zip", |samples| drop(samples[0].scores.remove("dino")));
+    refused(&case.verify_alone("missing.zip"), &["dino: 1 of 8 samples have neither"]);
+    case.forged("large.zip", |samples| {
+        samples[0].scores.get_mut("clip_t").expect("a score").value = Some(1e6);
+    });
+    refused(&case.verify_alone("large.zip"), &["1000000 is not a possible clip_t"]);
+    case.forged("repeated.zip", |samples| {
+        let copy = BundleSample { name: "zz".to_owned(), ..samples[0].clone() };
+        samples.push(copy);
+    });
+    refused(&case.verify("repeated.zip"), &["some prompts", "have 2 samples, others 1"]);
 
     case.forged("fewer.zip", |samples| drop(samples.remove(5)));
     refused(&case.verify("fewer.zip"), &["prompts", "have no sample", "leaves out"]);

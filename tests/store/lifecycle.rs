@@ -202,6 +202,7 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ("study_answers", "annotator choice chosen created id item question shown study"),
         ("study_exclusions", "annotator cause created reason study"),
         ("study_items", "name place right_run runs study"),
+        ("study_runs", "run study"),
         (
             "study_votes",
             "annotator answer created id name question run_a run_b shown_first study value",

@@ -64,6 +64,7 @@ on_both_databases! {
     studies:
         a_choice_of_one_out_of_three_is_two_votes_of_one_trial
         the_next_item_has_the_fewest_answers_of_those_who_count
+        a_deleted_sample_takes_its_items_of_all_studies_along
         votes_are_counted_by_pair_of_runs;
     leaderboard:
         an_empty_store_has_an_empty_leaderboard

@@ -1,7 +1,8 @@
 //! Data of every schema version survives the later migrations, and an instance of that version
 //! that still runs can write afterwards.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use stellar_score::backup::{Archive, create};
 use stellar_score::content::ContentHash;
@@ -154,6 +155,7 @@ const ROWS: &[Row] = &[
         "(study, annotator, cause, reason, created) VALUES ('{run}', 'ada', 'operator', 'r', \
          '{time}')",
     ),
+    ("study_runs", 23, "(run, study) VALUES ('{run}', '{run}')"),
     (
         "installation",
         10,
@@ -197,9 +199,22 @@ const ROWS: &[Row] = &[
 const COMPUTED: [&str; 5] =
     ["run_slices", "slice_summaries", "slice_sums", "run_quantiles", "benchmark_sets"];
 
+/// The files of the migrations of a database, by version. Numbers may be missing.
+fn files(kind: Kind) -> BTreeMap<i64, PathBuf> {
+    let kind = if kind == Kind::Sqlite { "sqlite" } else { "postgres" };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(kind);
+    std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            (name.split_once('_').unwrap().0.parse().unwrap(), path)
+        })
+        .collect()
+}
+
 fn newest() -> i64 {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite");
-    std::fs::read_dir(folder).unwrap().count() as i64
+    *files(Kind::Sqlite).last_key_value().unwrap().0
 }
 
 /// Writes what an instance of this schema version writes; returns the id of its sample.
@@ -221,15 +236,10 @@ async fn write(db: &Database, schema: i64, n: u32) -> Uuid {
     ids[2].1.parse().unwrap()
 }
 
-/// Applies the first migrations to a fresh database.
+/// Applies the migrations up to this version to a fresh database.
 async fn at_schema(db: &Database, schema: i64) {
     let folder = tempfile::tempdir().unwrap();
-    let kind = if db.kind == Kind::Sqlite { "sqlite" } else { "postgres" };
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(kind);
-    let mut files: Vec<_> =
-        std::fs::read_dir(from).unwrap().map(|file| file.unwrap().path()).collect();
-    files.sort();
-    for file in &files[..usize::try_from(schema).unwrap()] {
+    for file in files(db.kind).range(..=schema).map(|(_, file)| file) {
         std::fs::copy(file, folder.path().join(file.file_name().unwrap())).unwrap();
     }
     db.migrate(folder.path()).await;
@@ -244,7 +254,7 @@ async fn reads_back(store: &Store, sample: Uuid) {
 }
 
 pub(crate) async fn every_schema_migrates_with_its_data_while_an_old_instance_writes(db: Database) {
-    for schema in 1..=newest() {
+    for schema in files(db.kind).into_keys() {
         db.recreate().await;
         at_schema(&db, schema).await;
         let before = write(&db, schema, 1).await;

@@ -168,6 +168,53 @@ pub(crate) async fn the_next_item_has_the_fewest_answers_of_those_who_count(db: 
     assert_eq!(votes(&store, PreferencesQuery::default()).await, 2);
 }
 
+/// The names of all items of a study.
+async fn names_of_items(store: &Store, study: Uuid) -> Vec<String> {
+    store.study_items(study).await.unwrap().into_iter().map(|item| item.name).collect()
+}
+
+/// Whoever wrote a study: this program, one that did not know of `study_runs` before the
+/// migration, or such a one afterwards.
+pub(crate) async fn a_deleted_sample_takes_its_items_of_all_studies_along(db: Database) {
+    let store = db.open().await;
+    let (three, runs, _) = study(&store).await;
+    let mut two = three.clone();
+    (two.id, two.plan.name, two.plan.gold) = (Uuid::now_v7(), "two".to_owned(), None);
+    let item = |place: u32, name: &str| StudyItem {
+        place,
+        name: name.to_owned(),
+        runs: vec![runs[0], runs[2]],
+        right: None,
+    };
+    let items = [item(0, "1"), item(1, "2"), item(2, "3")];
+    assert!(store.create_study(&two, &items).await.unwrap().1);
+    assert_eq!(db.count("study_runs").await, 3 + 2);
+    let delete = async |store: &Store, run: Uuid, name: &str| {
+        let sample = store.run_samples(run).await.unwrap().unwrap();
+        let sample = sample.into_iter().find(|sample| sample.name == name).unwrap().id;
+        assert_eq!(store.delete_sample(sample).await.unwrap().unwrap().samples, 1);
+    };
+    delete(&store, runs[1], "1").await;
+    assert_eq!(names_of_items(&store, three.id).await, ["2", "3", "3"]);
+    assert_eq!(names_of_items(&store, two.id).await, ["1", "2", "3"], "it does not show the run");
+    store.close().await;
+
+    db.execute("DROP TABLE study_runs").await;
+    db.execute("DROP INDEX study_items_by_name").await;
+    db.execute("DELETE FROM _sqlx_migrations WHERE version = 23").await;
+    let store = db.open().await;
+    assert_eq!(db.count("study_runs").await, 3 + 2, "filled from the items");
+    delete(&store, runs[0], "2").await;
+    assert_eq!(names_of_items(&store, three.id).await, ["3", "3"]);
+    assert_eq!(names_of_items(&store, two.id).await, ["1", "3"]);
+
+    db.execute("DELETE FROM study_runs").await;
+    delete(&store, runs[1], "3").await;
+    assert_eq!(names_of_items(&store, three.id).await, [""; 0]);
+    store.delete_run(runs[2]).await.unwrap();
+    assert_eq!(names_of_items(&store, two.id).await, [""; 0]);
+}
+
 pub(crate) async fn votes_are_counted_by_pair_of_runs(db: Database) {
     let store = db.open().await;
     let (_, runs, _) = study(&store).await;

@@ -136,7 +136,7 @@ pub(crate) async fn pull(
 ) -> Result<Json<CosmosScores>, ApiError> {
     app.adapters.all(Protocol::Cosmos)?;
     let owner = keys::caller(&request).map(|caller| caller.id());
-    let form = body::form(request, MOST_FORM).await?;
+    let form = body::form(request, MOST_FORM, &[]).await?;
     let field = |name: &str| form.iter().find(|(each, _)| each == name).map(|(_, value)| value);
     let id = field("uuid").ok_or_else(|| malformed("the form has no `uuid`"))?;
     let reward = field("type").ok_or_else(|| malformed("the form has no `type`"))?;
@@ -180,7 +180,7 @@ pub(crate) async fn ping(
     request: Request,
 ) -> Result<Json<CosmosMessage>, ApiError> {
     app.adapters.all(Protocol::Cosmos)?;
-    body::form(request, MOST_FORM).await?;
+    body::form(request, MOST_FORM, &[]).await?;
     Ok(Json(CosmosMessage { message: "Ping request received".to_owned() }))
 }
 

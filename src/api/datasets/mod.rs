@@ -5,6 +5,7 @@ pub(crate) mod consistency;
 pub(crate) mod people;
 pub(crate) mod photos;
 pub(crate) mod prompts;
+pub(crate) mod showing;
 pub(crate) mod statistics;
 pub(crate) mod summary;
 

@@ -16,7 +16,7 @@ use serde_json::error::Category;
 use super::{
     drain,
     error::{ApiError, Code},
-    extract::pairs_in,
+    extract::fields_of,
 };
 use crate::blocking::blocking;
 
@@ -45,17 +45,22 @@ pub(crate) async fn csv(request: Request, most: usize) -> Result<String, ApiErro
 }
 
 /// Reads the body as the fields of an HTML form of at most `most` bytes, values in the form in
-/// which names are stored.
-pub(crate) async fn form(request: Request, most: usize) -> Result<Vec<(String, String)>, ApiError> {
+/// which names are stored. Whoever reads the fields in `texts` checks their characters: they may
+/// have several lines, which end in `\n`.
+pub(crate) async fn form(
+    request: Request,
+    most: usize,
+    texts: &[&str],
+) -> Result<Vec<(String, String)>, ApiError> {
     drain::whole(request, |request| async move {
         let kind = "application/x-www-form-urlencoded";
         let bytes = bytes(request, most, kind, "--data-urlencode NAME=VALUE").await?;
-        let malformed = || {
+        let is_encoded = |text: &str| !text.contains(|of: char| of == ' ' || of.is_control());
+        if !std::str::from_utf8(&bytes).is_ok_and(is_encoded) {
             let problem = "the body is not a form: its text must be percent-encoded";
-            ApiError::new(Code::MalformedRequest, problem)
-        };
-        let text = std::str::from_utf8(&bytes).map_err(|_| malformed())?;
-        pairs_in(&format!("/?{text}").parse().map_err(|_| malformed())?, "form")
+            return Err(ApiError::new(Code::MalformedRequest, problem));
+        }
+        fields_of(&bytes, texts)
     })
     .await
 }

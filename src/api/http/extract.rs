@@ -66,30 +66,40 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
 /// Returns the names and values of a query string, values in the form in which names are stored.
 pub(crate) fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, ApiError> {
-    pairs_in(uri, "query")
-}
-
-/// Returns the names and values of the query string of an address; errors call it `what`.
-pub(crate) fn pairs_in(uri: &Uri, what: &str) -> Result<Vec<(String, String)>, ApiError> {
-    if uri.query().unwrap_or_default().len() > MOST_QUERY_BYTES {
+    let query = uri.query().unwrap_or_default();
+    if query.len() > MOST_QUERY_BYTES {
         let problem =
-            format!("the {what} is longer than {MOST_QUERY_BYTES} bytes: request less at once");
+            format!("the query is longer than {MOST_QUERY_BYTES} bytes: request less at once");
         return Err(ApiError::new(Code::MalformedRequest, problem));
     }
-    let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri);
-    let pairs = pairs.map(|pairs| pairs.0).unwrap_or_default();
-    for (name, value) in &pairs {
-        if let Err(problem) = label::check_visible(name).and_then(|()| label::check_visible(value))
-        {
-            let name: String = label::visible(name).chars().take(80).collect();
+    checked(query.as_bytes(), "query", &[])
+}
+
+/// Returns the names and values of the fields of a form. Those in `texts` may have any characters.
+pub(crate) fn fields_of(body: &[u8], texts: &[&str]) -> Result<Vec<(String, String)>, ApiError> {
+    checked(body, "form", texts)
+}
+
+/// Returns names and values, values in the form in which names are stored; errors call it `what`.
+fn checked(encoded: &[u8], what: &str, texts: &[&str]) -> Result<Vec<(String, String)>, ApiError> {
+    let mut pairs = Vec::new();
+    for (name, value) in form_urlencoded::parse(encoded) {
+        let is_text = texts.contains(&&*name);
+        let problem = label::check_visible(&name)
+            .and_then(|()| if is_text { Ok(()) } else { label::check_visible(&value) });
+        if let Err(problem) = problem {
+            let name: String = label::visible(&name).chars().take(80).collect();
             return Err(ApiError::new(
                 Code::MalformedRequest,
                 format!("`{name}` in the {what} {problem}"),
             ));
         }
+        let value = label::normal(&value);
+        // Browsers end the lines of a text by both characters.
+        let value = if is_text { value.replace("\r\n", "\n") } else { value.into_owned() };
+        pairs.push((name.into_owned(), value));
     }
-    let normal = |(name, value): (String, String)| (name, label::normal(&value).to_string());
-    Ok(pairs.into_iter().map(normal).collect())
+    Ok(pairs)
 }
 
 /// Parses the names and values of a query string.

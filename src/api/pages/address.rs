@@ -47,7 +47,18 @@ impl Address {
 
     /// Reads the fields of a form that was sent.
     pub(super) async fn read_form(path: &str, request: Request) -> Result<Self, ApiError> {
-        Ok(Self::of_form(path, body::form(request, MOST_BYTES).await?))
+        Self::read_texts(path, request, MOST_BYTES, &[]).await
+    }
+
+    /// Reads the fields of a form of at most `most` bytes that was sent. What reads the fields in
+    /// `texts` checks their characters.
+    pub(super) async fn read_texts(
+        path: &str,
+        request: Request,
+        most: usize,
+        texts: &[&str],
+    ) -> Result<Self, ApiError> {
+        Ok(Self::of_form(path, body::form(request, most, texts).await?))
     }
 
     /// Takes the fields of a form that was sent, without those that have no value.

@@ -7,22 +7,19 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use maud::{Markup, PreEscaped};
 use uuid::Uuid;
 
-use crate::api::http::{ApiError, Id};
-use crate::api::runs;
+use crate::api::datasets::showing;
+use crate::api::http::ApiError;
 use crate::api::state::App;
 use crate::content::ContentHash;
 
 /// Maximum number of images in a file. Others have a placeholder.
 const MOST_IMAGES: usize = 200;
 
-/// Datasets that are read at once.
-const DATASETS: u32 = 1_000;
-
 /// Elements that are left out with their content.
 const LEFT_OUT: [&str; 4] = ["form", "button", "script", "nav"];
 
-/// Prepares content for a file to share; on a page it stays as it is. Images are included if all
-/// runs are over datasets whose photos may be shown to others (`redistributable`).
+/// Prepares content for a file to share; on a page it stays as it is. Images are included if those
+/// of all runs may be shown to others.
 pub(super) async fn content(
     is_shared: bool,
     app: &App,
@@ -33,7 +30,7 @@ pub(super) async fn content(
         return Ok(content);
     }
     let mut images = HashMap::new();
-    if may_be_shown(app, runs).await? {
+    if showing::withheld(app, runs).await?.is_none() {
         for hash in hashes(&content.0).take(MOST_IMAGES) {
             let Some(of) = ContentHash::from_hex(hash) else { continue };
             if let Some(webp) = app.store.thumbnail(of).await? {
@@ -42,33 +39,6 @@ pub(super) async fn content(
         }
     }
     Ok(PreEscaped(rewrite(&content.0, |hash| images.get(hash).map(String::as_str))))
-}
-
-/// Returns whether images of these runs may be included. Samples may be over other datasets than
-/// their run says, so that all datasets of the service must allow it.
-async fn may_be_shown(app: &App, runs: impl IntoIterator<Item = Uuid>) -> Result<bool, ApiError> {
-    // Without runs, nothing says that they may.
-    let mut any = false;
-    for run in runs {
-        any = true;
-        if runs::find(app, Id::new(run)).await?.facts.dataset.is_none() {
-            return Ok(false);
-        }
-    }
-    if !any {
-        return Ok(false);
-    }
-    let mut after = String::new();
-    loop {
-        let datasets = app.store.datasets(&after, DATASETS).await?;
-        if !datasets.iter().all(|dataset| dataset.redistributable) {
-            return Ok(false);
-        }
-        match datasets.last() {
-            Some(last) if datasets.len() == DATASETS as usize => after.clone_from(&last.name),
-            _ => return Ok(true),
-        }
-    }
 }
 
 /// Returns content without links, forms, scripts and images, for a page that has not prepared it.

@@ -42,7 +42,8 @@ pub(crate) async fn render(request: Request, next: Next) -> Response {
     Response::from_parts(page_parts, body)
 }
 
-fn wants_page(headers: &HeaderMap) -> bool {
+/// Returns whether a browser opens a page with this request.
+pub(super) fn wants_page(headers: &HeaderMap) -> bool {
     headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| {
         accept.split(',').any(|kind| kind.trim_start().starts_with("text/html"))
     })

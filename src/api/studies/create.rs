@@ -21,7 +21,7 @@ use crate::{
     label,
     scoring::Metadata,
     store::{
-        GoldPlan, PromptSelection, Question, RunRecord, StudyForm, StudyItem, StudyPlan,
+        GoldItem, GoldPlan, PromptSelection, Question, RunRecord, StudyForm, StudyItem, StudyPlan,
         StudyRecord, StudyState,
     },
 };
@@ -30,13 +30,15 @@ use crate::{
 const MOST_BYTES: usize = 4 << 20;
 
 /// Limits of a plan.
-const MOST_RUNS: usize = 20;
+pub(crate) const MOST_RUNS: usize = 20;
 const MOST_NAMES: usize = 10_000;
 const MOST_PEOPLE: usize = 1_000;
 const MOST_ITEMS: usize = 20_000;
+pub(crate) const MOST_GOLD: usize = 100;
 const MOST_ANSWERS: usize = 500_000;
 const MOST_SAMPLES: u64 = 100_000;
-const MOST_CONSENT: usize = 4_000;
+/// Characters of the text that annotators accept.
+pub(crate) const MOST_CONSENT: usize = 4_000;
 
 /// Creates a study, in the state `draft`.
 ///
@@ -67,15 +69,24 @@ pub(crate) async fn create(
 /// Creates a study. Returns it, and whether it is new.
 pub(crate) async fn respond(app: &App, plan: StudyPlan) -> Result<(StudyResponse, bool), ApiError> {
     let plan = clean(app, plan)?;
-    let (names, samples) = prompts(app, &plan).await?;
+    let (mut names, samples) = prompts(app, &plan).await?;
+    if plan.prompts.names.is_none() {
+        // Otherwise, annotators would see the images of a gold item twice.
+        let gold = plan.gold.iter().flat_map(|gold| &gold.items);
+        let gold: BTreeSet<&str> = gold.map(|item| item.name.as_str()).collect();
+        names.retain(|name| !gold.contains(name.as_str()));
+    }
     if names.is_empty() {
         return Err(invalid(format!(
-            "no prompt fits: all runs must have an image of the same name, and the selection must \
-             keep it ({samples} samples of the first run have an image)"
+            "no prompt fits: all runs must have an image of the same name, the selection must keep \
+             it, and gold items must leave it ({samples} samples of the first run have an image)"
         )));
     }
     if let Some(gold) = &plan.gold {
-        check_gold_images(app, gold).await?;
+        if let Some((at, run)) = gold_without_image(app, &gold.items).await? {
+            let problem = format!("gold.items[{at}]: the run {run} has no image of this name");
+            return Err(invalid(problem));
+        }
     }
     let drawn = plan.prompts.sample.map_or(names.len(), |most| names.len().min(most as usize));
     let items = drawn * sets_per_prompt(&plan);
@@ -175,7 +186,7 @@ fn clean(app: &App, plan: StudyPlan) -> Result<StudyPlan, ApiError> {
         plan.gold = Some(clean_gold(gold, images)?);
     }
     if let Some(consent) = &plan.consent {
-        within("consent", consent.len(), 1, MOST_CONSENT)?;
+        within("consent", consent.chars().count(), 1, MOST_CONSENT)?;
         label::check_lines(consent).map_err(|problem| invalid(format!("`consent` {problem}")))?;
     }
     if let Some(code) = plan.completion_code.take() {
@@ -213,7 +224,7 @@ fn clean_prompts(prompts: PromptSelection) -> Result<PromptSelection, ApiError> 
 
 fn clean_gold(gold: GoldPlan, images: usize) -> Result<GoldPlan, ApiError> {
     let mut gold = gold;
-    within("gold.items", gold.items.len(), 1, 100)?;
+    within("gold.items", gold.items.len(), 1, MOST_GOLD)?;
     within("gold.least", gold.least as usize, 1, 100)?;
     within("gold.every", gold.every as usize, 2, 100)?;
     if !(0.0..=1.0).contains(&gold.share) {
@@ -232,25 +243,25 @@ fn clean_gold(gold: GoldPlan, images: usize) -> Result<GoldPlan, ApiError> {
     Ok(gold)
 }
 
-async fn check_gold_images(app: &App, gold: &GoldPlan) -> Result<(), ApiError> {
+/// Returns the position of the first item with a run that has no image of its name, and this run.
+pub(crate) async fn gold_without_image(
+    app: &App,
+    items: &[GoldItem],
+) -> Result<Option<(usize, Uuid)>, ApiError> {
     let mut wanted: BTreeMap<Uuid, BTreeSet<String>> = BTreeMap::new();
-    for item in &gold.items {
+    for item in items {
         for run in &item.runs {
             wanted.entry(*run).or_default().insert(item.name.clone());
         }
     }
     let shown = app.store.shown_samples(&wanted).await?;
-    for (at, item) in gold.items.iter().enumerate() {
-        for run in &item.runs {
-            let sample = shown.get(&(*run, item.name.clone()));
-            if sample.is_none_or(|sample| sample.image.is_none()) {
-                return Err(invalid(format!(
-                    "gold.items[{at}]: the run {run} has no image of this name"
-                )));
-            }
-        }
-    }
-    Ok(())
+    let has_image = |run: &Uuid, name: &str| {
+        shown.get(&(*run, name.to_owned())).is_some_and(|sample| sample.image.is_some())
+    };
+    Ok(items.iter().enumerate().find_map(|(at, item)| {
+        let run = item.runs.iter().find(|run| !has_image(run, &item.name))?;
+        Some((at, *run))
+    }))
 }
 
 /// Returns the names of the prompts that all runs have and the plan selects, and the number of

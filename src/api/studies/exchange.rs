@@ -12,9 +12,10 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use crate::api::datasets::showing;
 use crate::api::http::form::clean_label;
 use crate::api::http::{ApiError, Code, Id, Query, body, csv, page};
-use crate::api::state::{App, Shared};
+use crate::api::state::Shared;
 use crate::api::studies::{answers::checked, code, find, question_of};
 use crate::{
     analysis::shown_order,
@@ -57,7 +58,7 @@ pub(crate) struct TasksQuery {
 /// Prolific.
 ///
 /// A row has its own random order of the images. Photos of people are left out unless all runs are
-/// over datasets whose photos may be shown to others.
+/// over registered datasets, and all datasets of the service are `redistributable`.
 #[utoipa::path(
     get, path = "/v1/studies/{id}/tasks", operation_id = "list_study_tasks", tag = "studies",
     params(("id" = Uuid, Path, description = "Id of the study"), TasksQuery),
@@ -97,7 +98,7 @@ pub(crate) async fn list(
         }
     }
     let shown = app.store.shown_samples(&wanted).await?;
-    let withheld = withheld(&app, &study).await?;
+    let withheld = showing::withheld(&app, plan.all_runs()).await?;
     let address = |hash: &str| format!("{prefix}{hash}{ending}");
     let mut lines = Vec::new();
     for item in &items {
@@ -121,7 +122,7 @@ pub(crate) async fn list(
                 let photo = photos.filter(|_| withheld.is_none()).and_then(|all| all.get(at));
                 photo.map(|photo| address(photo)).unwrap_or_default()
             }));
-            line.push(withheld.clone().unwrap_or_default());
+            line.push(withheld.as_ref().map(|why| format!("withheld: {why}")).unwrap_or_default());
             line.push(task_code(&study, &task, question.as_str()));
             lines.push(line);
         }
@@ -144,27 +145,6 @@ fn text(name: &str, value: Option<String>) -> Result<String, ApiError> {
 
 fn task_code(study: &StudyRecord, task: &str, question: &str) -> String {
     code(study, &format!("task {task} {question}"))
-}
-
-/// Returns the reason if photos of people may not leave the service.
-async fn withheld(app: &App, study: &StudyRecord) -> Result<Option<String>, ApiError> {
-    for &run in &study.plan.runs {
-        let Some(run) = app.store.run(run).await? else { continue };
-        let Some(name) = run.facts.dataset else {
-            let method = run.name.method;
-            return Ok(Some(format!(
-                "withheld: the run of {method} names no dataset, so nothing says that the photos \
-                 may be shown"
-            )));
-        };
-        let dataset = app.store.dataset(&name).await?;
-        if !dataset.is_some_and(|dataset| dataset.redistributable) {
-            return Ok(Some(format!(
-                "withheld: the dataset {name} is not declared as redistributable"
-            )));
-        }
-    }
-    Ok(None)
 }
 
 /// Outcome of reading answers.

@@ -78,7 +78,8 @@ pub(crate) async fn read(
     let study = find(&app, id).await?;
     let mut salt = [0; 32];
     getrandom::fill(&mut salt).map_err(|error| ApiError::internal(&error))?;
-    let methods: BTreeMap<Uuid, String> = methods(&app, &study).await?.into_iter().collect();
+    let runs: Vec<Uuid> = study.plan.all_runs().into_iter().collect();
+    let methods: BTreeMap<Uuid, String> = methods(&app, &runs).await?.into_iter().collect();
     let items = app.store.study_items(study.id).await?;
     let excluded = app.store.exclusions(study.id).await?;
     let excluded: BTreeSet<&str> = excluded.iter().map(|of| of.annotator.as_str()).collect();

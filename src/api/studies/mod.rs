@@ -9,7 +9,7 @@ pub(super) mod next;
 pub(crate) mod results;
 pub(super) mod sample_size;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use axum::{
     Json,
@@ -28,6 +28,9 @@ use crate::store::{ExclusionCause, Question, StudyPlan, StudyRecord, StudyState}
 
 /// Limit of a small body in bytes.
 const MOST_BYTES: usize = 16 << 10;
+
+/// Items whose images are looked for.
+const LOOKED_AT: usize = 100;
 
 /// Maximum number of annotators that progress lists.
 const MOST_ANNOTATORS: usize = 1_000;
@@ -63,6 +66,31 @@ impl From<StudyRecord> for StudyResponse {
 pub(crate) async fn find(app: &App, id: Id<StudyRecord>) -> Result<StudyRecord, ApiError> {
     let found = app.store.study(id.0).await?;
     found.ok_or_else(|| not_found("study with this id: GET /v1/studies lists all studies"))
+}
+
+/// Returns the most items that an annotator is asked about: by the quota, or all that there are.
+pub(crate) async fn most_items(
+    app: &App,
+    study: Uuid,
+    plan: &StudyPlan,
+) -> Result<usize, ApiError> {
+    let last = app.store.last_study_place(study).await?;
+    Ok(plan.most_items().min(last.map_or(0, |last| last as usize + 1)))
+}
+
+/// Returns how many images of the first items have no thumbnail, and how many images these have.
+pub(crate) async fn unseen_images(app: &App, study: Uuid) -> Result<(usize, usize), ApiError> {
+    let mut wanted: BTreeMap<Uuid, BTreeSet<String>> = BTreeMap::new();
+    for item in app.store.study_items(study).await?.into_iter().take(LOOKED_AT) {
+        for run in item.runs {
+            wanted.entry(run).or_default().insert(item.name.clone());
+        }
+    }
+    let shown = app.store.shown_samples(&wanted).await?;
+    let images: HashSet<ContentHash> = shown.values().filter_map(|sample| sample.image).collect();
+    let images: Vec<ContentHash> = images.into_iter().collect();
+    let seen = app.store.with_thumbnail(&images, OffsetDateTime::UNIX_EPOCH).await?;
+    Ok((images.len() - seen.len(), images.len()))
 }
 
 /// Returns the questions of a study; words that this program does not know are left out.

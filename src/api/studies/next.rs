@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::api::http::form::clean_label;
 use crate::api::http::{ApiError, Id, Query};
 use crate::api::state::{App, Shared};
-use crate::api::studies::{code, find, questions};
+use crate::api::studies::{code, find, most_items, questions};
 use crate::{
     analysis::{first_item, gold_turn, shown_order},
     store::{ExclusionCause, Question, StudyAnswer, StudyItem, StudyRecord, StudyState},
@@ -43,7 +43,7 @@ pub(crate) enum Done {
 pub(crate) struct StudyNextResponse {
     /// Items about which the annotator has answered all questions.
     pub(crate) answered: usize,
-    /// Most items that the annotator is asked about.
+    /// Most items that the annotator is asked about: the quota, or all items if there are fewer.
     pub(crate) quota: usize,
     /// The item and the question; absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,7 +113,7 @@ pub(crate) async fn respond(
     let gold = app.store.gold_items(study.id).await?;
     let turn = Turn { asked: &asked, own: &own, gold: &gold };
     let answered = turn.complete();
-    let quota = plan.most_items();
+    let quota = most_items(app, study.id, plan).await?;
     let done = |done| {
         let is_complete = matches!(done, Done::Quota | Done::NoItems) && answered > 0;
         let own_code = || code(study, &format!("annotator {annotator}"));
@@ -141,7 +141,7 @@ pub(crate) async fn respond(
     let (item, question) = match (begun, asked.first()) {
         (Some(begun), _) => begun,
         (None, Some(first)) => {
-            if answered >= quota {
+            if answered >= plan.most_items() {
                 return done(Done::Quota);
             }
             let open: Vec<StudyItem> =

@@ -83,7 +83,7 @@ pub(crate) async fn respond(
 ) -> Result<ResultsResponse, ApiError> {
     let study = find(app, id).await?;
     let question = question_of(&study.plan, parameters.question.as_deref())?;
-    let methods = methods(app, &study).await?;
+    let methods = methods(app, &study.plan.runs).await?;
     let items = app.store.study_items(study.id).await?;
     let exclusions = app.store.exclusions(study.id).await?;
     let names: BTreeSet<&str> = exclusions.iter().map(|of| of.annotator.as_str()).collect();
@@ -109,13 +109,10 @@ pub(crate) async fn respond(
     Ok(ResultsResponse { study: study.into(), question, results, left_out })
 }
 
-/// Returns the method of each run of a study, in their order.
-pub(crate) async fn methods(
-    app: &App,
-    study: &StudyRecord,
-) -> Result<Vec<(Uuid, String)>, ApiError> {
-    let mut methods = Vec::with_capacity(study.plan.runs.len());
-    for &run in &study.plan.runs {
+/// Returns the method of each of these runs, in their order.
+pub(crate) async fn methods(app: &App, runs: &[Uuid]) -> Result<Vec<(Uuid, String)>, ApiError> {
+    let mut methods = Vec::with_capacity(runs.len());
+    for &run in runs {
         // Answers about the images of a deleted run are deleted with it.
         if let Some(found) = app.store.run(run).await? {
             methods.push((run, found.name.method));

@@ -10,7 +10,7 @@ use std::{
 use stellar_score::content::ContentHash;
 
 /// Number of inputs in a test run, in addition to the corpus.
-const INPUTS: u64 = 4_000;
+const INPUTS: u64 = 1_500;
 
 /// More than any input takes on a slow machine without optimisation.
 const LONGEST: Duration = Duration::from_secs(30);

@@ -9,7 +9,7 @@ use stellar_score::{
     analysis::refresh_stale,
     content::ContentHash,
     key::{KeyLimits, Scope},
-    store::{NewSample, NewScore, ScoreValue},
+    store::{NewSample, NewScore, NewThumbnail, ScoreValue},
 };
 use uuid::Uuid;
 
@@ -301,6 +301,48 @@ async fn a_shared_page_is_one_file_without_links_and_images_of_others() {
         assert!(text.contains("Image not included"), "{address}");
         assert!(text.contains("<style>"), "{address}");
     }
+}
+
+#[tokio::test]
+async fn images_are_in_a_shared_file_only_if_all_datasets_say_that_they_may() {
+    let app = App::start().await;
+    let pack = loaded_pack(&app).await;
+    let run = json!({"method": "A", "dataset": "people"});
+    assert_eq!(app.send(post("/v1/runs", &run)).await.status, 201);
+    let mut new = NewSample {
+        scores: vec![NewScore {
+            metric: "ips".into(),
+            metric_version: 1,
+            value: ScoreValue::Number(0.5),
+            flags: vec![],
+        }],
+        ..stored::sample(&pack, "A", 0)
+    };
+    let thumbnail = NewThumbnail { image: new.image, webp: "small".into() };
+    (new.extras.thumbnails, new.extras.began) = (vec![thumbnail], Some(new.created));
+    let run = app.store.record(&new).await.unwrap().run.unwrap();
+    let address = format!("/runs/{run}?share=html");
+    let has_image = async || {
+        let text = String::from_utf8(app.get(&address).await.body.to_vec()).unwrap();
+        let has = text.contains("data:image/webp;base64,");
+        assert_ne!(has, text.contains("Image not included"), "{text}");
+        has
+    };
+    let declare = async |dataset: &str, redistributable: bool| {
+        let body = json!({"prompts": [], "redistributable": redistributable});
+        let request = Request::put(format!("/v1/datasets/{dataset}/prompts"))
+            .header("content-type", "application/json")
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        app.send(request).await.ok();
+    };
+    assert!(!has_image().await, "nothing says that they may");
+    declare("people", true).await;
+    assert!(has_image().await);
+    declare("others", false).await;
+    assert!(!has_image().await, "a sample may have photos of another dataset");
+    declare("others", true).await;
+    assert!(has_image().await);
 }
 
 #[tokio::test]

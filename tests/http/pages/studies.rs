@@ -1,7 +1,8 @@
 //! `/study?study=` and `/vote?study=`: a study is made, opened, answered and read in a browser.
 
 use axum::{body::Body, http::Request};
-use serde_json::Value;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::{
     harness::{Answer, App},
@@ -14,10 +15,15 @@ fn encoded(text: &str) -> String {
 
 /// Sends a form whose fields may repeat.
 async fn post(app: &App, path: &str, fields: &[(&str, String)]) -> Answer {
+    post_for(app, path, fields, "*/*").await
+}
+
+async fn post_for(app: &App, path: &str, fields: &[(&str, String)], accept: &str) -> Answer {
     let body: Vec<String> =
         fields.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
     let request = Request::post(path)
         .header("content-type", "application/x-www-form-urlencoded")
+        .header("accept", accept)
         .body(Body::from(body.join("&")))
         .unwrap();
     app.send(request).await
@@ -117,12 +123,164 @@ async fn a_study_is_made_opened_answered_and_read_without_javascript() {
     let study = text(&app.get(&address).await);
     assert!(study.contains("a &lt;i&gt;test") && study.contains("left out"), "{study}");
     assert!(study.contains("No answer to this question is counted yet"));
+    assert!(study.contains("3 answers are of annotators who are left out"), "{study}");
     goes_to(&post(&app, "/study/include", &fields[..2]).await);
     let results = app.get(&format!("/v1/studies/{id}/results")).await.ok();
     assert_eq!(
         (&results["answers"], &results["left_out"]),
         (&Value::from(2), &Value::from(Vec::<Value>::new()))
     );
+}
+
+/// Fields of a study of four methods whose gold items are these lines.
+async fn with_gold(app: &App, gold: &str) -> (Vec<(&'static str, String)>, Vec<Uuid>) {
+    let mut runs = Vec::new();
+    for method in ["a", "b", "c", "d, <i>e</i>"] {
+        runs.push(record(app, method, &[0.5; 6]).await);
+    }
+    let mut fields = vec![
+        ("name", "whole <b>".to_owned()),
+        ("form", "best_of".to_owned()),
+        ("questions", "identity".to_owned()),
+        ("questions", "hands_look_right".to_owned()),
+        ("ties", String::new()),
+        ("names", "00\r\n 01 \r\n\r\n02\r\n03\r\n".to_owned()),
+        ("gold", gold.to_owned()),
+        ("gold_share", "0.8".to_owned()),
+        ("gold_every", "4".to_owned()),
+        ("consent", "We ask, and pay 1 €.\r\n\r\nStop when <b>you</b> like.\r\n".to_owned()),
+    ];
+    fields.extend(runs.iter().map(|run| ("runs", run.to_string())));
+    (fields, runs)
+}
+
+async fn with_own_question() -> App {
+    App::with(|setup| setup.config.analysis.questions = vec!["hands_look_right".to_owned()]).await
+}
+
+#[tokio::test]
+async fn a_study_with_gold_items_consent_and_an_own_question_is_made_in_the_browser() {
+    let app = with_own_question().await;
+    let bad = record(&app, "bad", &[0.1; 6]).await;
+    let page = text(&app.get("/study?new=true").await);
+    assert!(!page.contains("name=\"gold\""), "one run is too few: {page}");
+    let gold = "04, b\r\n\r\n05, c, \"d, <i>e</i>\", a, bad / default\r\n";
+    let (fields, runs) = with_gold(&app, gold).await;
+    let page = text(&app.get("/study?new=true&k=3").await);
+    for part in ["<textarea name=\"gold\"", "<textarea name=\"consent\"", "Hands look right"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(page.contains("value=\"best_of\" selected"), "as for the number of answers");
+
+    let address = goes_to(&post(&app, "/study/new", &fields).await);
+    let id = address.split('=').nth(1).unwrap();
+    let plan = app.get(&format!("/v1/studies/{id}")).await.ok()["plan"].clone();
+    let items = json!([
+        {"name": "04", "runs": runs, "right": runs[1]},
+        {"name": "05", "runs": [runs[2], runs[3], runs[0], bad], "right": runs[2]},
+    ]);
+    assert_eq!(plan["gold"], json!({"items": items, "share": 0.8, "least": 3, "every": 4}));
+    assert_eq!(plan["consent"], "We ask, and pay 1 €.\n\nStop when <b>you</b> like.");
+    assert_eq!(plan["prompts"]["names"], json!(["00", "01", "02", "03"]));
+    assert_eq!(plan["questions"], json!(["identity", "hands_look_right"]));
+
+    let draft = text(&app.get(&address).await);
+    for part in [
+        "<details id=\"plan\" open",
+        "2 gold items, one of 4",
+        "Below 80 % right",
+        "Which image is the best: hands look right?",
+        "4 chosen names",
+        "What annotators read first",
+    ] {
+        assert!(draft.contains(part), "{part}: {draft}");
+    }
+    let start = text(&app.get(&format!("/vote?study={id}")).await);
+    assert!(start.contains("<bdi>Stop when &lt;b&gt;you&lt;/b&gt; like.</bdi></p>"), "{start}");
+    assert!(start.contains("at most 6 items, with 2 questions about each"), "{start}");
+    goes_to(&post(&app, "/study/state", &[("study", id.into()), ("state", "open".into())]).await);
+    let vote = format!("/vote?study={id}&annotator=ada&consent=yes");
+    let mut asked = Vec::new();
+    for _ in 0..12 {
+        let page = text(&app.get(&vote).await);
+        let Some(item) = field(&page, "item") else { break };
+        let question = field(&page, "question").unwrap();
+        let fields = [
+            ("study", id),
+            ("annotator", "ada"),
+            ("consent", "yes"),
+            ("item", &item),
+            ("question", &question),
+            ("choice", "1"),
+        ];
+        goes_to(&send(&app, "/vote/study", &fields).await);
+        asked.push(question);
+    }
+    let own = asked.iter().filter(|question| *question == "hands_look_right").count();
+    assert_eq!((asked.len(), own), (4 * 2 + 2, 4), "gold items have the first question only");
+    let export = text(&app.get(&format!("/v1/studies/{id}/answers?format=csv")).await);
+    assert!(export.contains("bad") && !export.contains("run "), "{export}");
+    let results = text(&app.get(&format!("{address}&question=hands_look_right")).await);
+    assert!(results.contains("Which image is the best: hands look right?"), "{results}");
+}
+
+#[tokio::test]
+async fn a_refused_study_names_the_line_and_keeps_what_was_filled_in() {
+    let app = with_own_question().await;
+    let (mut fields, _) = with_gold(&app, "04, b\r\n05, <b>bee</b>\r\n").await;
+    let page = post_for(&app, "/study/new", &fields, "text/html,*/*").await;
+    assert_eq!(page.status, 422);
+    assert_eq!(page.headers["cache-control"], "private, no-store");
+    let page = String::from_utf8(page.body.to_vec()).unwrap();
+    for part in [
+        "role=\"alert\"",
+        "gold items, line 2: “&lt;b&gt;bee&lt;/b&gt;” is no method of the study: write one of a, b, c",
+        "value=\"whole &lt;b&gt;\"",
+        "04, b\n05, &lt;b&gt;bee&lt;/b&gt;</textarea>",
+        "Stop when &lt;b&gt;you&lt;/b&gt; like.</textarea>",
+        "name=\"questions\" value=\"hands_look_right\" checked",
+        "name=\"gold_share\" min=\"0\" max=\"1\" step=\"any\" placeholder=\"0.7\" value=\"0.8\"",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains("name=\"questions\" value=\"overall\" checked"), "it was not chosen");
+    assert!(!page.contains("name=\"cannot_tell\" value=\"yes\" checked"), "nor was this");
+    assert_eq!(page.matches("name=\"runs\"").count(), 4);
+    assert_eq!(page.matches("checked").count(), 4 + 2, "{page}");
+
+    let gold = fields.iter().position(|(name, _)| *name == "gold").unwrap();
+    for (lines, said) in [
+        ("04", "line 1: write the name of the samples, a comma, and the method"),
+        ("\n04, a\n05, a, b", "line 2: an item has 4 images, and this line names 2 of them"),
+        ("04, a, b, c, d, e", "line 1: “d” is no method"),
+        ("04, a, b, c, a", "line 1: it names a method twice"),
+        ("04, a\n99, a", "line 2: a has no image of the name “99”"),
+        ("04, a\n\n\u{202e}5, a", "line 3: `the name of the samples` contains the invisible"),
+    ] {
+        fields[gold].1 = lines.to_owned();
+        let detail = post(&app, "/study/new", &fields).await.problem(422, "invalid_field");
+        assert!(detail.contains(said), "{lines:?}: {detail}");
+    }
+    fields[gold].1 = "04, a\n".repeat(101);
+    let detail = post(&app, "/study/new", &fields).await.problem(422, "invalid_field");
+    assert!(detail.contains("line 101: a study has at most 100"), "{detail}");
+    fields[gold].1 = String::new();
+    for (name, value, said) in [
+        ("consent", "a\u{200b}b".to_owned(), "`consent` contains the invisible character U+200B"),
+        ("consent", "é".repeat(4_001), "`consent` is 4001"),
+        ("runs", "x".to_owned(), "does not describe a study"),
+        ("quota", "many".to_owned(), "`quota` is not a whole number"),
+    ] {
+        let fields: Vec<_> = fields.iter().cloned().chain([(name, value)]).collect();
+        let detail = post(&app, "/study/new", &fields).await.problem(422, "invalid_field");
+        assert!(detail.contains(said), "{name}: {detail}");
+    }
+    fields.retain(|(name, _)| *name != "runs");
+    let detail = post(&app, "/study/new", &fields).await.problem(422, "invalid_field");
+    assert!(detail.contains("0 runs are chosen: choose 2 to 20"), "{detail}");
+    assert_eq!(app.get("/v1/studies").await.ok()["items"], json!([]));
+    let long = [("consent", "é".repeat(1 << 18))];
+    post(&app, "/study/new", &long).await.problem(413, "payload_too_large");
 }
 
 #[tokio::test]

@@ -4,14 +4,16 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
+use super::{form, gold, new};
 use crate::api::http::{ApiError, Code, Id};
-use crate::api::pages::{address::Address, view::see_other};
-use crate::api::state::Shared;
-use crate::api::studies::{self, create as creation, exclusions};
-use crate::store::{StudyPlan, StudyRecord, StudyState};
+use crate::api::pages::{address::Address, problems::wants_page, view::see_other};
+use crate::api::state::{App, Shared};
+use crate::api::studies::create::{self as creation, MOST_RUNS};
+use crate::api::studies::{self, exclusions};
+use crate::store::{GoldItem, GoldPlan, StudyPlan, StudyRecord, StudyState};
 
 fn study(form: &Address) -> Result<Id<StudyRecord>, ApiError> {
     Id::parse(form.get("study").unwrap_or_default())
@@ -21,17 +23,38 @@ fn page(id: &Id<StudyRecord>) -> Response {
     see_other(&Address::new("/study").with("study", id.0))
 }
 
-/// `POST /study/new`: creates a study and shows it.
+/// `POST /study/new`: creates a study and shows it. A browser gets the form again if it is refused.
 pub(crate) async fn create(State(app): Shared, request: Request) -> Result<Response, ApiError> {
     app.admission.room()?;
-    let form = Address::read_form("/study", request).await?;
-    let plan = plan(&form)?;
+    let is_page = wants_page(request.headers());
+    let form = Address::read_texts("/study", request, form::MOST_BYTES, &form::TEXTS).await?;
     let _permit = app.admission.enter()?;
-    let (study, _) = creation::respond(&app, plan).await?;
+    match make(&app, &form).await {
+        Err(error) if is_page && error.code().status().is_client_error() => {
+            new::again(&app, &form, &error).await
+        }
+        made => made,
+    }
+}
+
+async fn make(app: &App, form: &Address) -> Result<Response, ApiError> {
+    let chosen = form.all("runs").count();
+    if !(2..=MOST_RUNS).contains(&chosen) {
+        return Err(ApiError::new(
+            Code::InvalidField,
+            format!("{chosen} runs are chosen: choose 2 to {MOST_RUNS}, one of each method"),
+        ));
+    }
+    let mut plan = plan(form)?;
+    if let Some(text) = form.get("gold") {
+        let items = gold::read(app, text, &plan).await?;
+        plan.gold = Some(gold_plan(form, &items)?);
+    }
+    let (study, _) = creation::respond(app, plan).await?;
     Ok(page(&Id::new(study.id)))
 }
 
-/// Returns the plan that a form describes. It is read like a body of the API.
+/// Returns the plan that a form describes, without gold items. It is read like a body of the API.
 fn plan(form: &Address) -> Result<StudyPlan, ApiError> {
     let mut plan = Map::new();
     for name in ["name", "title", "form", "consent", "completion_code"] {
@@ -58,15 +81,39 @@ fn plan(form: &Address) -> Result<StudyPlan, ApiError> {
             prompts.insert(name.to_owned(), text.into());
         }
     }
-    if let Some(people) = form.get("people") {
-        let people: Vec<&str> = people.split(',').map(str::trim).collect();
-        prompts.insert("people".to_owned(), people.into());
+    for (name, separator) in [("people", ','), ("names", '\n')] {
+        if let Some(text) = form.get(name) {
+            let all = text.split(separator).map(str::trim).filter(|each| !each.is_empty());
+            prompts.insert(name.to_owned(), all.collect::<Vec<_>>().into());
+        }
     }
     if let Some(value) = number(form, "sample")? {
         prompts.insert("sample".to_owned(), value);
     }
     plan.insert("prompts".to_owned(), prompts.into());
-    serde_json::from_value(plan.into()).map_err(|error| {
+    read(plan)
+}
+
+fn gold_plan(form: &Address, items: &[GoldItem]) -> Result<GoldPlan, ApiError> {
+    let mut plan = Map::new();
+    plan.insert("items".to_owned(), json!(items));
+    if let Some(text) = form.get("gold_share") {
+        let share = text.trim().parse::<f64>().ok().filter(|share| share.is_finite());
+        let share = share.ok_or_else(|| {
+            ApiError::new(Code::InvalidField, "`gold_share` is not a number from 0 to 1")
+        })?;
+        plan.insert("share".to_owned(), share.into());
+    }
+    for (field, name) in [("gold_least", "least"), ("gold_every", "every")] {
+        if let Some(value) = number(form, field)? {
+            plan.insert(name.to_owned(), value);
+        }
+    }
+    read(plan)
+}
+
+fn read<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, ApiError> {
+    serde_json::from_value(fields.into()).map_err(|error| {
         ApiError::new(Code::InvalidField, format!("the form does not describe a study: {error}"))
     })
 }

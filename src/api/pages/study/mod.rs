@@ -2,11 +2,14 @@
 
 pub(super) mod actions;
 mod differences;
+mod form;
+mod gold;
 mod list;
 mod methods;
 mod metrics;
 mod new;
 mod one;
+mod plan;
 mod voters;
 
 use axum::{extract::State, response::Response};

@@ -1,33 +1,35 @@
 //! `/study?new=true`: how many answers a study needs, and the form of a new one.
 
+use std::collections::BTreeSet;
+
 use axum::response::Response;
 use maud::{Markup, html};
+use uuid::Uuid;
 
-use crate::api::http::ApiError;
+use super::form::{Filled, form};
+use crate::api::http::{ApiError, Id};
 use crate::api::pages::{
     address::Address,
-    number, questions,
+    number,
     view::{Section, View},
 };
 use crate::api::runs::{self, RunOrder, RunResponse, RunsQuery};
 use crate::api::state::App;
+use crate::api::studies::create::MOST_RUNS;
 use crate::api::studies::sample_size::{self, SampleSizeQuery, SampleSizeResponse};
 
 /// The parameter of the share to tell from chance: `share` is taken by pages.
 const TARGET: &str = "target";
 
 /// Runs to choose from.
-const RUNS: u32 = 60;
+const RUNS: u32 = 100;
 
 pub(super) async fn read(app: &App, address: &Address) -> Result<Response, ApiError> {
-    let mut query: SampleSizeQuery = address.query(&["new", TARGET])?;
+    let mut query: SampleSizeQuery = address.query(&["new", TARGET, "method", "dataset"])?;
     query.share = address.get(TARGET).map(|text| text.trim().parse().unwrap_or(f64::NAN));
     let asked = query.share.is_some() || query.difference.is_some();
     let size = asked.then(|| sample_size::respond(&query));
-    let mut newest: RunsQuery = Address::new("/runs").query(&[])?;
-    (newest.limit, newest.order) = (Some(RUNS), RunOrder::Newest);
-    let runs = runs::respond(app, newest).await?.runs;
-    let view = View::new(Section::Study, "New study", address).style("study.css");
+    let filled = Filled { fields: address, is_sent: false };
     let content = html! {
         h1 { "New study" }
         p.lead {
@@ -35,9 +37,87 @@ pub(super) async fn read(app: &App, address: &Address) -> Result<Response, ApiEr
                 prompts, as often as you decide."
         }
         (sizes(address, size))
-        (form(app, &runs))
+        h2 #form { "The study" }
+        (body(app, &filled).await?)
     };
-    view.respond(app, &content)
+    view(address).respond(app, &content)
+}
+
+/// Shows the form again after it was refused, with what was filled in.
+pub(super) async fn again(
+    app: &App,
+    fields: &Address,
+    error: &ApiError,
+) -> Result<Response, ApiError> {
+    let filled = Filled { fields, is_sent: true };
+    let content = html! {
+        h1 { "New study" }
+        div.note.bad role="alert" {
+            p { strong { "The study was not created." } " Mend this and send the form again:" }
+            p { (error.detail()) }
+        }
+        (body(app, &filled).await?)
+    };
+    let mut response = view(&Address::new("/study").with("new", "true")).respond(app, &content)?;
+    *response.status_mut() = error.code().status();
+    Ok(response)
+}
+
+fn view(address: &Address) -> View {
+    View::new(Section::Study, "New study", address).style("study.css")
+}
+
+/// Renders the form, or what it needs.
+async fn body(app: &App, filled: &Filled<'_>) -> Result<Markup, ApiError> {
+    let text = |name: &str| filled.fields.get(name).map(ToOwned::to_owned);
+    // The fields of a form that was sent describe the study and choose no runs to show.
+    let wanted = |name: &str| if filled.is_sent { None } else { text(name) };
+    let query = RunsQuery {
+        method: wanted("method"),
+        dataset: wanted("dataset"),
+        state: None,
+        order: RunOrder::Newest,
+        after: None,
+        limit: Some(RUNS),
+    };
+    let is_filtered = query.method.is_some() || query.dataset.is_some();
+    let listed = runs::respond(app, query).await?;
+    let (mut listed, more) = (listed.runs, listed.next.is_some());
+    let known: BTreeSet<Uuid> = listed.iter().map(|run| run.run_id).collect();
+    let chosen = filled.fields.all("runs").filter_map(|id| id.parse().ok());
+    let older: BTreeSet<Uuid> = chosen.filter(|id| !known.contains(id)).take(MOST_RUNS).collect();
+    for id in older {
+        // One that is gone meanwhile cannot be chosen.
+        if let Ok(run) = runs::find(app, Id::new(id)).await {
+            listed.push(RunResponse::new(run, &app.scoring.pack().id()));
+        }
+    }
+    let enough = listed.len() >= 2;
+    Ok(html! {
+        @if more || is_filtered { (narrow(filled.fields, more)) }
+        @if enough || filled.is_sent {
+            (form(app, &listed, filled))
+        } @else if is_filtered {
+            p { "Fewer than two runs fit. " a href="/study?new=true" { "All runs" } }
+        } @else {
+            p { "A study needs runs of two methods with images of the same names. "
+                a href="/runs" { "Runs of this service" } }
+        }
+    })
+}
+
+/// Renders the choice of the runs to choose from.
+fn narrow(address: &Address, more: bool) -> Markup {
+    let value = |name: &str| address.get(name).unwrap_or_default();
+    html! {
+        form.filters method="get" action="/study" {
+            input type="hidden" name="new" value="true";
+            label { "Runs of the method" input type="text" name="method" value=(value("method")); }
+            label { "Runs over the dataset" input type="text" name="dataset" value=(value("dataset")); }
+            button { "Show these runs" }
+            @if more { span.fine { "The newest " (RUNS) " are shown. Choose before you fill in the form." } }
+        }
+    }
 }
 
 fn sizes(address: &Address, size: Option<Result<SampleSizeResponse, ApiError>>) -> Markup {
@@ -102,102 +182,5 @@ fn answers(of: &SampleSizeResponse) -> Markup {
         }
         p.fine { "Tells a share of " (number::percent(of.share)) " from " (number::percent(of.chance))
             ". " (of.formula) "." }
-    }
-}
-
-fn form(app: &App, runs: &[RunResponse]) -> Markup {
-    let number = |name: &str, label: &str, hint: &str, most: u32| {
-        html! {
-            label { (label) input type="number" name=(name) min="1" max=(most) placeholder=(hint); }
-        }
-    };
-    let text = |name: &str, label: &str, hint: &str| {
-        html! { label { (label) input type="text" name=(name) placeholder=(hint) maxlength="256"; } }
-    };
-    html! {
-        h2 #form { "The study" }
-        @if runs.len() < 2 {
-            p { "A study needs runs of two methods with images of the same names. "
-                a href="/runs" { "Runs of this service" } }
-        } @else {
-            form.card.study method="post" action="/study/new" {
-                fieldset {
-                    legend { "What is compared" }
-                    p.fine { "One run of each method, 2 to 20." }
-                    div.choices {
-                        @for run in runs {
-                            label.check {
-                                input type="checkbox" name="runs" value=(run.run_id);
-                                bdi { (run.method) } " / " bdi { (run.run) }
-                            }
-                        }
-                    }
-                }
-                fieldset {
-                    legend { "What is asked" }
-                    div.fields {
-                        label { "Name" input type="text" name="name" required maxlength="256"; }
-                        (text("title", "Title for annotators", "the name"))
-                        label { "Form"
-                            select name="form" {
-                                option value="pairs" { "pairs: which is better?" }
-                                option value="best_of" { "best of k: which is the best?" }
-                            }
-                        }
-                        (number("k", "k, of best of k", "4", 8))
-                    }
-                    div.choices {
-                        @for (at, each) in app.questions.all().iter().enumerate() {
-                            label.check {
-                                input type="checkbox" name="questions" value=(each.as_str())
-                                    checked[at == 0];
-                                (questions::name(each))
-                            }
-                        }
-                    }
-                    label.check {
-                        input type="checkbox" name="cannot_tell" value="yes" checked;
-                        "“Cannot tell” is an answer"
-                    }
-                    label.check {
-                        input type="checkbox" name="ties" value="yes";
-                        "“Equally good” is an answer (pairs only)"
-                    }
-                }
-                fieldset {
-                    legend { "About which prompts" }
-                    p.fine { "Without a choice: all names that the runs have in common." }
-                    div.fields {
-                        (text("dataset", "Dataset of the runs", "any"))
-                        (text("split", "Split of the runs", "any"))
-                        (text("kind", "Kind of the prompts", "all"))
-                        (text("people", "People, separated by commas", "all"))
-                        (number("sample", "Prompts to draw", "all", 10_000))
-                        label { "Seed" input type="number" name="seed" min="0" placeholder="0"; }
-                    }
-                }
-                fieldset {
-                    legend { "How often" }
-                    div.fields {
-                        (number("answers_per_item", "Answers about an item", "3", 1_000))
-                        (number("quota", "Items of an annotator, at most", "1000", 1_000))
-                        (number("sets_per_prompt", "Items for a prompt", "by the form", 1_000))
-                    }
-                }
-                fieldset {
-                    legend { "What annotators read" }
-                    div.fields {
-                        label { "What they agree to, in one paragraph"
-                            input type="text" name="consent" maxlength="4000"
-                                placeholder="the text of this service";
-                        }
-                        (text("completion_code", "Completion code", "one for each annotator"))
-                    }
-                }
-                p.fine { "Items with known right answers are sent by the API (gold). The study begins as \
-                    a draft: look at it, then open it." }
-                p { button.main { "Create" } }
-            }
-        }
     }
 }

@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use super::{
     list,
     methods::{alpha_words, no_interval},
+    plan,
 };
 use crate::analysis::{StudyDifference, StudyMethod};
 use crate::api::http::{ApiError, Id};
@@ -31,15 +32,18 @@ pub(super) async fn read(app: &App, address: &Address) -> Result<Response, ApiEr
     let query: ResultsQuery = address.query(&["study"])?;
     let results = results::respond(app, Id::new(id.0), query).await?;
     let of = studies::respond(app, id).await?;
+    let images = studies::unseen_images(app, of.study.id).await?;
+    let facts = plan::facts(app, &of).await?;
     let mut view = View::new(Section::Study, &of.study.plan.title, address).style("study.css");
     let content = html! {
         div.title { h1 { bdi { (of.study.plan.title) } } (view.share()) }
         (lead(&of))
-        @if !view.is_shared() { (actions(&of)) }
+        @if !view.is_shared() { (actions(app, &of, images)) }
+        (plan::section(&view, &of, &facts))
         (progress(&mut view, &of))
         (asked(&of, &results, address))
         @if results.results.answers == 0 {
-            div.card.empty { p { strong { "No answer to this question is counted yet." } } }
+            (none(&results))
         } @else {
             (numbers(&results))
             (shares(&mut view, &results))
@@ -56,14 +60,14 @@ fn lead(of: &ProgressResponse) -> Markup {
     let plan = &of.study.plan;
     html! {
         p.lead {
-            "Study " bdi { (plan.name) } ": " (list::form(&of.study)) " of " (plan.runs.len())
+            "Study " bdi { (plan.name) } ": " (list::form(&of.study)) ", " (plan.runs.len())
             " methods, " (number::count(of.items)) " items, " (plan.answers_per_item)
             " answers about each. State: " strong { (of.study.state.as_str()) } "."
         }
     }
 }
 
-fn actions(of: &ProgressResponse) -> Markup {
+fn actions(app: &App, of: &ProgressResponse, images: (usize, usize)) -> Markup {
     let vote = Address::new("/vote").with("study", of.study.id);
     let states = match of.study.state {
         StudyState::Draft => [("open", "Open the study")].as_slice(),
@@ -76,8 +80,25 @@ fn actions(of: &ProgressResponse) -> Markup {
             @for (state, label) in states {
                 button.main name="state" value=(state) { (label) }
             }
-            @if of.study.state == StudyState::Open {
-                a.button href=(vote) { "The link for annotators" }
+            @match of.study.state {
+                StudyState::Draft => { a.button href=(vote) { "What annotators read first" } }
+                StudyState::Open => { a.button href=(vote) { "The link for annotators" } }
+                StudyState::Closed => {}
+            }
+        }
+        @if of.study.state != StudyState::Closed { (unseen(app, images)) }
+    }
+}
+
+/// Says how many of the first images annotators would not see at `/vote`.
+fn unseen(app: &App, (unseen, images): (usize, usize)) -> Markup {
+    html! {
+        @if unseen > 0 {
+            p.note.warn {
+                "No thumbnail is stored of " (unseen) " of the first " (images) " images, so that annotators \
+                    see placeholders. "
+                @if !app.keeping.has_thumbnails() { "Set " code { "store.thumbnails" } " first. " }
+                "Send these samples again, or publish the tasks on a platform."
             }
         }
     }
@@ -87,7 +108,7 @@ fn progress(view: &mut View, of: &ProgressResponse) -> Markup {
     let count = |count: u64| Cell::number(Some(count as f64), number::count(count));
     let row = |each: &studies::QuestionProgress| {
         vec![
-            Cell::text(&*each.question).head(),
+            Cell::text(&*each.question).shown(html! { (name(&each.question)) }).head(),
             count(each.answers),
             count(each.wanted),
             count(each.complete_items),
@@ -108,6 +129,11 @@ fn progress(view: &mut View, of: &ProgressResponse) -> Markup {
     html! { h2 #progress { "Progress" } (view.table(&table)) }
 }
 
+/// Returns the name of a question by its word.
+fn name(word: &str) -> String {
+    Question::parse(word).map_or_else(|| word.to_owned(), |question| questions::name(&question))
+}
+
 fn asked(of: &ProgressResponse, results: &ResultsResponse, address: &Address) -> Markup {
     let question = Question::parse(&results.question).unwrap_or(Question::Overall);
     let many = results.study.images > 2;
@@ -118,8 +144,22 @@ fn asked(of: &ProgressResponse, results: &ResultsResponse, address: &Address) ->
         @if of.questions.len() > 1 {
             nav.questions aria-label="Questions" {
                 @for each in of.questions.iter().filter(|each| each.question != results.question) {
-                    a href=(address.with("question", &each.question)) { (each.question) } " "
+                    a href=(address.with("question", &each.question)) { (name(&each.question)) } " "
                 }
+            }
+        }
+    }
+}
+
+/// Says why there is no answer to show.
+fn none(of: &ResultsResponse) -> Markup {
+    let answers: usize = of.left_out.iter().map(|each| each.answers).sum();
+    html! {
+        div.card.empty {
+            p { strong { "No answer to this question is counted yet." } }
+            @if answers > 0 {
+                p { (answers) @if answers == 1 { " answer is" } @else { " answers are" }
+                    " of annotators who are left out. " a href="#annotators" { "The annotators" } }
             }
         }
     }
@@ -134,7 +174,8 @@ fn numbers(of: &ResultsResponse) -> Markup {
                 p.big { (number::count(results.answers as u64)) }
                 p.fine { "by " (results.annotators) " annotators about " (results.prompts) " prompts. "
                     (results.ties) " ties. Not counted: " (results.cannot_tell) " × “cannot tell”, and \
-                    those of " (of.left_out.len()) " annotators who are left out." }
+                    those of " (of.left_out.len()) @if of.left_out.len() == 1 { " annotator who is" }
+                    @else { " annotators who are" } " left out." }
             }
             div.card.figure {
                 h2 { "Agreement" }

@@ -85,8 +85,8 @@ pub(super) fn person(photos: &[String]) -> Markup {
     }
 }
 
-/// Renders the start page of a study.
-pub(super) fn of_study(address: &Address, study: &StudyRecord) -> Markup {
+/// Renders the start page of a study, in which an annotator is asked about so many items at most.
+pub(super) fn of_study(address: &Address, study: &StudyRecord, items: usize) -> Markup {
     let pseudonym = address.get("annotator").map_or_else(suggestion, ToOwned::to_owned);
     let plan = &study.plan;
     html! {
@@ -94,7 +94,8 @@ pub(super) fn of_study(address: &Address, study: &StudyRecord) -> Markup {
         p.lead {
             "You see " (plan.images()) " images that were made for the same prompt, and choose "
             @if plan.images() == 2 { "the better one." } @else { "the best one." }
-            " You are asked about at most " (plan.most_items()) " prompts."
+            " You are asked about " @if items == 1 { "1 item" } @else { "at most " (items) " items" }
+            @if plan.questions.len() > 1 { ", with " (plan.questions.len()) " questions about each" } "."
         }
         form.card.start method="get" action="/vote" {
             h2 { "Before you begin" }

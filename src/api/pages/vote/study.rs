@@ -50,10 +50,13 @@ impl Session {
 /// `GET /vote?study=`: the start page, the next item, or the end.
 pub(super) async fn read(app: &App, address: &Address) -> Result<Response, ApiError> {
     let (study, annotator) = Session::read(app, address).await?;
-    let view =
+    let mut view =
         View::new(Section::Vote, &study.plan.title, address).style("vote.css").script("vote.js");
+    // Annotators see no score.
+    view.has_loaded(false);
     let Some(annotator) = annotator else {
-        return view.respond(app, &start::of_study(address, &study));
+        let items = studies::most_items(app, study.id, &study.plan).await?;
+        return view.respond(app, &start::of_study(address, &study, items));
     };
     let session = Session { study, annotator };
     let item = address.get("item").and_then(|item| item.parse().ok());
