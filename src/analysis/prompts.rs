@@ -54,8 +54,8 @@ impl Spread {
 pub struct QuantityStatistics {
     /// The quantity.
     pub quantity: Quantity,
-    /// Number of different ones, without regard to case. Null for tokens, and if the prompts have too
-    /// many to count.
+    /// Number of different ones, without regard to case. Null for tokens, and if there are too many
+    /// to count.
     pub distinct: Option<usize>,
     /// Spread over prompts.
     pub per_prompt: Spread,

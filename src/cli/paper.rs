@@ -106,8 +106,8 @@ pub(super) async fn run(config: Config, args: PaperArgs) -> anyhow::Result<ExitC
     print(&(files + &missing))
 }
 
-/// Returns a command as a shell takes it, without what may be an API key. The path of the program is
-/// no part of it.
+/// Returns a command as a shell takes it, without what may be an API key. The path of the program
+/// is no part of it.
 fn command(words: impl Iterator<Item = OsString>) -> String {
     let words = words.skip(1).map(|word| {
         let word = shown_word(&word.to_string_lossy());

@@ -401,3 +401,77 @@ fn rank(rows: &mut [BoardRow]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn options(methods: &[&str]) -> Options {
+        Options {
+            methods: methods.iter().map(|&name| name.to_owned()).collect(),
+            runs: BTreeSet::new(),
+            dataset: None,
+            split: None,
+            pack: None,
+            policy: crate::analysis::Policy::None,
+            kinds: vec![],
+            by_category: vec![],
+            questions: vec![],
+            gallery: 0,
+            command: String::new(),
+            server: String::new(),
+        }
+    }
+
+    fn row(method: &str, set: &str, is_comparable: bool, mean: f64) -> serde_json::Value {
+        json!({
+            "method": method, "runs": [], "flags": {},
+            "pack": {"name": "p", "digest": "d", "weights": "demo"},
+            "sample_set": set, "comparable": is_comparable, "mean_rank": 1.0,
+            "metrics": {"dino": {
+                "mean": mean, "std": 0.1, "low": mean - 0.01, "high": mean + 0.01, "n": 9,
+                "nulls": 0, "coverage": 1.0, "version": 1, "rank": 1, "last_rank": 1,
+                "pending": false, "flags": {}, "clusters": 9, "few_clusters": false
+            }}
+        })
+    }
+
+    #[test]
+    fn rows_are_compared_with_those_that_are_kept() {
+        let rows = [
+            row("a", "of two", true, 0.1),
+            row("b", "of three", false, 0.3),
+            row("c", "of two", true, 0.2),
+            row("d", "of three", false, 0.4),
+        ];
+        let of: LeaderboardResponse =
+            serde_json::from_value(json!({"rows": rows, "policy": "none", "next": null})).unwrap();
+        let answer = Answered { of, request: String::new() };
+        let board = Board::new(None, answer, &options(&["a", "b", "d"]));
+        let found: Vec<_> = board
+            .of
+            .rows
+            .iter()
+            .map(|row| (&*row.method, row.comparable, row.metrics["dino"].rank))
+            .collect();
+        assert_eq!(
+            found,
+            [("b", Some(true), Some(2)), ("d", Some(true), Some(1)), ("a", Some(false), Some(1))]
+        );
+        let part = board.part(&options(&["a", "b", "d"]));
+        let tex = String::from_utf8(part.files[0].bytes.clone()).unwrap();
+        assert!(tex.contains("\\textbf{0.400}") && tex.contains("a*"), "{tex}");
+        assert!(part.remarks.iter().any(|remark| remark.starts_with("1 methods")), "{part:?}");
+    }
+
+    #[test]
+    fn the_best_mean_is_that_of_several() {
+        let best = |direction, means: &[f64]| best_mean(direction, means.iter().copied());
+        assert_eq!(best(Direction::HigherIsBetter, &[1.0, 2.0]), Some(2.0));
+        assert_eq!(best(Direction::LowerIsBetter, &[1.0, 2.0]), Some(1.0));
+        assert_eq!(best(Direction::Support, &[1.0, 2.0]), None);
+        assert_eq!(best(Direction::HigherIsBetter, &[1.0]), None);
+    }
+}

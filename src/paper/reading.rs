@@ -22,6 +22,7 @@ use crate::api::analysis::first_places::{self as first, FirstPlacesResponse};
 use crate::api::analysis::gallery::{GalleryResponse, MOST_RUNS};
 use crate::api::analysis::leaderboard::Row as BoardRow;
 use crate::api::analysis::matrix::MatrixResponse;
+use crate::api::datasets::showing::{self, ShownRun};
 use crate::api::datasets::statistics::StatisticsResponse;
 use crate::api::datasets::{DatasetEntry, DatasetsResponse};
 use crate::api::studies::results::ResultsResponse;
@@ -415,37 +416,29 @@ impl<'a> Paper<'a> {
         Ok(())
     }
 
-    /// Returns why images may not be shown to others, by the rule of shared pages: all runs name a
-    /// dataset, and the photos of all datasets of the service may be shown.
+    /// Returns why images may not be shown to others, by the rule of shared pages.
     async fn withheld(
         &self,
         runs: &[Uuid],
         datasets: &[DatasetEntry],
     ) -> anyhow::Result<gallery::Withheld> {
-        if let Some(of) = datasets.iter().find(|of| !of.redistributable) {
-            return Ok(Some(format!(
-                "images are placeholders: the dataset {} is not declared as redistributable",
-                of.name
-            )));
-        }
+        let mut shown = Vec::new();
         for run in runs {
             let route = ["v1", "runs", &run.to_string()];
             let about: Answered<RunFacts> = self.source.get(&route, &[]).await?;
-            let name = about.of.dataset;
-            if !name.is_some_and(|name| datasets.iter().any(|of| of.name == name)) {
-                return Ok(Some(format!(
-                    "images are placeholders: the run {run} is over no registered dataset that is \
-                     redistributable"
-                )));
-            }
+            shown.push(ShownRun { method: about.of.method, dataset: about.of.dataset });
         }
-        Ok(None)
+        let is_registered = |name: &str| datasets.iter().any(|of| of.name == name);
+        let private = datasets.iter().find(|of| !of.redistributable).map(|of| &*of.name);
+        let why = showing::reason(&shown, is_registered, private);
+        Ok(why.map(|why| format!("images are placeholders: {why}")))
     }
 }
 
 /// What the paper needs to know of a run.
 #[derive(serde::Deserialize)]
 struct RunFacts {
+    method: String,
     #[serde(default)]
     dataset: Option<String>,
 }
