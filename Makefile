@@ -48,7 +48,7 @@ test: style  ## Everything a change must pass, on SQLite and PostgreSQL
 	$(LINTED) scripts/postgres.sh run cargo $(TEST) --workspace --locked
 	scripts/contract.py
 	scripts/postgres.sh run scripts/dashboards_check.py
-	scripts/browser_check.py
+	scripts/browser_check.py --quick
 	scripts/python_test.sh
 
 screenshots: setup  ## Every page in every state as a picture: make screenshots FOLDER=target/screenshots
@@ -71,6 +71,7 @@ docker-test:  ## Build the images and use them through compose: make docker-test
 test-all: test soak fuzz  ## test and the long proofs: make test-all MINUTES=60
 	$(MAKE) docker-test CUDA=1 EXPORT=1
 	scripts/contract.py --examples 200
+	scripts/browser_check.py
 	scripts/overload.py
 	scripts/proxy_test.sh --program target/release/stellar-score --slow 65
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Opens every page of the service in Chromium and checks it; with a folder, writes screenshots there.
 
-    scripts/browser_check.py [--program target/debug/stellar-score] [--screenshots FOLDER]
+    scripts/browser_check.py [--program target/debug/stellar-score] [--quick] [--screenshots FOLDER]
 
 Three services: one with a dataset, scored runs, votes, imported runs and hostile names, an empty one, and one with API
 keys. tests/browser/check.mjs has the checks. Its two packages from npm are installed under .runtime/browser on first
@@ -201,6 +201,9 @@ def pages_with_data(service, sample, hostile, study):
         {"name": "correlations-within", "path": "/correlations?within=prompt", "views": wide},
         {"name": "leaderboard-benchmark", "path": "/leaderboard?prompt_kind=T&published=true"},
         {"name": "matrix", "path": "/matrix?kind=attribute&min_samples=5&policy=none"},
+        {"name": "first-places", "path": "/first-places?dataset=stellar"},
+        {"name": "method", "path": "/methods/StarNet"},
+        {"name": "method-hostile", "path": f"/methods/{urllib.parse.quote(hostile, safe='')}", "views": wide},
         {"name": "sample", "path": f"/samples/{sample}"},
         {"name": "vote", "path": "/vote"},
         {"name": "study", "path": "/study"},
@@ -240,6 +243,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--program", default="target/debug/stellar-score")
     parser.add_argument("--screenshots", help="folder for a picture of each state")
+    parser.add_argument("--quick", action="store_true", help="without dark mode and without the views that have no scripts")
     parser.add_argument("--only", default="", help="only pages and visits with this word in their name")
     arguments = parser.parse_args()
     chromium = browser()
@@ -278,6 +282,9 @@ def main():
                 {"name": "scorer", "url": url(keyed), "views": ["desktop"], "key": scorer,
                  "pages": [{"name": named(path), "path": path, "status": 200 if path == "/" else 403} for path in EMPTY]},
             ]
+            if arguments.quick:
+                for of in [*services, *(page for service in services for page in service["pages"] if "views" in page)]:
+                    of["views"] = [view for view in of["views"] if view in ("desktop", "phone")]
             for service in services:
                 service["pages"] = [page for page in service["pages"] if arguments.only in page["name"]]
             config = {

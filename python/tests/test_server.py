@@ -47,6 +47,16 @@ def test_an_error_at_start_is_told(tmp_path):
         serve(tmp_path / "no-such-pack")
     with pytest.raises(ServerFailed, match=r"(?i)provider"):
         serve(settings={"engine.provider": "abacus"})
+    with pytest.raises(ServerFailed, match="provder"):
+        serve(settings={"engine.provder": "cpu"})
+
+
+def test_settings_win_over_the_environment_and_random_weights_are_told(monkeypatch):
+    monkeypatch.setenv("STELLAR_ENGINE__PROVIDER", "abacus")
+    lists = {"engine.provider": "cpu", "rewards.adapter": [{"protocol": "pickle", "name": "a", "reward": "aesthetic"}]}
+    with pytest.warns(UserWarning, match="random weights"):
+        running = serve(ROOT / "packs/demo", settings=lists)
+    running.stop()
 
 
 def test_a_service_that_takes_too_long_is_stopped(tmp_path, monkeypatch):

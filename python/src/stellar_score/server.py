@@ -12,6 +12,7 @@ program, or `stellar-score` is found on the path.
 """
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections import deque
 from pathlib import Path
 from types import TracebackType
@@ -148,10 +150,11 @@ def serve(
     - `data`: folder of the database and the spool, created if missing. The default is a temporary one, which is
       deleted at the end.
     - `port`: 0 takes a free one. Other machines cannot reach the service.
-    - `settings`: keys of the configuration with their values, such as `{"engine.provider": "cpu"}`.
+    - `settings`: keys of the configuration with their values, such as `{"engine.provider": "cpu"}`. They replace those
+      of a configuration file and of environment variables.
     - `timeout`: seconds for the models to load.
 
-    Raises `ServerFailed`, with the end of the log, if the service does not start.
+    Raises `ServerFailed`, with the end of the log, if the service does not start. Warns if the pack has random weights.
     """
     path = program()
     folder = None
@@ -161,18 +164,26 @@ def serve(
     else:
         Path(data).mkdir(parents=True, exist_ok=True)
     root = Path(data).resolve()
-    own = {
-        "server.listen": f"127.0.0.1:{port}",
-        "store.url": f"sqlite://{root / 'stellar.db'}",
-        "store.spool": str(root / "spool"),
-        **({} if pack is None else {"pack": str(Path(pack).resolve())}),
-        **(settings or {}),
+    variables = {
+        "STELLAR_SERVER__LISTEN": f"127.0.0.1:{port}",
+        "STELLAR_STORE__URL": f"sqlite://{root / 'stellar.db'}",
+        "STELLAR_STORE__SPOOL": str(root / "spool"),
+        **({} if pack is None else {"STELLAR_PACK": str(Path(pack).resolve())}),
     }
-    variables = {_variable(key): _text(value) for key, value in own.items()}
+    command = [str(path), "serve", "--stop-with-stdin"]
+    inherited = dict(os.environ)
+    if settings:
+        # In a file, an unknown key is an error; an unknown environment variable is not. Variables would win.
+        file = root / "settings.toml"
+        file.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in settings.items()), encoding="utf-8")
+        command += ["--config", str(file)]
+        for key in settings:
+            variables.pop(_variable(key), None)
+            inherited.pop(_variable(key), None)
     process = subprocess.Popen(
-        [str(path), "serve", "--stop-with-stdin"],
+        command,
         cwd=str(root),
-        env={**os.environ, **environment(), **variables},
+        env={**inherited, **environment(), **variables},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -187,6 +198,11 @@ def serve(
         what = f"did not start within {timeout:g} s" if ended is None else f"ended with status {ended}"
         raise ServerFailed(f"the service {what}. Its log:\n{said}")
     server.url = url
+    if log.has_random_weights:
+        warnings.warn(
+            "the demo pack has random weights: its numbers mean nothing. For real scores, name a pack: serve(pack=…)",
+            stacklevel=2,
+        )
     return server
 
 
@@ -197,6 +213,7 @@ class _Log:
         self._process = process
         self._lines: Deque[str] = deque(maxlen=_LINES)
         self._address: List[str] = []
+        self.has_random_weights = False
         self._known = threading.Event()
         self._thread = threading.Thread(target=self._read, name="stellar-score log", daemon=True)
         self._thread.start()
@@ -207,6 +224,7 @@ class _Log:
             text = line.decode("utf-8", "replace").rstrip()
             found = _LISTENING.search(text)
             if found and not self._address:
+                self.has_random_weights = "random weights" in text
                 self._address.append(found.group(1))
                 self._known.set()
             self._lines.append(text)
@@ -235,5 +253,11 @@ def _variable(key: str) -> str:
     return "STELLAR_" + key.replace(".", "__").upper()
 
 
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(str(key))} = {_toml(of)}" for key, of in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, (bool, int, float)):
+        return json.dumps(value)
+    return json.dumps(str(value), ensure_ascii=False)
