@@ -158,6 +158,17 @@ class Filler:
                 self.call("POST", f"/v1/studies/{study}/answers", json.dumps(answer))
         return study
 
+    def submissions(self):
+        """A verified submission, one that waits, and a withdrawn one."""
+        send = lambda run, folder: self.call("POST", "/v1/submissions", self.service.bundle(run, self.work / folder), "application/zip")["id"]
+        self.run("submit", "--method", "Submitted", "--dataset", "stellar", "--images", "of-Kamon", "--split", "test")
+        verified, _, withdrawn = send("Submitted", "of-Kamon"), send("Kamon", "of-Kamon"), send("StarNet", "of-StarNet")
+        run = self.service.get("/v1/runs?method=Submitted")["runs"][0]["run_id"]
+        self.call("DELETE", f"/v1/runs/{run}")
+        report = {"share": 0.5, "seed": 7, "samples": 8, "note": "<b>all</b> agree"}
+        self.call("POST", f"/v1/submissions/{verified}/verification", json.dumps(report))
+        self.call("POST", f"/v1/submissions/{withdrawn}/withdrawal", json.dumps({"note": "sent by mistake"}))
+
     def summarised(self, seconds=60):
         """Waits until all rows of the leaderboard have their intervals."""
         until = time.monotonic() + seconds
@@ -192,6 +203,7 @@ def pages_with_data(service, sample, hostile, study):
         {"name": "leaderboard-common", "path": "/leaderboard?dataset=stellar&on=common&policy=none", "views": wide},
         {"name": "pareto", "path": "/leaderboard?pack=toolkit&view=trade-off&x=clip_t&y=ips", "views": wide},
         {"name": "runs", "path": "/runs"},
+        {"name": "submissions", "path": "/submissions"},
         {"name": "run", "path": f"/runs/{a}"},
         {"name": "run-hostile", "path": f"/runs/{runs[hostile]}"},
         {"name": "compare", "path": f"/compare?a={a}&b={b}"},
@@ -224,6 +236,7 @@ EMPTY = [
     "/",
     "/leaderboard",
     "/runs",
+    "/submissions",
     "/gallery",
     "/correlations",
     "/matrix",
@@ -259,6 +272,7 @@ def main():
                 service.ready()
             filler = Filler(data, program, work)
             filler.dataset()
+            filler.submissions()
             for at in range(94):
                 filler.imported(f"method {at:02}", at)
             for at, name in enumerate(HOSTILE):

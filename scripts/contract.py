@@ -70,7 +70,17 @@ def rows(service):
     runs = [sample["run_id"], open_run]
     vote = {"question": "overall", "annotator": "ada", "name": "1", "run_a": runs[0], "run_b": runs[1], "preferred": "a"}
     call("POST", "/v1/preferences", json.dumps({"preferences": [vote]}))
-    return {"/v1/runs/": runs, "/v1/samples/": [sample["sample"]], "/v1/datasets/": ["people"],
+    submitted = call("POST", "/v1/runs", json.dumps({"method": "submitted"}))["run_id"]
+    call("PUT", f"/v1/runs/{submitted}/samples/1", form([("image", face), ("prompt", "a person")]), FORM)
+    call("POST", f"/v1/runs/{submitted}/finish", None)
+    while service.get(f"/v1/runs/{submitted}")["state"] != "finished" and time.monotonic() < until:
+        time.sleep(0.2)
+    images = service.folder / "images"
+    images.mkdir()
+    (images / "1.jpg").write_bytes(face)
+    bundle = service.bundle("submitted", images)
+    submission = call("POST", "/v1/submissions", bundle, "application/zip")["id"]
+    return {"/v1/submissions/": [submission], "/v1/runs/": runs, "/v1/samples/": [sample["sample"]], "/v1/datasets/": ["people"],
             "/v1/methods/": ["mine"], "/rl/": ["demo"]}
 
 
@@ -115,6 +125,7 @@ def main():
                  "--max-examples", str(arguments.examples), "--seed", str(arguments.seed), "--checks", CHECKS, "--no-shrink",
                  "--continue-on-failure", "--warnings", "off", "--request-timeout", "60", "--workers", "1"],
                 cwd=folder, capture_output=True, text=True,
+                env=os.environ | {"SCHEMATHESIS_HOOKS": "contract_hooks", "PYTHONPATH": str(HERE)},
             )
             alive = service.process.poll() is None
         finally:

@@ -136,6 +136,16 @@ class Service:
             connection.close()
         return response.status, text, time.monotonic() - started
 
+    def bundle(self, run, images):
+        """Packs a finished run with the images of a folder, and returns the bytes of the bundle."""
+        out = self.folder / "bundle.zip"
+        server = f"http://127.0.0.1:{self.port}"
+        subprocess.run(
+            [self.program, "submission", "pack", "--run", run, "--images", images, "--out", out, "--server", server],
+            env=without_settings(), check=True, stdout=subprocess.DEVNULL,
+        )
+        return out.read_bytes()
+
     def get(self, path):
         """Returns the JSON document of a path."""
         status, text, _ = self.call("GET", path)

@@ -47,7 +47,7 @@ pub(super) async fn delete(
 }
 
 /// Evicts everything that is derived from deleted data.
-async fn forget(app: &App, mut deleted: Deleted) -> Json<DeletedResponse> {
+pub(super) async fn forget(app: &App, mut deleted: Deleted) -> Json<DeletedResponse> {
     app.runs.spool().release(deleted.images.iter().copied());
     let images = std::mem::take(&mut deleted.images);
     let cached = service::forget(&app.store, &app.scoring, images).await;

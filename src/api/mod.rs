@@ -26,6 +26,7 @@ mod score;
 mod starting;
 mod state;
 pub(crate) mod studies;
+mod submissions;
 
 use std::sync::Arc;
 
@@ -101,6 +102,8 @@ use crate::key::Scope;
             annotators"),
         (name = "studies", description = "Human-preference studies: what annotators are asked, and \
             which methods they choose"),
+        (name = "submissions", description = "Bundles of scores that are verified before they are \
+            on the board, and its change log"),
         (name = "catalogue", description = "Available metrics and loaded models"),
         (name = "health", description = "Probes and service metrics for orchestrators")
     )
@@ -161,6 +164,14 @@ fn routes() -> Guarded<Arc<App>> {
         .score(routes!(studies::exchange::list))
         .score(routes!(studies::exchange::import))
         .read(routes!(studies::sample_size::read))
+        .score(routes!(submissions::create::create))
+        .read(routes!(submissions::list))
+        .read(routes!(submissions::read))
+        .read(routes!(submissions::read_bundle))
+        .admin(routes!(submissions::decide::verify))
+        .admin(routes!(submissions::decide::withdraw))
+        .admin(routes!(submissions::delete))
+        .read(routes!(submissions::changes::list))
         .read(routes!(metrics::list))
         .read(routes!(models::list))
         .admin(routes!(audit::list))

@@ -28,6 +28,9 @@ use crate::{
 /// Maximum number of imported files that are read and stored at once; further ones wait.
 pub(super) const IMPORTS_AT_ONCE: usize = 2;
 
+/// Maximum number of bundles that are sent to clients at once; further ones wait.
+pub(super) const BUNDLES_AT_ONCE: usize = 2;
+
 /// State shared by all handlers.
 #[derive(Clone)]
 pub struct App {
@@ -45,6 +48,7 @@ pub struct App {
     pub(super) telemetry: Telemetry,
     pub(super) caches: Arc<ResponseCaches>,
     pub(super) imports: Arc<Semaphore>,
+    pub(super) bundles: Arc<Semaphore>,
     pub(super) rewards: Rewards,
     pub(super) reward_turns: Turns,
     pub(super) adapters: Arc<Adapters>,
@@ -101,6 +105,7 @@ impl App {
             telemetry,
             caches: Arc::new(caches),
             imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)),
+            bundles: Arc::new(Semaphore::new(BUNDLES_AT_ONCE)),
             rewards: config.rewards.clone(),
             reward_turns,
             adapters,

@@ -1,5 +1,7 @@
 //! `stellar-score submission`: makes and verifies bundles of scores (`docs/SUBMISSIONS.md`).
 
+mod on_server;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
@@ -10,6 +12,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use uuid::Uuid;
 
 use super::{
     output::{counted, first_lines, print},
@@ -21,7 +24,7 @@ use super::{
 };
 use crate::{
     card::{CollectedSettings, GeneratorSettings},
-    client::{Client, RunState, StoredSample},
+    client::{Client, RunState, StoredSample, VerificationReport},
     config::Config,
     content::ContentHash,
     dataset::Dataset,
@@ -46,7 +49,8 @@ Examples:
   stellar-score submission pack --run mine/default --images generations/ --out mine.zip
   stellar-score submission verify mine.zip
   stellar-score submission verify mine.zip --images generations/ --dataset data/stellar
-  stellar-score submission verify mine.zip --images generations/ --dataset data/stellar --share 1";
+  stellar-score submission verify mine.zip --images generations/ --dataset data/stellar --share 1
+  stellar-score submission verify --submission ID --server URL --images generations/";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SubmissionCommand {
@@ -55,6 +59,10 @@ pub(super) enum SubmissionCommand {
     /// Check a bundle: its hashes, its tables, and with images a random part of its scores
     #[command(after_help = EXAMPLES)]
     Verify(VerifyArgs),
+    /// Send a bundle to the server that keeps a leaderboard
+    Send(on_server::SendArgs),
+    /// Withdraw a submission: its run leaves the leaderboard
+    Withdraw(on_server::WithdrawArgs),
 }
 
 #[derive(Debug, Args)]
@@ -75,7 +83,15 @@ pub(super) struct PackArgs {
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
     /// The bundle
-    bundle: PathBuf,
+    #[arg(required_unless_present = "submission", conflicts_with = "submission")]
+    bundle: Option<PathBuf>,
+    /// Id of a submission: its bundle is fetched from the server, and its verification is reported
+    /// there if nothing differs
+    #[arg(long, value_name = "ID", requires = "images")]
+    submission: Option<Uuid>,
+    /// Note of the verification, for the change log of the board
+    #[arg(long, value_name = "TEXT", default_value = "", requires = "submission")]
+    note: String,
     /// The folder of the generated images, to check every file and to score a part again
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
@@ -91,6 +107,8 @@ pub(super) struct VerifyArgs {
     /// Seed of the choice of samples [default: random, and printed]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -102,6 +120,8 @@ pub(super) async fn run(config: Config, command: SubmissionCommand) -> anyhow::R
     match command {
         SubmissionCommand::Pack(args) => pack(args).await,
         SubmissionCommand::Verify(args) => verify(config, args).await,
+        SubmissionCommand::Send(args) => on_server::send(args).await,
+        SubmissionCommand::Withdraw(args) => on_server::withdraw(args).await,
     }
 }
 
@@ -246,10 +266,15 @@ fn settings_beside(image: &Path) -> GeneratorSettings {
 }
 
 async fn verify(config: Config, args: VerifyArgs) -> anyhow::Result<ExitCode> {
-    let named = args.bundle.display();
-    let size = std::fs::metadata(&args.bundle).with_context(|| format!("cannot read {named}"))?;
-    anyhow::ensure!(size.len() <= Bounds::COMMAND.file, "{named} is too large for a bundle");
-    let bytes = read::bytes(&args.bundle).with_context(|| format!("cannot read {named}"))?;
+    let client = args.submission.map(|_| args.server.client()).transpose()?;
+    let (named, bytes) = match (&args.bundle, &client, args.submission) {
+        (Some(path), ..) => (path.display().to_string(), on_server::read_file(path)?),
+        (None, Some(client), Some(id)) => {
+            let bytes = client.bundle(id).await.context("cannot read the bundle")?;
+            (format!("the bundle of {id}"), bytes.into())
+        }
+        _ => anyhow::bail!("name a bundle, or a submission with --submission"),
+    };
     let bundle =
         Bundle::read(&bytes, Bounds::COMMAND).with_context(|| format!("{named} is refused"))?;
     let facts = &bundle.facts;
@@ -275,18 +300,28 @@ async fn verify(config: Config, args: VerifyArgs) -> anyhow::Result<ExitCode> {
         differences.extend(folder(&bundle, &found.cases, hash));
         // Scores of other images than those of the bundle would prove nothing.
         if differences.is_empty() {
-            let (differs, words) = score_again(config, &args, &bundle, &found.cases).await?;
-            differences.extend(differs);
-            again = Some(words);
+            let scored = score_again(config, &args, &bundle, &found.cases).await?;
+            differences.extend(scored.differences.iter().cloned());
+            again = Some(scored);
         }
     }
     match (&again, &args.images) {
-        (Some(words), _) => text.push_str(words),
+        (Some(scored), _) => text.push_str(&scored.words),
         (None, Some(_)) => text.push_str("nothing was scored again, because of the differences\n"),
         (None, None) => text.push_str("nothing was scored again: --images is not set\n"),
     }
     if differences.is_empty() {
         text.push_str("verified: no differences\n");
+        if let (Some(client), Some(id), Some(scored)) = (&client, args.submission, &again) {
+            let report = VerificationReport {
+                share: args.share,
+                seed: scored.seed,
+                samples: scored.samples,
+                note: args.note.clone(),
+            };
+            let reported = on_server::report(client, id, &report).await?;
+            let _ = writeln!(text, "reported: submission {id} is {}", reported.state);
+        }
         return print(&text);
     }
     text.push_str(&first_lines(&differences));
@@ -295,13 +330,22 @@ async fn verify(config: Config, args: VerifyArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// Scores a part of the samples again. Returns the differences, and what was done in words.
+/// Samples that were scored again.
+struct Again {
+    differences: Vec<String>,
+    /// What was done.
+    words: String,
+    seed: u64,
+    samples: u64,
+}
+
+/// Scores a part of the samples again.
 async fn score_again(
     config: Config,
     args: &VerifyArgs,
     bundle: &Bundle,
     found: &[Case],
-) -> anyhow::Result<(Vec<String>, String)> {
+) -> anyhow::Result<Again> {
     let dir = args.pack.as_ref().unwrap_or(&config.pack);
     let digest = Pack::digest_in(dir)?.to_string();
     anyhow::ensure!(
@@ -330,6 +374,14 @@ async fn score_again(
         known.unwrap_or_else(|| Tolerances::default().of(code, true))
     };
     let mut differences = Vec::new();
+    // The digest does not cover what a bundle calls the pack.
+    if scoring.pack().id() != bundle.facts.pack {
+        differences.push(format!(
+            "the pack is named {} here, with {} weights",
+            scoring.pack().id().name,
+            scoring.pack().id().weights
+        ));
+    }
     for (sample, scored) in chosen.iter().zip(scored?) {
         match scored {
             Ok(scored) => differences.extend(compare(sample, &scored.outcomes, tolerance)),
@@ -345,7 +397,7 @@ async fn score_again(
     if !left_out.is_empty() {
         let _ = writeln!(words, "not scored again: {}", left_out.join(", "));
     }
-    Ok((differences, words))
+    Ok(Again { differences, words, seed, samples: chosen.len() as u64 })
 }
 
 /// Returns the metrics of a bundle that single samples can reproduce, and those that they cannot.

@@ -25,7 +25,9 @@ use crate::key::Key;
 
 pub use datasets::{EnrolledPhoto, NewPrompt, RegisteredPrompts};
 pub use runs::{Counts, NewRun, Run, RunFlags, RunState, SubmittedSample, SubmittedState};
-pub use submission::{RunDetails, ScoredEntry, StoredFile, StoredSample, StoredScore};
+pub use submission::{
+    RunDetails, ScoredEntry, StoredFile, StoredSample, StoredScore, Submission, VerificationReport,
+};
 
 /// Timeout of a request. The service's own deadline is two minutes by default.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use bytes::Bytes;
+use reqwest::header;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Client, ClientError};
@@ -78,7 +80,91 @@ pub struct StoredScore {
     pub service_version: String,
 }
 
+/// A submission on a server.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Submission {
+    /// Id of the submission.
+    pub id: Uuid,
+    /// Digest of its bundle.
+    pub digest: String,
+    /// `received`, `verified` or `withdrawn`; a newer server may have more.
+    pub state: String,
+    /// The method.
+    pub method: String,
+    /// The run of the method.
+    pub run: String,
+    /// The run with its scores, if it is verified.
+    pub run_id: Option<Uuid>,
+    /// What its verifier did.
+    pub verification: Option<VerificationReport>,
+}
+
+/// What a verifier did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VerificationReport {
+    /// Share of the samples that was scored again.
+    pub share: f64,
+    /// Seed of the choice of samples.
+    pub seed: u64,
+    /// Number of samples that were scored again.
+    pub samples: u64,
+    /// Note for the change log.
+    pub note: String,
+}
+
 impl Client {
+    /// Sends a bundle. Returns its submission, and whether it is new.
+    ///
+    /// # Errors
+    /// Among others `invalid_field`, with the differences.
+    pub async fn send_bundle(&self, bundle: Bytes) -> Result<(Submission, bool), ClientError> {
+        let request = |http: &reqwest::Client, url| {
+            http.post(url).header(header::CONTENT_TYPE, "application/zip").body(bundle.clone())
+        };
+        let answer = self.send(&["v1", "submissions"], request).await?;
+        Ok((answer.json()?, answer.status == 201))
+    }
+
+    /// Returns a submission.
+    ///
+    /// # Errors
+    /// Among others `not_found`.
+    pub async fn submission(&self, id: Uuid) -> Result<Submission, ClientError> {
+        self.get(&["v1", "submissions", &id.to_string()], &[]).await
+    }
+
+    /// Returns the bundle of a submission.
+    ///
+    /// # Errors
+    /// Among others `not_found`.
+    pub async fn bundle(&self, id: Uuid) -> Result<Bytes, ClientError> {
+        let parts = ["v1", "submissions", &id.to_string(), "bundle"];
+        Ok(self.send(&parts, reqwest::Client::get).await?.body)
+    }
+
+    /// Reports that a submission was verified.
+    ///
+    /// # Errors
+    /// Among others `submission_conflict` and `run_conflict`.
+    pub async fn report_verification(
+        &self,
+        id: Uuid,
+        report: &VerificationReport,
+    ) -> Result<Submission, ClientError> {
+        let parts = ["v1", "submissions", &id.to_string(), "verification"];
+        self.send(&parts, |http, url| http.post(url).json(report)).await?.json()
+    }
+
+    /// Withdraws a submission.
+    ///
+    /// # Errors
+    /// Among others `submission_conflict`.
+    pub async fn withdraw(&self, id: Uuid, note: &str) -> Result<Submission, ClientError> {
+        let parts = ["v1", "submissions", &id.to_string(), "withdrawal"];
+        let body = serde_json::json!({ "note": note });
+        self.send(&parts, |http, url| http.post(url).json(&body)).await?.json()
+    }
+
     /// Returns what a run declares.
     ///
     /// # Errors

@@ -60,6 +60,14 @@ impl Runs {
         }
     }
 
+    /// Finishes a run that has nothing pending. If it cannot, the background tries again.
+    pub async fn finish_now(&self, run: Uuid) {
+        if let Err(error) = self.finish_one(run).await {
+            tracing::warn!(%error, %run, "failed to finish run, will retry");
+            self.notify_finishing();
+        }
+    }
+
     /// Finishes all finishable runs. Returns whether any of them needs a retry.
     async fn finish_all(&self, failing: &mut Backoff<Uuid>) -> bool {
         let runs = match self.store.finishable_runs().await {

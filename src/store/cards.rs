@@ -61,12 +61,22 @@ impl Store {
 
 /// Returns the statement that stores the card of a method, in place of an earlier one.
 pub(super) fn keep_card(name: &str, card: &MethodCard, changed: OffsetDateTime) -> Sql {
+    let mut sql = insert(name, card, changed);
+    sql.push(" DO UPDATE SET card = excluded.card, changed = excluded.changed");
+    sql
+}
+
+/// Returns the statement that stores the card of a method which has none.
+pub(super) fn adopt_card(name: &str, card: &MethodCard, changed: OffsetDateTime) -> Sql {
+    let mut sql = insert(name, card, changed);
+    sql.push(" DO NOTHING");
+    sql
+}
+
+fn insert(name: &str, card: &MethodCard, changed: OffsetDateTime) -> Sql {
     let text = serde_json::to_string(card).expect("plain data always serialises");
     let mut sql = Sql::new("INSERT INTO method_cards (method, card, changed) SELECT id, ");
     sql.bind(text).push(", ").bind(to_microseconds(changed));
-    sql.push(" FROM methods WHERE name = ").bind(name);
-    sql.push(
-        " ON CONFLICT (method) DO UPDATE SET card = excluded.card, changed = excluded.changed",
-    );
+    sql.push(" FROM methods WHERE name = ").bind(name).push(" ON CONFLICT (method)");
     sql
 }

@@ -18,8 +18,8 @@ pub struct ScoreColumn {
     pub metric: String,
     /// Version of the metric's definition.
     pub metric_version: u32,
-    /// Number or null of each sample.
-    pub values: Vec<ScoreValue>,
+    /// Number or null of each sample; `None` if it has no score of this metric.
+    pub values: Vec<Option<ScoreValue>>,
 }
 
 /// Origin of scores: pack, service version, metric and time.

@@ -21,7 +21,7 @@ use super::db::{
 };
 use super::summaries::running::{self, SummaryKey};
 use super::summaries::slices;
-use super::{Store, pending, preferences, spools};
+use super::{Store, board, pending, preferences, spools};
 use crate::content::ContentHash;
 
 /// Counts of what was deleted.
@@ -191,6 +191,22 @@ async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted
     if connection.fetch(sql).await?.is_empty() {
         return Ok(None);
     }
+    board::run_deleted(connection, id).await?;
+    let deleted = delete_run_rows(connection, id).await?;
+    transaction.commit().await?;
+    Ok(deleted)
+}
+
+/// Deletes the rows of a run in a transaction.
+pub(super) async fn delete_run_rows<C: Connection>(
+    connection: &mut C,
+    id: Uuid,
+) -> Result<Option<Deleted>, StoreError> {
+    let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
+    sql.bind(id).push(connection.lock_for_deletion());
+    if connection.fetch(sql).await?.is_empty() {
+        return Ok(None);
+    }
     let mut sql = Sql::new("SELECT image FROM samples WHERE run = ");
     sql.bind(id).push(" AND image IS NOT NULL").push(connection.lock_for_deletion());
     let mut images = hashes(connection, sql).await?;
@@ -236,7 +252,6 @@ async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted
     preferences::forget(connection, id, None).await?;
     execute(connection, "DELETE FROM runs WHERE id = ", id).await?;
     let faces = delete_unused_images(connection, &images).await?;
-    transaction.commit().await?;
     let images = images.into_iter().collect();
     Ok(Some(Deleted { samples, scores, faces, images, ..Deleted::default() }))
 }

@@ -37,6 +37,9 @@ pub struct NewImport {
     pub service_version: String,
     /// Names of the samples, without duplicates.
     pub names: Vec<String>,
+    /// Hashes of their inputs, in the order of `names`; empty if nothing is known of them but their
+    /// names.
+    pub contents: Vec<String>,
     /// Metadata of samples that are new, in the order of `names`: JSON objects as text, because a
     /// hundred thousand parsed ones take ten times the memory.
     pub metadata: Vec<String>,
@@ -68,25 +71,44 @@ async fn import_scores<P: Connections>(
     pool: &P,
     new: &NewImport,
 ) -> Result<Option<Imported>, StoreError> {
+    check_import(new)?;
+    with_retries(new.run, || import_transaction(pool, new)).await
+}
+
+/// Refuses names and numbers that a database cannot store.
+pub(super) fn check_import(new: &NewImport) -> Result<(), StoreError> {
     for name in &new.names {
         check_name("the sample's name", name)?;
     }
     check_name("the source", &new.pack.name)?;
     for column in &new.columns {
-        for value in column.values.iter().filter_map(ScoreValue::number) {
-            check_number(&column.metric, value)?;
+        check_name("a metric's code", &column.metric)?;
+        for value in column.values.iter().flatten() {
+            match value {
+                ScoreValue::Number(value) => check_number(&column.metric, *value)?,
+                ScoreValue::Null { reason } => check_name("a null's reason", reason)?,
+            }
         }
     }
-    with_retries(new.run, || import_transaction(pool, new)).await
+    Ok(())
 }
 
 async fn import_transaction<P: Connections>(
     pool: &P,
     new: &NewImport,
 ) -> Result<Option<Imported>, StoreError> {
-    let created = to_microseconds(new.created);
     let mut transaction = pool.begin_large().await?;
-    let connection = &mut *transaction;
+    let imported = import_rows(&mut *transaction, new).await?;
+    transaction.commit().await?;
+    Ok(imported)
+}
+
+/// Writes the rows of an import in a transaction.
+pub(super) async fn import_rows<C: Connection>(
+    connection: &mut C,
+    new: &NewImport,
+) -> Result<Option<Imported>, StoreError> {
+    let created = to_microseconds(new.created);
     let Some((name, state)) = lock_run(connection, new.run).await? else { return Ok(None) };
     if state != RunState::Open {
         return Err(StoreError::RunFinished { run: name });
@@ -110,7 +132,8 @@ async fn import_transaction<P: Connections>(
         };
         let key = of.summary(new.run);
         let is_first = running::claim(connection, key).await?;
-        let rows: Vec<_> = ids.iter().map(|&(id, at)| (id, &column.values[at])).collect();
+        let scored = |&(id, at): &(Uuid, usize)| Some((id, column.values[at].as_ref()?));
+        let rows: Vec<_> = ids.iter().filter_map(scored).collect();
         scores += columns::write(connection, &of, &rows, true).await?;
         forget_versions(connection, key).await?;
         if is_first {
@@ -132,7 +155,6 @@ async fn import_transaction<P: Connections>(
         write_outcomes(connection, &new.pack.digest, &ids, |&(id, at)| (id, json(&of_sample(at))))
             .await?;
     }
-    transaction.commit().await?;
     Ok(Some(Imported { samples, scores }))
 }
 
@@ -199,8 +221,7 @@ async fn find_named<C: Connection>(
     Ok(())
 }
 
-/// Inserts samples without an image. Their content is their name, because nothing else is known of
-/// them.
+/// Inserts samples without an image. If nothing else is known of them, their content is their name.
 async fn add_samples<C: Connection>(
     connection: &mut C,
     new: &NewImport,
@@ -216,7 +237,8 @@ async fn add_samples<C: Connection>(
     sql.push(" FROM (VALUES ");
     sql.tuples(fresh.iter().map(|&(id, at)| {
         let name = new.names[at].as_str();
-        let content = ContentHash::of_parts([b"import".as_slice(), name.as_bytes()]).to_hex();
+        let by_name = || ContentHash::of_parts([b"import".as_slice(), name.as_bytes()]).to_hex();
+        let content = new.contents.get(at).cloned().unwrap_or_else(by_name);
         let metadata = new.metadata.get(at).map_or("{}", String::as_str);
         [id.into(), name.into(), content.into(), metadata.into()]
     }));

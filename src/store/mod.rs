@@ -18,6 +18,7 @@
 //! extras.rs                                    evidence of scores, thumbnails of images
 //! judgements.rs, preferences.rs                judgements of annotators
 //! study_plan.rs, studies.rs, study_answers.rs  studies, their items and answers
+//! submission_record.rs, board.rs, bundles.rs   bundles of scores, and the change log of the board
 //! keys.rs, audit.rs                            API keys, and who wrote or deleted what
 //! whole/                                       whole databases: state, snapshot, restoration
 //! deletion.rs                                  deletion of a sample, run, dataset or image
@@ -28,7 +29,9 @@
 
 mod attributes;
 mod audit;
+mod board;
 mod briefs;
+mod bundles;
 mod cards;
 mod columns;
 mod datasets;
@@ -59,6 +62,7 @@ mod spools;
 mod studies;
 mod study_answers;
 mod study_plan;
+mod submission_record;
 mod submissions;
 mod summaries;
 mod telemetry;
@@ -95,6 +99,10 @@ pub use shown::ShownSample;
 pub use studies::{Exclusion, ExclusionCause, StudyItem, StudyRecord};
 pub use study_answers::{NewStudyAnswer, StudyAnswer, StudyChoice, StudyProgress};
 pub use study_plan::{GoldItem, GoldPlan, PromptSelection, StudyForm, StudyPlan, StudyState};
+pub use submission_record::{
+    BoardChange, NewSubmission, NewVerification, SubmissionRecord, SubmissionState,
+    SubmissionsQuery, Verification,
+};
 pub use submissions::{Accepted, NewPending, SampleStatus, Submitted, SubmittedState};
 pub use summaries::kinds::KindSummary;
 pub use summaries::moments::{MetricSummary, Moments};

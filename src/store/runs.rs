@@ -227,9 +227,14 @@ async fn create_run<P: Connections>(
 ) -> Result<(RunRecord, bool), StoreError> {
     check_name("the method's name", &name.method)?;
     check_name("the run's name", &name.run)?;
-    check_text("the dataset", facts.dataset.as_deref().unwrap_or_default())?;
-    check_text("the split", facts.split.as_deref().unwrap_or_default())?;
+    check_facts(facts)?;
     with_retries(Uuid::now_v7(), || create(pool, name, facts, to_microseconds(created))).await
+}
+
+/// Refuses facts that a database cannot store.
+pub(super) fn check_facts(facts: &RunFacts) -> Result<(), StoreError> {
+    check_text("the dataset", facts.dataset.as_deref().unwrap_or_default())?;
+    check_text("the split", facts.split.as_deref().unwrap_or_default())
 }
 
 async fn create<P: Connections>(
@@ -247,14 +252,7 @@ async fn create<P: Connections>(
     let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
     if Reader::new(row, "runs", id).int::<i64>("declared")? == 0 {
         // A run that was created by its first sample adopts the facts.
-        let text = |value: serde_json::Result<String>| value.expect("plain data always serialises");
-        let metrics = facts.metrics.as_ref().map(|metrics| text(serde_json::to_string(metrics)));
-        let mut sql = Sql::new("UPDATE runs SET declared = 1, dataset = ");
-        sql.bind(facts.dataset.clone()).push(", split = ").bind(facts.split.clone());
-        sql.push(", flags = ").bind(text(serde_json::to_string(&facts.flags)));
-        sql.push(", settings = ").bind(text(serde_json::to_string(&facts.settings)));
-        sql.push(", metrics = ").bind(metrics).push(" WHERE id = ").bind(id);
-        connection.execute(sql).await?;
+        declare(connection, id, facts).await?;
     }
     let record =
         find(connection, id).await?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
@@ -263,6 +261,23 @@ async fn create<P: Connections>(
     }
     transaction.commit().await?;
     Ok((record, is_new))
+}
+
+/// Writes the facts of a run.
+pub(super) async fn declare<C: Connection>(
+    connection: &mut C,
+    id: Uuid,
+    facts: &RunFacts,
+) -> Result<(), StoreError> {
+    let text = |value: serde_json::Result<String>| value.expect("plain data always serialises");
+    let metrics = facts.metrics.as_ref().map(|metrics| text(serde_json::to_string(metrics)));
+    let mut sql = Sql::new("UPDATE runs SET declared = 1, dataset = ");
+    sql.bind(facts.dataset.clone()).push(", split = ").bind(facts.split.clone());
+    sql.push(", flags = ").bind(text(serde_json::to_string(&facts.flags)));
+    sql.push(", settings = ").bind(text(serde_json::to_string(&facts.settings)));
+    sql.push(", metrics = ").bind(metrics).push(" WHERE id = ").bind(id);
+    connection.execute(sql).await?;
+    Ok(())
 }
 
 /// Returns the first fact in which two descriptions of a run differ.
@@ -414,16 +429,25 @@ pub(super) async fn ensure_run<C: Connection>(
     if let Some(run) = find_run(connection, name).await? {
         return Ok((run, false));
     }
-    ensure_method(connection, &name.method, created).await?;
-    let mut sql = Sql::new("INSERT INTO runs (id, method, name, created) SELECT ");
-    sql.bind(new_id(created)).push(", id, ").bind(name.run.as_str()).push(", ").bind(created);
-    sql.push(" FROM methods WHERE name = ").bind(name.method.as_str());
-    sql.push(" ON CONFLICT (method, name) DO NOTHING");
-    let is_new = connection.execute(sql).await? == 1;
-
+    let is_new = insert_run(connection, new_id(created), name, created).await?;
     let run =
         find_run(connection, name).await?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
     Ok((run, is_new))
+}
+
+/// Creates a run with this id, and its method if it is new. Returns `false` if the run exists.
+pub(super) async fn insert_run<C: Connection>(
+    connection: &mut C,
+    id: Uuid,
+    name: &RunName,
+    created: OffsetDateTime,
+) -> Result<bool, StoreError> {
+    ensure_method(connection, &name.method, created).await?;
+    let mut sql = Sql::new("INSERT INTO runs (id, method, name, created) SELECT ");
+    sql.bind(id).push(", id, ").bind(name.run.as_str()).push(", ").bind(created);
+    sql.push(" FROM methods WHERE name = ").bind(name.method.as_str());
+    sql.push(" ON CONFLICT (method, name) DO NOTHING");
+    Ok(connection.execute(sql).await? == 1)
 }
 
 /// Returns the id of a run, and locks it against finishing and deletion.

@@ -28,6 +28,9 @@ const SAMPLES: &str = "samples.jsonl";
 /// Most bytes of the manifest and of the facts.
 const SMALL: u64 = 1 << 20;
 
+/// Most bytes of a line of the samples.
+const LINE: usize = 256 << 10;
+
 /// Bounds of reading a bundle.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
@@ -37,14 +40,19 @@ pub struct Bounds {
     pub samples_bytes: u64,
     /// Most samples.
     pub samples: usize,
+    /// Most scores, hashes and labels of all samples together, which decide how much memory they
+    /// take: about 90 bytes each.
+    pub entries: usize,
 }
 
 impl Bounds {
     /// Bounds of a command: a hundred thousand samples.
-    pub const COMMAND: Self = Self { file: 256 << 20, samples_bytes: 512 << 20, samples: 200_000 };
+    pub const COMMAND: Self =
+        Self { file: 256 << 20, samples_bytes: 512 << 20, samples: 200_000, entries: 20_000_000 };
 
     /// Bounds of an upload. Its samples are in memory for as long as they are checked.
-    pub const UPLOAD: Self = Self { file: 8 << 20, samples_bytes: 64 << 20, samples: 20_000 };
+    pub const UPLOAD: Self =
+        Self { file: 32 << 20, samples_bytes: 64 << 20, samples: 30_000, entries: 2_000_000 };
 }
 
 /// A bundle whose hashes are right.
@@ -206,7 +214,7 @@ impl Bundle {
             )));
         }
         let facts = parse(FACTS, &facts)?;
-        let mut read = Vec::new();
+        let (mut read, mut entries) = (Vec::new(), 0);
         for (at, line) in samples.split(|byte| *byte == b'\n').enumerate() {
             if line.is_empty() {
                 continue;
@@ -215,7 +223,19 @@ impl Bundle {
                 let most = bounds.samples;
                 return Err(BundleError::TooLarge(format!("{SAMPLES} has more than {most} lines")));
             }
-            read.push(parse(&format!("line {} of {SAMPLES}", at + 1), line)?);
+            let named = format!("line {} of {SAMPLES}", at + 1);
+            if line.len() > LINE {
+                let problem = format!("{named} has more than {LINE} bytes");
+                return Err(BundleError::TooLarge(problem));
+            }
+            let sample: BundleSample = parse(&named, line)?;
+            entries += sample.entries();
+            if entries > bounds.entries {
+                let most = bounds.entries;
+                let problem = format!("{SAMPLES} has more than {most} scores, hashes and labels");
+                return Err(BundleError::TooLarge(problem));
+            }
+            read.push(sample);
         }
         Ok(Self { digest: actual.digest, facts, samples: read })
     }
@@ -294,6 +314,25 @@ mod tests {
             let problem = problem(&archive(&parts), Bounds::UPLOAD);
             assert!(problem.contains("not a submission bundle"), "{names:?}: {problem}");
         }
+    }
+
+    #[test]
+    fn long_lines_and_many_entries_are_refused() {
+        let sample = |references| BundleSample {
+            name: "1".to_owned(),
+            content: String::new(),
+            image: String::new(),
+            prompt: None,
+            references: vec![String::new(); references],
+            auxiliary: vec![],
+            metadata: <_>::default(),
+            scores: <_>::default(),
+        };
+        let of = |references| Bundle::write(&facts(), &[sample(references)]).unwrap().0;
+        let few = Bounds { entries: 5, ..Bounds::UPLOAD };
+        assert!(Bundle::read(&of(5), few).is_ok());
+        assert!(problem(&of(6), few).contains("more than 5 scores, hashes and labels"));
+        assert!(problem(&of(LINE / 3), Bounds::UPLOAD).contains("line 1 of samples.jsonl has"));
     }
 
     #[test]

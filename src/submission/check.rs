@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::archive::Bundle;
 use super::facts::{BundleSample, totals};
+use super::labels::{labels, shown};
 use crate::card::{CollectedSettings, GeneratorSettings};
 use crate::content::ContentHash;
 use crate::dataset::{Dataset, Prompt};
@@ -38,6 +39,7 @@ pub fn within(bundle: &Bundle) -> Vec<String> {
     if !is_hash(&facts.pack.digest) {
         differences.push("the pack's digest in submission.json is not a hash".to_owned());
     }
+    differences.extend(labels(bundle));
     if let Some(card) = &facts.declarations.card {
         match card.clone().clean() {
             Ok(clean) if clean == *card => {}
@@ -120,7 +122,7 @@ fn of_sample(sample: &BundleSample) -> Vec<String> {
     for (metric, score) in &sample.scores {
         let is_one = match (score.value, &score.reason) {
             (Some(value), None) => value.is_finite(),
-            (None, Some(reason)) => label::check_visible(reason).is_ok() && reason.len() <= 100,
+            (None, Some(reason)) => label::clean_within(reason, 100).is_ok(),
             _ => false,
         };
         let range = metrics::find(metric).map_or((None, None), |metric| metric.range);
@@ -143,12 +145,6 @@ fn of_sample(sample: &BundleSample) -> Vec<String> {
 
 fn is_hash(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-}
-
-/// Returns an untrusted name for a message.
-#[must_use]
-pub fn shown(name: &str) -> String {
-    label::visible(name).chars().take(80).collect()
 }
 
 /// Returns the differences with a folder of images: every file, prompt and setting.

@@ -86,6 +86,22 @@ pub struct BundleSample {
     pub scores: BTreeMap<String, BundleScore>,
 }
 
+impl BundleSample {
+    /// Counts its scores, hashes and labels.
+    pub(super) fn entries(&self) -> usize {
+        let Metadata { attributes, finegrained_attributes, detectables, relations, .. } =
+            &self.metadata;
+        self.scores.len()
+            + self.references.len()
+            + self.auxiliary.len()
+            + attributes.len()
+            + finegrained_attributes.len()
+            + detectables.len()
+            + 3 * relations.len()
+            + self.metadata.categories.len()
+    }
+}
+
 /// A score: a number, or null with a reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::check::shown;
 use super::facts::BundleSample;
+use super::labels::shown;
 use crate::content::ContentHash;
 use crate::metrics::MetricResult;
 use crate::verify::Case;

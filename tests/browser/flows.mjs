@@ -125,6 +125,29 @@ export const flows = {
     },
   },
 
+  "a study with gold items is made in the form": {
+    async run(page, service, config) {
+      // Runs over the dataset: the newest runs are others.
+      await page.goto(`${service.url}/study?new=true&k=3&dataset=stellar`);
+      for (const method of ["StarNet", "Kamon", "Inversion"]) await page.locator(`input[value='${config.runs[method]}']`).check();
+      await page.locator("input[name=name]").fill("gold");
+      const gold = page.locator("textarea[name=gold]");
+      await gold.fill("000-0-00, StarNet\n000-0-02, Stranger");
+      await page.locator("textarea[name=consent]").fill("Who asks.\nWhat for.");
+      const create = page.getByRole("button", { name: "Create the draft" });
+      await Promise.all([page.waitForNavigation(), create.click()]);
+      assert.match(await page.getByRole("alert").innerText(), /gold items, line 2: “Stranger” is no method/);
+      assert.equal(await gold.inputValue(), "000-0-00, StarNet\n000-0-02, Stranger");
+      assert.equal(await page.locator("input[name=runs]:checked").count(), 3);
+      await gold.fill("000-0-00, StarNet\n000-0-02, Kamon");
+      await create.click();
+      await page.waitForURL(/study=/);
+      assert.match(await page.locator("#plan").innerText(), /2 gold items, one of 10 items[^]*What for\./);
+      await page.getByRole("link", { name: "What annotators read first" }).click();
+      assert.match(await page.locator("main").innerText(), /at most 16 items[^]*Who asks\./);
+    },
+  },
+
   "a study is answered by keyboard": {
     async run(page, service, config) {
       await page.goto(`${service.url}/vote?study=${config.study}`);

@@ -32,5 +32,6 @@ mod sharing;
 mod snapshot;
 mod stored;
 mod studies;
+mod submissions;
 #[path = "../support/mod.rs"]
 mod support;

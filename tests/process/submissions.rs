@@ -140,6 +140,63 @@ fn submitted(at: &Path) -> (Case, Server) {
     (case, server)
 }
 
+/// Sends, verifies and withdraws bundles on a server.
+fn on_the_board(case: &Case, server: &Server) {
+    let address = format!("http://{}", server.address);
+    let send = |bundle: &str| {
+        let bundle = case.path(bundle);
+        run(&mut program(&["submission", "send", &bundle, "--server", &address]))
+    };
+    send("means.zip").failed(&["clip_t: the mean is"]);
+    let id = |printed: &str| {
+        let id = printed.strip_prefix("submission ").and_then(|rest| rest.split(':').next());
+        id.expect("an id").to_owned()
+    };
+    let sent = send("mine.zip").printed();
+    assert!(sent.contains(": received\nmine/default\n"), "{sent}");
+    assert!(send("mine.zip").printed().contains("received, as before"));
+    let (mine, forged) = (id(&sent), id(&send("score.zip").printed()));
+    let delete = |path: &str| {
+        let done = client::send(server.address, &format!("DELETE {path}"), &[], b"");
+        assert_eq!(done.expect("a response").status, 200);
+    };
+    let runs: Value = server.get("/v1/runs").json();
+    delete(&format!("/v1/runs/{}", runs["runs"][0]["run_id"].as_str().expect("a run")));
+
+    let (images, dataset) = (case.path("generations"), case.path("stellar"));
+    let verify = |id: &str| {
+        let arguments = ["submission", "verify", "--submission", id, "--server", &address];
+        let mut command = program(&arguments);
+        command.args(["--images", &images, "--dataset", &dataset, "--share", "1"]);
+        run(command.args(["--seed", "18446744073709551615", "--note", "looked at all"]))
+    };
+    let state = |id: &str| {
+        let read: Value = server.get(&format!("/v1/submissions/{id}")).json();
+        (read["state"].as_str().expect("a state").to_owned(), read["verification"].clone())
+    };
+    refused(&verify(&forged), &["clip_t is"]);
+    assert_eq!(state(&forged), ("received".to_owned(), Value::Null));
+    let verified = verify(&mine).printed();
+    assert!(verified.contains(&format!("reported: submission {mine} is verified")), "{verified}");
+    let (of, report) = state(&mine);
+    assert_eq!((of.as_str(), &report["samples"]), ("verified", &json!(8)));
+    assert_eq!((&report["seed"], &report["note"]), (&json!(u64::MAX), &json!("looked at all")));
+    let rows = || -> Value {
+        let board: Value = server.get("/v1/leaderboard").json();
+        board["rows"].clone()
+    };
+    assert_eq!(rows()[0]["method"], "mine");
+    assert_eq!(rows()[0]["metrics"]["clip_t"]["n"], 8);
+
+    let withdraw = || {
+        let arguments = ["submission", "withdraw", &mine, "--note", "wrong", "--server", &address];
+        run(&mut program(&arguments))
+    };
+    assert!(withdraw().printed().contains("withdrawn"));
+    assert_eq!(rows(), json!([]));
+    withdraw().failed(&["submission_conflict", "is withdrawn"]);
+}
+
 #[test]
 fn a_bundle_is_verified_and_every_change_is_named() {
     let folder = folder();
@@ -248,9 +305,11 @@ fn a_bundle_is_verified_and_every_change_is_named() {
 
     // An image that is not the one that was scored.
     let image = folder.path().join(format!("generations/{name}.png"));
-    let mut bytes = fs::read(&image).expect("an image");
-    bytes.push(0);
-    fs::write(&image, bytes).expect("a file");
+    let scored = fs::read(&image).expect("an image");
+    fs::write(&image, [&scored[..], &[0]].concat()).expect("a file");
     refused(&case.verify("mine.zip"), &["has another hash", "nothing was scored again"]);
     pack(&case, &server, "other.zip").failed(&["is not the image that was scored"]);
+    fs::write(&image, scored).expect("a file");
+
+    on_the_board(&case, &server);
 }

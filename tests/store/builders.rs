@@ -75,6 +75,7 @@ pub(crate) fn import(run: Uuid, names: &[&str], values: &[f64]) -> NewImport {
         pack: PackId { digest: "e".repeat(64), name: "toolkit".into(), ..official() },
         service_version: "0.1.0".into(),
         names: names.iter().map(|&name| name.to_owned()).collect(),
+        contents: vec![],
         metadata: names
             .iter()
             .map(|name| serde_json::json!({"identity": name}).to_string())
@@ -82,7 +83,7 @@ pub(crate) fn import(run: Uuid, names: &[&str], values: &[f64]) -> NewImport {
         columns: vec![ScoreColumn {
             metric: "m".into(),
             metric_version: 1,
-            values: values.iter().map(value).collect(),
+            values: values.iter().map(|number| Some(value(number))).collect(),
         }],
         outcomes: BTreeMap::new(),
     }

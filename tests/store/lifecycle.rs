@@ -157,6 +157,7 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ("attribute_outcomes", "outcomes pack sample"),
         ("audit", "address id key_id key_name method request_id resource route status time"),
         ("benchmark_sets", "clusters label pack run sample_set samples"),
+        ("board_changes", "action created digest id key_id method note run submission"),
         ("datasets", "created id name redistributable revision"),
         ("deleted_images", "deleted image"),
         ("evidence", "evidence id pack sample"),
@@ -206,6 +207,11 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         (
             "study_votes",
             "annotator answer created id name question run_a run_b shown_first study value",
+        ),
+        (
+            "submissions",
+            "bundle changed created dataset digest facts id method pack pack_name run run_id \
+                samples split state verification weights",
         ),
         ("summaries", "metric metric_version n nulls pack pivot run squares total"),
         ("thumbnails", "created image webp"),

@@ -21,6 +21,7 @@ mod run_data;
 mod runs;
 mod slices;
 mod studies;
+mod submissions;
 mod summaries;
 
 use harness::{Kind, run};
@@ -66,6 +67,11 @@ on_both_databases! {
         the_next_item_has_the_fewest_answers_of_those_who_count
         a_deleted_sample_takes_its_items_of_all_studies_along
         votes_are_counted_by_pair_of_runs;
+    submissions:
+        the_same_bundle_is_received_once
+        a_verified_submission_is_a_run_until_it_is_withdrawn
+        a_submission_whose_run_exists_stays_received
+        deletions_leave_digest_names_and_times_in_the_log;
     leaderboard:
         an_empty_store_has_an_empty_leaderboard
         a_row_has_the_mean_and_deviation_of_each_metric

@@ -188,6 +188,19 @@ const ROWS: &[Row] = &[
          excluded.settings",
     ),
     (
+        "submissions",
+        22,
+        "(id, digest, method, run, pack, pack_name, weights, samples, state, run_id, created, \
+         changed, facts, bundle) VALUES ('{run}', '{digest}', 'M', 'run', '{digest}', 'official', \
+         'official', 1, 'verified', '{run}', '{time}', '{time}', '{}', {bytes})",
+    ),
+    (
+        "board_changes",
+        22,
+        "(id, created, action, submission, method, run, digest, note) VALUES ('{run}', '{time}', \
+         'received', '{run}', 'M', 'run', '{digest}', '')",
+    ),
+    (
         "thumbnails",
         17,
         "(image, webp, created) VALUES ('{hash}', {bytes}, '{time}') ON CONFLICT (image) DO \

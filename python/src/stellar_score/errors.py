@@ -182,6 +182,7 @@ FAMILIES: Dict[Type[Problem], Tuple[str, ...]] = {
         "pack_conflict",
         "study_conflict",
         "study_closed",
+        "submission_conflict",
         "faces_not_stored",
         "nothing_to_compare",
     ),

@@ -26,6 +26,10 @@ __all__ = [
     "AuditRow",
     "Batching",
     "Blocked",
+    "BoardChangesResponse",
+    "BoardEntry",
+    "BundleFacts",
+    "BundleTotals",
     "By",
     "Cell",
     "ChangedPair",
@@ -56,6 +60,7 @@ __all__ = [
     "DatasetSource",
     "DatasetTotals",
     "DatasetsResponse",
+    "Declarations",
     "DeclaredBy",
     "Deleted",
     "DeletedPreferences",
@@ -220,6 +225,7 @@ __all__ = [
     "RunOrder",
     "RunResponse",
     "RunState",
+    "RunSubmission",
     "RunsResponse",
     "SampleBrief",
     "SampleEntry",
@@ -260,7 +266,11 @@ __all__ = [
     "StudyState",
     "StudyTask",
     "Subject",
+    "SubmissionDetails",
     "SubmissionForm",
+    "SubmissionResponse",
+    "SubmissionState",
+    "SubmissionsResponse",
     "SubmittedEntry",
     "SubmittedResponse",
     "Summary",
@@ -284,8 +294,11 @@ __all__ = [
     "UniRlTurn",
     "Unmapped",
     "UserStudy",
+    "Verification",
+    "VerificationReport",
     "Voting",
     "Weights",
+    "Withdrawal",
     "Within",
     "Worst",
 ]
@@ -508,6 +521,74 @@ class Blocked(TypedDict):
     """Explanation, with what to do."""
 
 
+class BoardChangesResponse(TypedDict):
+    """One page of the change log."""
+    items: List[BoardEntry]
+    """Changes, the newest first."""
+    next: NotRequired[Optional[str]]
+    """Cursor of the next page, to be sent as `after`; absent on the last page."""
+
+
+class BoardEntry(TypedDict):
+    """A change of a submission."""
+    action: SubmissionState
+    """The state into which the submission came."""
+    at: str
+    """Time of the change."""
+    by: NotRequired[Optional[str]]
+    """Id of the key of whoever made the change; null if keys were not in use."""
+    digest: str
+    """Digest of the bundle."""
+    id: str
+    """Id of the entry."""
+    method: str
+    """The method."""
+    note: str
+    """Note of whoever made the change; empty without one."""
+    run: str
+    """The run of the method."""
+    submission: NotRequired[Optional[str]]
+    """The submission; null after its deletion."""
+
+
+class BundleFacts(TypedDict):
+    """Facts of a bundle: the run, who computed its scores, and what its authors declare."""
+    dataset: NotRequired[Optional[str]]
+    """Dataset that the prompts are from."""
+    declarations: Declarations
+    """What the authors declare."""
+    image_settings: CollectedSettings
+    """Settings of the images."""
+    method: str
+    """The method."""
+    metric_versions: Dict[str, int]
+    """Version of each metric's definition."""
+    metrics: Dict[str, BundleTotals]
+    """Counts and means by metric."""
+    pack: PackId
+    """The pack of all scores."""
+    program: str
+    """Version of the program that made the bundle."""
+    run: str
+    """The run of the method."""
+    samples: int
+    """Number of samples."""
+    service_versions: List[str]
+    """Versions of the service that computed the scores."""
+    split: NotRequired[Optional[str]]
+    """Split of the dataset."""
+
+
+class BundleTotals(TypedDict):
+    """Counts and mean of one metric."""
+    mean: NotRequired[Optional[float]]
+    """Mean of the numbers, as measured and without penalty; null without any."""
+    n: int
+    """Number of samples with a number."""
+    nulls: int
+    """Number of samples without one."""
+
+
 By = Literal["method", "run"]
 """Unit of a row of the leaderboard."""
 
@@ -602,6 +683,7 @@ Code = Literal[
     "pack_conflict",
     "study_conflict",
     "study_closed",
+    "submission_conflict",
     "image_unknown",
     "storage_full",
     "faces_not_stored",
@@ -887,6 +969,15 @@ class DatasetsResponse(TypedDict):
     """Datasets, sorted by name."""
     next: NotRequired[Optional[str]]
     """Cursor of the next page, to be sent as `after`; absent on the last page."""
+
+
+class Declarations(TypedDict):
+    """Declarations of a method's authors."""
+    card: NotRequired[Optional[MethodCard]]
+    flags: Dict[str, bool]
+    """Flags of the run about training."""
+    settings: Dict[str, Any]
+    """Settings that the run declared: a JSON object."""
 
 
 DeclaredBy = Literal["card", "run_flags"]
@@ -1389,7 +1480,9 @@ class GoldPlan(TypedDict):
     every: NotRequired[int]
     """One of so many items of an annotator is a gold item. Default: 10."""
     items: List[GoldItem]
-    """1 to 100 items. Annotators are asked the first question of the study about them."""
+    """1 to 100 items. Annotators are asked the first question of the study about them. Their names are used for no
+    other items, unless `prompts.names` has them.
+    """
     least: NotRequired[int]
     """Answers to gold items before anybody is left out. Default: 3."""
     share: NotRequired[float]
@@ -2967,10 +3060,21 @@ class RunResponse(TypedDict):
     """Split of the dataset."""
     state: RunState
     """State of the run."""
+    submission: NotRequired[Optional[RunSubmission]]
 
 
 RunState = Literal["open", "finishing", "finished"]
 """State of a run."""
+
+
+class RunSubmission(TypedDict):
+    """The verified submission that a run is from."""
+    digest: str
+    """Digest of its bundle."""
+    id: str
+    """Id of the submission."""
+    verified: str
+    """Time of its verification."""
 
 
 class RunsResponse(TypedDict):
@@ -3407,7 +3511,7 @@ class StudyNextResponse(TypedDict):
     """Code for the platform that pays the annotator, once everything is answered."""
     done: NotRequired[Optional[Done]]
     quota: int
-    """Most items that the annotator is asked about."""
+    """Most items that the annotator is asked about: the quota, or all items if there are fewer."""
     task: NotRequired[Optional[StudyTask]]
 
 
@@ -3476,6 +3580,41 @@ Subject = Literal["image", "prompt", "references", "photos", "image_with_prompt"
 """The part of a sample that a metric needs features of."""
 
 
+class SubmissionResponse(TypedDict):
+    """A submission."""
+    changed: str
+    """Time of the last change of its state."""
+    created: str
+    """Time of its arrival."""
+    dataset: NotRequired[Optional[str]]
+    """Dataset that the prompts are from."""
+    digest: str
+    """Hash over all parts of its bundle: 64 hexadecimal digits."""
+    id: str
+    """Id of the submission."""
+    method: str
+    """The method."""
+    pack: PackId
+    """The pack of its scores."""
+    run: str
+    """The run of the method."""
+    run_id: NotRequired[Optional[str]]
+    """The run with its scores; null unless it is verified."""
+    samples: int
+    """Number of samples."""
+    split: NotRequired[Optional[str]]
+    """Split of the dataset."""
+    state: SubmissionState
+    """Its state."""
+    verification: NotRequired[Optional[Verification]]
+
+
+class SubmissionDetails(SubmissionResponse):
+    """A submission with what its bundle says."""
+    facts: BundleFacts
+    """The facts of its bundle: declarations, versions, settings, counts and means."""
+
+
 class SubmissionForm(TypedDict):
     """The form of `PUT /v1/runs/{id}/samples/{name}`."""
     auxiliary: NotRequired[Optional[List[bytes]]]
@@ -3491,6 +3630,18 @@ class SubmissionForm(TypedDict):
     """Reference images, which the generator was given; repeat the field for several."""
     reference_hash: NotRequired[Optional[List[str]]]
     """BLAKE3 hash of an image that the run already has, instead of its file: 64 hexadecimal digits."""
+
+
+SubmissionState = Literal["received", "verified", "withdrawn"]
+"""State of a submission."""
+
+
+class SubmissionsResponse(TypedDict):
+    """One page of submissions."""
+    items: List[SubmissionResponse]
+    """Submissions, the newest first."""
+    next: NotRequired[Optional[str]]
+    """Cursor of the next page, to be sent as `after`; absent on the last page."""
 
 
 class SubmittedEntry(TypedDict):
@@ -3828,6 +3979,32 @@ class UserStudy(TypedDict):
     """Shares of the answers, largest first."""
 
 
+class Verification(TypedDict):
+    """What a verifier did."""
+    at: str
+    """Time of the verification."""
+    note: str
+    """Note of the verifier; empty without one."""
+    samples: int
+    """Number of samples that were scored again."""
+    seed: int
+    """Seed of the choice of samples: with it, anyone can score the same ones again."""
+    share: float
+    """Share of the samples that was scored again."""
+
+
+class VerificationReport(TypedDict):
+    """What a verifier did."""
+    note: NotRequired[str]
+    """Note for the change log, at most 2000 bytes."""
+    samples: int
+    """Number of samples that were scored again."""
+    seed: int
+    """Seed of the choice of samples."""
+    share: float
+    """Share of the samples that was scored again, above 0 and at most 1."""
+
+
 class Voting(TypedDict):
     """How annotators vote, together and one by one."""
     annotators: List[AnnotatorVoting]
@@ -3848,6 +4025,12 @@ class Voting(TypedDict):
 
 Weights = Literal["official", "demo", "imported"]
 """Origin of a pack's weights. Demo scores are meaningless and are never ranked with official ones."""
+
+
+class Withdrawal(TypedDict):
+    """A decision with a note."""
+    note: NotRequired[str]
+    """Note for the change log, at most 2000 bytes."""
 
 
 Within = Literal["prompt"]

@@ -44,6 +44,8 @@ pub enum Code {
     StudyConflict,
     /// The study takes no answers now, or no more of this annotator.
     StudyClosed,
+    /// The submission is in another state.
+    SubmissionConflict,
     /// Images given by hash are not stored for the run; the detail lists their hashes.
     ImageUnknown,
     /// The disk space for accepted samples is used up; retry after the time in `Retry-After`.
@@ -124,6 +126,7 @@ impl Code {
             | Self::PackConflict
             | Self::StudyConflict
             | Self::StudyClosed
+            | Self::SubmissionConflict
             | Self::NothingToCompare => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType | Self::ImageUnsupported => {
@@ -164,6 +167,7 @@ impl Code {
             Self::PackConflict => "The run belongs to another pack",
             Self::StudyConflict => "The study exists with another plan",
             Self::StudyClosed => "The study takes no such answers",
+            Self::SubmissionConflict => "The submission is in another state",
             Self::ImageUnknown => "Unknown image",
             Self::StorageFull => "Storage full",
             Self::NothingToCompare => "Nothing to compare",
@@ -407,7 +411,12 @@ impl From<StoreError> for ApiError {
         match &error {
             StoreError::SampleConflict { .. } => Self::new(Code::SampleConflict, error.to_string()),
             StoreError::PhotoConflict { .. } => Self::new(Code::PhotoConflict, error.to_string()),
-            StoreError::RunConflict { .. } => Self::new(Code::RunConflict, error.to_string()),
+            StoreError::SubmissionState { .. } => {
+                Self::new(Code::SubmissionConflict, error.to_string())
+            }
+            StoreError::RunConflict { .. } | StoreError::RunExists { .. } => {
+                Self::new(Code::RunConflict, error.to_string())
+            }
             StoreError::RunFinished { .. } => Self::new(Code::RunFinished, error.to_string()),
             StoreError::PackConflict { .. } => Self::new(Code::PackConflict, error.to_string()),
             StoreError::RunFull { .. } => {

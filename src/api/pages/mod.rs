@@ -25,6 +25,7 @@ mod sample;
 mod score;
 mod show;
 mod study;
+mod submissions;
 mod view;
 mod vote;
 
@@ -52,6 +53,7 @@ pub(super) fn add(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
         .form(Scope::Score, "/score", post(score::submit))
         .form(Scope::Score, "/score/example", post(score::example))
         .page(read, "/runs", get(runs::read))
+        .page(read, "/submissions", get(submissions::read))
         .page(read, "/methods/{name}", get(method::read))
         .page(read, "/datasets", get(datasets::list))
         .form(Scope::Annotate, "/vote", post(vote::cast))

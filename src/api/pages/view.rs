@@ -29,6 +29,7 @@ pub(super) enum Section {
     Score,
     Leaderboard,
     Runs,
+    Submissions,
     Gallery,
     Correlations,
     Study,
@@ -40,10 +41,11 @@ pub(super) enum Section {
 }
 
 impl Section {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Score,
         Self::Leaderboard,
         Self::Runs,
+        Self::Submissions,
         Self::Gallery,
         Self::Correlations,
         Self::Vote,
@@ -57,6 +59,7 @@ impl Section {
             Self::Score => ("/", "Score"),
             Self::Leaderboard => ("/leaderboard", "Leaderboard"),
             Self::Runs => ("/runs", "Runs"),
+            Self::Submissions => ("/submissions", "Submissions"),
             Self::Gallery => ("/gallery", "Gallery"),
             Self::Correlations => ("/correlations", "Correlations"),
             Self::Vote => ("/vote", "Vote"),

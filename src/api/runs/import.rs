@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::api::http::{ApiError, Code, Id, Query, body, drain, form};
 use crate::api::runs::{find, unknown_run};
-use crate::api::state::{App, IMPORTS_AT_ONCE, Shared};
+use crate::api::state::{App, BUNDLES_AT_ONCE, IMPORTS_AT_ONCE, Shared};
 use crate::{
     blocking::blocking,
     content::ContentHash,
@@ -21,15 +21,18 @@ use crate::{
     pack_id::{PackId, Weights},
     scoring::Metadata,
     store::{AttributeColumn, NewImport, RunRecord, ScoreColumn, ScoreValue},
+    submission::Bounds,
     toolkit::{self, Columns, Table},
 };
 
 /// Returns the limit of memory for concurrent imports, in bytes: each cell as it is read and as it
-/// is stored.
+/// is stored. A bundle of a submission takes the place of all of them. Bundles that are sent to
+/// clients come on top.
 #[must_use]
 pub fn import_bytes() -> u64 {
-    (IMPORTS_AT_ONCE * toolkit::MOST_CELLS * (size_of::<Option<f64>>() + size_of::<ScoreValue>()))
-        as u64
+    let cell = size_of::<Option<f64>>() + size_of::<ScoreValue>();
+    (IMPORTS_AT_ONCE * toolkit::MOST_CELLS * cell) as u64
+        + BUNDLES_AT_ONCE as u64 * Bounds::UPLOAD.file
 }
 
 /// Reason of a null score for an empty cell of the file.
@@ -173,6 +176,7 @@ fn to_import(run: Uuid, source: &str, table: Table) -> NewImport {
         created: OffsetDateTime::now_utc(),
         pack: PackId { digest, name: source.to_owned(), weights: Weights::Imported },
         service_version: crate::VERSION.to_owned(),
+        contents: Vec::new(),
         metadata: table.names.iter().map(|name| metadata(name)).collect(),
         names: table.names,
         columns,
@@ -196,6 +200,7 @@ fn metadata(name: &str) -> String {
 fn column(code: &str, values: Vec<ScoreValue>) -> ScoreColumn {
     // A metric that this version of the service does not know counts as version 1.
     let metric_version = metrics::find(code).map_or(1, |metric| metric.version);
+    let values = values.into_iter().map(Some).collect();
     ScoreColumn { metric: code.to_owned(), metric_version, values }
 }
 
@@ -228,7 +233,10 @@ mod tests {
         );
         assert_eq!(import.columns.len(), 1);
         assert_eq!(import.columns[0].metric, "aps");
-        assert_eq!(import.columns[0].values, [ScoreValue::Number(0.5), ScoreValue::Number(1.0)]);
+        assert_eq!(
+            import.columns[0].values,
+            [0.5, 1.0].map(|value| Some(ScoreValue::Number(value)))
+        );
         assert_eq!(import.outcomes["Male"], [Some((false, true)), Some((false, false))]);
     }
 
@@ -236,7 +244,7 @@ mod tests {
     fn an_empty_cell_becomes_a_null_with_its_reason() {
         let import = parsed(",name,dino_fidelity\n0,a,0.5\n1,b,\n");
         let null = ScoreValue::Null { reason: NOT_IMPORTED.to_owned() };
-        assert_eq!(import.columns[0].values, [ScoreValue::Number(0.5), null]);
+        assert_eq!(import.columns[0].values, [Some(ScoreValue::Number(0.5)), Some(null)]);
         assert!(import.outcomes.is_empty());
     }
 

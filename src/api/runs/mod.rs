@@ -28,11 +28,12 @@ use uuid::Uuid;
 use crate::api::deletion::{self, DeletedResponse};
 use crate::api::http::{ApiError, Id, Query, Resource, body, cut, form, not_found, page};
 use crate::api::state::{App, Shared};
+use crate::api::submissions::RunSubmission;
 use crate::{
     metrics,
     pack_id::PackId,
     runs::Snapshot,
-    store::{self, RunCounts, RunFacts, RunFlags, RunName, RunRecord, RunState},
+    store::{self, RunCounts, RunFacts, RunFlags, RunName, RunRecord, RunState, SubmissionRecord},
 };
 
 pub(crate) fn made(is_new: bool) -> StatusCode {
@@ -88,6 +89,9 @@ pub(crate) struct RunResponse {
     pub(crate) metrics: Option<Vec<String>>,
     /// The pack of its scores; null before the first sample is accepted.
     pub(crate) pack: Option<PackId>,
+    /// The verified submission that it is from; absent for other runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) submission: Option<RunSubmission>,
     /// Version of the service that accepted its first sample.
     pub(crate) service_version: Option<String>,
     /// State of the run.
@@ -167,12 +171,23 @@ impl RunResponse {
             settings,
             metrics,
             pack: run.pack,
+            submission: None,
             service_version: run.service_version,
             state: run.state,
             counts: run.counts.into(),
             held,
             created: run.created,
             finished: run.finished,
+        }
+    }
+}
+
+impl RunResponse {
+    /// Adds the submission that the run is from, with its pack.
+    fn is_from(&mut self, submission: Option<&SubmissionRecord>) {
+        if let Some(of) = submission {
+            self.submission = Some(of.into());
+            self.pack.get_or_insert_with(|| of.pack.clone());
         }
     }
 }
@@ -311,7 +326,15 @@ pub(crate) async fn respond(app: &App, parameters: RunsQuery) -> Result<RunsResp
     };
     let (runs, next) = cut(app.store.runs(&query).await?, limit, |run| run.id);
     let loaded = app.scoring.pack().id();
-    let runs = runs.into_iter().map(|run| RunResponse::new(run, &loaded)).collect();
+    let ids: Vec<Uuid> = runs.iter().map(|run| run.id).collect();
+    let submissions = app.store.submissions_of_runs(&ids).await?;
+    let response = |run: RunRecord| {
+        let submission = submissions.get(&run.id);
+        let mut run = RunResponse::new(run, &loaded);
+        run.is_from(submission);
+        run
+    };
+    let runs = runs.into_iter().map(response).collect();
     Ok(RunsResponse { runs, next })
 }
 
@@ -339,7 +362,16 @@ pub(crate) async fn read(
     State(app): Shared,
     id: Id<RunRecord>,
 ) -> Result<Json<RunResponse>, ApiError> {
-    Ok(Json(RunResponse::new(find(&app, id).await?, &app.scoring.pack().id())))
+    let run = find(&app, id).await?;
+    details(&app, run).await.map(Json)
+}
+
+/// Returns a run with the submission that it is from.
+pub(crate) async fn details(app: &App, run: RunRecord) -> Result<RunResponse, ApiError> {
+    let mut run = RunResponse::new(run, &app.scoring.pack().id());
+    let found = app.store.submissions_of_runs(&[run.run_id]).await?;
+    run.is_from(found.get(&run.run_id));
+    Ok(run)
 }
 
 /// Finishes a run: it accepts no more samples.

@@ -82,11 +82,10 @@ pub(crate) async fn respond(app: &App, plan: StudyPlan) -> Result<(StudyResponse
              it, and gold items must leave it ({samples} samples of the first run have an image)"
         )));
     }
-    if let Some(gold) = &plan.gold {
-        if let Some((at, run)) = gold_without_image(app, &gold.items).await? {
-            let problem = format!("gold.items[{at}]: the run {run} has no image of this name");
-            return Err(invalid(problem));
-        }
+    let gold = plan.gold.as_ref().map_or(&[][..], |gold| &gold.items);
+    if let Some((at, run)) = gold_without_image(app, gold).await? {
+        let problem = format!("gold.items[{at}]: the run {run} has no image of this name");
+        return Err(invalid(problem));
     }
     let drawn = plan.prompts.sample.map_or(names.len(), |most| names.len().min(most as usize));
     let items = drawn * sets_per_prompt(&plan);

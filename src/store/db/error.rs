@@ -58,6 +58,27 @@ pub enum StoreError {
         /// Name of the first fact that differs.
         fact: &'static str,
     },
+    /// A run of this name exists.
+    #[error(
+        "run {run} exists already ({id}): delete it (DELETE /v1/runs/{id}), or let the authors \
+         submit under another name"
+    )]
+    RunExists {
+        /// The run.
+        run: RunName,
+        /// Its id.
+        id: Uuid,
+    },
+    /// The submission is in a state from which it cannot come into another one.
+    #[error("the submission is {state} and cannot be {wanted}: {advice}")]
+    SubmissionState {
+        /// Its state.
+        state: &'static str,
+        /// The state that was wanted.
+        wanted: &'static str,
+        /// What can be done.
+        advice: &'static str,
+    },
     /// The run takes no more samples.
     #[error("run {run} is finished or finishing and takes no more samples; create another run")]
     RunFinished {

@@ -40,6 +40,7 @@ embedded! {
     "0019_studies"
     "0020_benchmarks"
     "0021_cards"
+    "0022_submissions"
     "0023_studies_by_run"
 }
 

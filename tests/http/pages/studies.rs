@@ -164,7 +164,7 @@ async fn a_study_with_gold_items_consent_and_an_own_question_is_made_in_the_brow
     let bad = record(&app, "bad", &[0.1; 6]).await;
     let page = text(&app.get("/study?new=true").await);
     assert!(!page.contains("name=\"gold\""), "one run is too few: {page}");
-    let gold = "04, b\r\n\r\n05, c, \"d, <i>e</i>\", a, bad / default\r\n";
+    let gold = "04, b\r\n\r\n05, c,\"d, <i>e</i>\", a, bad / default\r\n";
     let (fields, runs) = with_gold(&app, gold).await;
     let page = text(&app.get("/study?new=true&k=3").await);
     for part in ["<textarea name=\"gold\"", "<textarea name=\"consent\"", "Hands look right"] {
@@ -302,8 +302,9 @@ async fn errors_about_a_form_say_so() {
     let detail = post(&app, "/vote", &[("annotator", "a\u{202e}b".to_owned())]).await;
     let detail = detail.problem(400, "malformed_request");
     assert!(detail.contains("in the form") && !detail.contains("query"), "{detail}");
-    let detail =
-        post(&app, "/study/new", &[("name", "x".to_owned()), ("k", "many".to_owned())]).await;
+    let fields = [("name", "x"), ("k", "many"), ("runs", "a"), ("runs", "b")];
+    let fields = fields.map(|(name, value)| (name, value.to_owned()));
+    let detail = post(&app, "/study/new", &fields).await;
     assert!(detail.problem(422, "invalid_field").contains("`k` is not a whole number"));
     let detail = app.get("/vote?beauty=1").await.problem(400, "malformed_request");
     assert!(detail.contains("query string"), "{detail}");

@@ -36,7 +36,7 @@ pub(super) async fn read(
 ) -> Result<Response, ApiError> {
     let query: ReportQuery = address.query(&OWN)?;
     let record = runs::find(&app, Id::new(id.0)).await?;
-    let run = RunResponse::new(record, &app.scoring.pack().id());
+    let run = runs::details(&app, record).await?;
     let title = format!("{} / {}", clip(&run.method, 60), clip(&run.run, 60));
     let mut view = View::new(Section::Runs, title, &address).style("runs.css").script("runs.js");
     let table = tables(&app, &run, query).await?;
@@ -165,6 +165,13 @@ fn facts(run: &RunResponse) -> Markup {
                         " · weights " (pack.weights.as_str())
                     },
                     None => span.fine { "set by the first accepted sample" },
+                }
+            }
+            @if let Some(submission) = &run.submission {
+                dt { "Submission" }
+                dd {
+                    "verified " (show::time(submission.verified)) " · digest "
+                    code title=(submission.digest) { (clip(&submission.digest, 13)) }
                 }
             }
             dt { "Created" } dd { (show::time(run.created)) }

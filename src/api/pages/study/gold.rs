@@ -89,17 +89,37 @@ async fn item(
 }
 
 /// Splits a line at its commas, or at its tabs if it was copied from a table. A name with a comma
-/// is quoted as in CSV.
+/// is quoted. The reader of CSV files takes no quote after a space, which people write.
 fn cells(line: &str) -> Vec<String> {
-    let delimiter = if line.contains('\t') { b'\t' } else { b',' };
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .delimiter(delimiter)
-        .trim(csv::Trim::All)
-        .from_reader(line.as_bytes());
-    let cells = reader.records().next().and_then(Result::ok).unwrap_or_default();
-    cells.iter().filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
+    let delimiter = if line.contains('\t') { '\t' } else { ',' };
+    let mut cells = Vec::new();
+    let mut rest = line.trim();
+    while !rest.is_empty() {
+        let (cell, after) = if let Some(quoted) = rest.strip_prefix('"') {
+            unquoted(quoted)
+        } else {
+            let end = rest.find(delimiter).unwrap_or(rest.len());
+            (rest[..end].trim().to_owned(), &rest[end..])
+        };
+        rest = after.split_once(delimiter).map_or("", |(_, next)| next).trim_start();
+        if !cell.is_empty() {
+            cells.push(cell);
+        }
+    }
+    cells
+}
+
+/// Reads a quoted cell after its first quote, and returns what follows. Two quotes are one.
+fn unquoted(text: &str) -> (String, &str) {
+    let mut cell = String::new();
+    let mut rest = text;
+    while let Some((part, after)) = rest.split_once('"') {
+        cell.push_str(part);
+        let Some(further) = after.strip_prefix('"') else { return (cell, after) };
+        cell.push('"');
+        rest = further;
+    }
+    (cell + rest, "")
 }
 
 /// The methods that a line may name.
@@ -145,20 +165,19 @@ impl<'a> Methods<'a> {
     }
 
     async fn runs_of(&mut self, method: &str) -> Result<&[(String, Uuid)], ApiError> {
-        let found = match self.others.remove(method) {
-            Some(found) => found,
-            None => {
-                let query = RunsQuery {
-                    method: Some(method.to_owned()),
-                    dataset: None,
-                    state: None,
-                    order: RunOrder::Newest,
-                    after: None,
-                    limit: Some(RUNS),
-                };
-                let found = runs::respond(self.app, query).await?.runs;
-                found.into_iter().map(|run| (run.run, run.run_id)).collect()
-            }
+        let found = if let Some(found) = self.others.remove(method) {
+            found
+        } else {
+            let query = RunsQuery {
+                method: Some(method.to_owned()),
+                dataset: None,
+                state: None,
+                order: RunOrder::Newest,
+                after: None,
+                limit: Some(RUNS),
+            };
+            let found = runs::respond(self.app, query).await?.runs;
+            found.into_iter().map(|run| (run.run, run.run_id)).collect()
         };
         Ok(self.others.entry(method.to_owned()).or_insert(found))
     }
@@ -185,6 +204,7 @@ mod tests {
         assert_eq!(cells(" 07 , A ,"), ["07", "A"]);
         assert_eq!(cells("07\tA, B\tC"), ["07", "A, B", "C"]);
         assert_eq!(cells("\"a, \"\"b\"\"\",A"), ["a, \"b\"", "A"]);
+        assert_eq!(cells("05, \"d, e\" , f"), ["05", "d, e", "f"]);
         assert_eq!(cells("\"open,A"), ["open,A"]);
         assert_eq!(cells(","), [""; 0]);
     }
