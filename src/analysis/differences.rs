@@ -1,5 +1,5 @@
 //! Differences of metrics in their agreement with annotators: which metrics agree best, and which
-//! are not told apart from the best.
+//! cannot be distinguished from the best.
 //!
 //! The agreement is that of `alignment`: Kendall's tau-b over pairs of images. A metric is compared
 //! with a *reference metric* over the pairs in which both have scores, so that both are judged on

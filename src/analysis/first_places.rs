@@ -48,6 +48,10 @@ pub struct FirstPlaceShare {
     /// run's image was: to be compared with the share of people. Null without such answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_of_answers: Option<f64>,
+    /// Number of answers in `share_of_answers`. Those in which a shown image has no score are left
+    /// out, but count in the share of people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<usize>,
 }
 
 /// First places by one metric.
@@ -255,6 +259,7 @@ fn by_metric(
     }
     for (share, (first, of)) in shares.iter_mut().zip(of_answers) {
         share.share_of_answers = (of > 0).then(|| first / of as f64);
+        share.answers = (!answers.is_empty()).then_some(of);
     }
     let filled = |of: &Vec<(f64, usize)>| of.iter().filter(|(_, count)| *count > 0).count();
     let clusters = sums.first().map_or(0, filled);
@@ -307,6 +312,7 @@ fn shares(sums: &[Vec<(f64, usize)>], too_few: NoInterval) -> Vec<FirstPlaceShar
             share_interval: method.map(ShareInterval::from),
             no_interval: NoInterval::of(share, low, filled, 2, too_few),
             share_of_answers: None,
+            answers: None,
         }
     };
     sums.iter().zip(intervals).map(share).collect()
@@ -373,6 +379,16 @@ mod tests {
         let metric = &found.metrics[0].shares;
         assert!((metric[0].share_of_answers.unwrap() - 2.5 / 3.0).abs() < 1e-12);
         assert_eq!(metric[2].share_of_answers, Some(0.0));
+        assert_eq!(
+            (metric[0].answers, metric[2].answers, people.shares[0].answers),
+            (Some(3), Some(2), None)
+        );
+
+        // Run 0 has no score of the last prompt: people's answer counts, and not for the metric.
+        let found = first_places(&three(), &[vote(0, 3, 0, 1, 1), vote(0, 0, 0, 1, 1)], None, None);
+        let of = &found.metrics[0].shares[0];
+        assert_eq!((of.share_of_answers, of.answers), (Some(1.0), Some(1)));
+        assert_eq!(found.people.unwrap().shares[0].of, 2);
     }
 
     #[test]

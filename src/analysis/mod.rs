@@ -69,8 +69,8 @@ pub use preferences::{
     MethodPreference, MethodPreferences, NextPair, method_preferences, next_pairs,
 };
 pub use prompts::{
-    KindStatistics, PromptCounter, PromptText, PublishedFigure, QuantityStatistics, Spread,
-    published_figures,
+    KindStatistics, MOST_KINDS, PromptCounter, PromptText, PublishedFigure, QuantityStatistics,
+    Spread, largest_kinds, published_figures,
 };
 pub use published::{
     Measured, NotComparable, PreferredShare, Published, PublishedAlignment, PublishedDataset,

@@ -1,7 +1,7 @@
 //! Statistics of a dataset's prompts: their words, tokens, parts of speech and objects, for each
 //! prompt and for each person.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use stellar_text::relations::parts;
@@ -11,6 +11,16 @@ use super::{
     published::{names_dataset, published},
     quantity::Quantity,
 };
+use crate::content::ContentHash;
+
+/// Kinds of prompts that have statistics of their own: those with most prompts.
+pub const MOST_KINDS: usize = 100;
+
+/// Texts whose words are remembered.
+const REMEMBERED: usize = 4_096;
+
+/// Different words, verbs, prepositions and objects that are counted, over all kinds together.
+const MOST_DISTINCT: usize = 2_000_000;
 
 /// What stands for the person where a prompt has `{}`.
 const PERSON: &str = "a person";
@@ -44,7 +54,8 @@ impl Spread {
 pub struct QuantityStatistics {
     /// The quantity.
     pub quantity: Quantity,
-    /// Number of different ones, without regard to case. Null for tokens.
+    /// Number of different ones, without regard to case. Null for tokens, and if there are too many
+    /// to count.
     pub distinct: Option<usize>,
     /// Spread over prompts.
     pub per_prompt: Spread,
@@ -98,12 +109,15 @@ pub struct PromptText<'a> {
 /// Counts the tokens of a text; `None` if it has none.
 type CountTokens<'a> = Box<dyn Fn(&str) -> Option<usize> + Send + 'a>;
 
-/// Counts prompts one after the other. Each different text is read once.
+/// Counts prompts one after the other. It keeps hashes of the texts and words, not these.
 pub struct PromptCounter<'a> {
     tokens: CountTokens<'a>,
-    texts: HashMap<String, Text>,
+    /// Texts that were read lately.
+    texts: HashMap<ContentHash, Text>,
     /// Prompts by kind, and all of them under `None`.
     kinds: BTreeMap<Option<String>, Kind>,
+    /// Different words and objects that may still be counted.
+    left: usize,
 }
 
 /// What a text has, apart from its detectables.
@@ -117,38 +131,74 @@ struct Text {
 
 #[derive(Default)]
 struct Kind {
-    texts: HashSet<String>,
-    people: BTreeMap<String, Person>,
+    texts: HashSet<ContentHash>,
+    people: HashMap<ContentHash, Person>,
     prompts: usize,
-    values: BTreeMap<Quantity, Vec<u64>>,
-    distinct: BTreeMap<Quantity, HashSet<String>>,
+    values: BTreeMap<Quantity, Vec<u32>>,
+    distinct: BTreeMap<Quantity, Distinct>,
+}
+
+/// Different words or objects.
+#[derive(Default)]
+struct Distinct {
+    hashes: HashSet<ContentHash>,
+    /// Whether some were not counted.
+    is_cut: bool,
 }
 
 #[derive(Default)]
 struct Person {
     prompts: u64,
-    sums: BTreeMap<Quantity, u64>,
+    /// Sums of the quantities, in the order of [`Quantity::ALL`].
+    sums: [u64; Quantity::ALL.len()],
+}
+
+/// Returns the kinds with most prompts, at most [`MOST_KINDS`].
+#[must_use]
+pub fn largest_kinds<'a>(kinds: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for kind in kinds {
+        *counts.entry(kind).or_default() += 1;
+    }
+    let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    counts.into_iter().take(MOST_KINDS).map(|(kind, _)| kind.to_owned()).collect()
 }
 
 impl<'a> PromptCounter<'a> {
-    /// Begins to count. `tokens` returns the number of a prompt's tokens without start and end, if
-    /// a tokenizer is known.
+    /// Begins to count all prompts together, and those of each of these kinds. `tokens` returns the
+    /// number of a prompt's tokens without start and end, if a tokenizer is known.
     #[must_use]
-    pub fn new(tokens: impl Fn(&str) -> Option<usize> + Send + 'a) -> Self {
-        Self { tokens: Box::new(tokens), texts: HashMap::new(), kinds: BTreeMap::new() }
+    pub fn new(
+        kinds: impl IntoIterator<Item = String>,
+        tokens: impl Fn(&str) -> Option<usize> + Send + 'a,
+    ) -> Self {
+        let kinds = [None].into_iter().chain(kinds.into_iter().take(MOST_KINDS).map(Some));
+        Self {
+            tokens: Box::new(tokens),
+            texts: HashMap::new(),
+            kinds: kinds.map(|kind| (kind, Kind::default())).collect(),
+            left: MOST_DISTINCT,
+        }
     }
 
     /// Counts a prompt.
     pub fn add(&mut self, prompt: &PromptText<'_>) {
-        if !self.texts.contains_key(prompt.text) {
+        let hash = ContentHash::of(prompt.text.as_bytes());
+        if !self.texts.contains_key(&hash) {
+            if self.texts.len() == REMEMBERED {
+                self.texts.clear();
+            }
             let read = self.read(prompt.text);
-            self.texts.insert(prompt.text.to_owned(), read);
+            self.texts.insert(hash, read);
         }
-        let text = &self.texts[prompt.text];
+        let text = &self.texts[&hash];
         let all = [None, prompt.kind.map(str::to_owned)];
         let kinds = if prompt.kind.is_some() { &all[..] } else { &all[..1] };
         for kind in kinds {
-            self.kinds.entry(kind.clone()).or_default().add(prompt, text);
+            if let Some(of) = self.kinds.get_mut(kind) {
+                of.add(prompt, hash, text, &mut self.left);
+            }
         }
     }
 
@@ -174,15 +224,11 @@ impl<'a> PromptCounter<'a> {
 }
 
 impl Kind {
-    fn add(&mut self, prompt: &PromptText<'_>, text: &Text) {
+    fn add(&mut self, prompt: &PromptText<'_>, hash: ContentHash, text: &Text, left: &mut usize) {
         self.prompts += 1;
-        if !self.texts.contains(prompt.text) {
-            self.texts.insert(prompt.text.to_owned());
-        }
-        if !self.people.contains_key(prompt.identity) {
-            self.people.insert(prompt.identity.to_owned(), Person::default());
-        }
-        let person = self.people.entry(prompt.identity.to_owned()).or_default();
+        self.texts.insert(hash);
+        let person = ContentHash::of(prompt.identity.as_bytes());
+        let person = self.people.entry(person).or_default();
         person.prompts += 1;
         let lists: [(Quantity, &[String]); 4] = [
             (Quantity::Words, &text.words),
@@ -193,17 +239,23 @@ impl Kind {
         for (quantity, list) in lists {
             let distinct = self.distinct.entry(quantity).or_default();
             for item in list {
-                let item = item.to_lowercase();
-                if !distinct.contains(&item) {
-                    distinct.insert(item);
+                let item = ContentHash::of(item.to_lowercase().as_bytes());
+                if distinct.hashes.contains(&item) {
+                    continue;
+                }
+                distinct.is_cut |= *left == 0;
+                if *left > 0 {
+                    *left -= 1;
+                    distinct.hashes.insert(item);
                 }
             }
         }
-        let counts = lists.map(|(quantity, list)| (quantity, list.len() as u64));
-        let tokens = text.tokens.map(|count| (Quantity::Tokens, count as u64));
+        let counts = lists.map(|(quantity, list)| (quantity, list.len()));
+        let tokens = text.tokens.map(|count| (Quantity::Tokens, count));
         for (quantity, count) in counts.into_iter().chain(tokens) {
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
             self.values.entry(quantity).or_default().push(count);
-            *person.sums.entry(quantity).or_default() += count;
+            person.sums[quantity as usize] += u64::from(count);
         }
     }
 
@@ -211,10 +263,12 @@ impl Kind {
         let people = self.people.values();
         let prompts_per_person = Spread::of(people.map(|person| person.prompts).collect())?;
         let quantities = Quantity::ALL.into_iter().filter_map(|quantity| {
-            let sums = self.people.values().filter_map(|of| of.sums.get(&quantity).copied());
+            let values = self.values.remove(&quantity)?;
+            let per_prompt = Spread::of(values.into_iter().map(u64::from).collect())?;
+            let sums = self.people.values().map(|of| of.sums[quantity as usize]);
             let per_person = Spread::of(sums.collect())?;
-            let per_prompt = Spread::of(self.values.remove(&quantity)?)?;
-            let distinct = self.distinct.get(&quantity).map(HashSet::len);
+            let distinct = self.distinct.get(&quantity).filter(|of| !of.is_cut);
+            let distinct = distinct.map(|of| of.hashes.len());
             Some(QuantityStatistics { quantity, distinct, per_prompt, per_person })
         });
         Some(KindStatistics {
@@ -249,7 +303,8 @@ mod tests {
     use super::*;
 
     fn count(prompts: &[(&str, &str, Option<&str>, &[&str])]) -> Vec<KindStatistics> {
-        let mut counter = PromptCounter::new(|text| Some(text.len()));
+        let kinds = largest_kinds(prompts.iter().filter_map(|(_, _, kind, _)| *kind));
+        let mut counter = PromptCounter::new(kinds, |text| Some(text.len()));
         for (identity, text, kind, detectables) in prompts {
             let detectables: Vec<String> = detectables.iter().map(|&of| of.to_owned()).collect();
             counter.add(&PromptText { identity, text, kind: *kind, detectables: &detectables });
@@ -287,11 +342,43 @@ mod tests {
 
     #[test]
     fn without_prompts_or_tokenizer_there_is_no_number() {
-        assert_eq!(PromptCounter::new(|_| None).finish(), []);
-        let mut counter = PromptCounter::new(|_| None);
+        assert_eq!(PromptCounter::new(None, |_| None).finish(), []);
+        let mut counter = PromptCounter::new(None, |_| None);
         counter.add(&PromptText { identity: "0", text: "{}", kind: None, detectables: &[] });
         let found = counter.finish();
         assert!(found[0].quantities.iter().all(|of| of.quantity != Quantity::Tokens));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_is_not_counted_is_null() {
+        let words: Vec<String> = (0..9_000).map(|at| format!("w{at}")).collect();
+        let mut counter = PromptCounter::new(None, |_| None);
+        counter.left = 12_000;
+        for word in words.iter().chain(&words) {
+            let text = format!("{{}} {word}");
+            let about = PromptText { identity: word, text: &text, kind: None, detectables: &[] };
+            counter.add(&about);
+            assert!(counter.texts.len() <= REMEMBERED);
+        }
+        counter.left = 1;
+        let more = ["a".to_owned(), "b".to_owned()];
+        let about = PromptText { identity: "0", text: "{}", kind: Some("T"), detectables: &more };
+        counter.add(&about);
+        let found = counter.finish();
+        // A kind that is not among the largest counts among all prompts only.
+        let [all] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((all.prompts, all.texts, all.people), (18_001, 9_001, 9_001));
+        assert_eq!(of(all, Quantity::Words).distinct, Some(9_002));
+        assert_eq!(of(all, Quantity::Detectables).distinct, None);
+        assert_eq!(of(all, Quantity::Detectables).per_prompt.total, 2);
+    }
+
+    #[test]
+    fn the_kinds_with_most_prompts_have_statistics() {
+        let all: Vec<String> = (0..MOST_KINDS + 20).map(|at| format!("{at:03}")).collect();
+        let twice = all.iter().skip(20);
+        let found = largest_kinds(all.iter().chain(twice).map(String::as_str));
+        assert_eq!(found, all[20..].iter().cloned().collect());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::{
     register::{self, name_of},
 };
 use crate::{
-    analysis::{PromptCounter, PromptText, published_figures},
+    analysis::{PromptCounter, PromptText, largest_kinds, published_figures},
     config::Config,
     dataset::{self, Dataset, Findings, SampleSize, Sources},
     engine::Pack,
@@ -198,7 +198,8 @@ fn statistics(config: &Config, args: &StatisticsArgs) -> anyhow::Result<ExitCode
     );
     let pack = Pack::open(&config.pack)?;
     let texts = Texts::load(&pack)?;
-    let mut counter = PromptCounter::new(|prompt| texts.prompt_tokens(prompt));
+    let kinds = largest_kinds(dataset.prompts.iter().filter_map(|prompt| prompt.kind.as_deref()));
+    let mut counter = PromptCounter::new(kinds, |prompt| texts.prompt_tokens(prompt));
     for prompt in &dataset.prompts {
         counter.add(&PromptText {
             identity: &prompt.identity,

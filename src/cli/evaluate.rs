@@ -1,15 +1,14 @@
 //! `stellar-score evaluate`: like `submit`, but in one process with its own database.
 
-use std::{net::Ipv4Addr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Args;
 
 use super::{
     exchange::write_files,
+    local::with_service,
     output::print,
-    progress,
-    serve::Service,
     submit::{EvaluationArgs, evaluate},
 };
 use crate::{client::Client, config::Config};
@@ -23,28 +22,10 @@ pub(super) struct EvaluateArgs {
     out: PathBuf,
 }
 
-/// The service runs in this process: a request that fails for this long will not succeed later.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Retry time on backpressure. Pending samples must be scored first, which takes long with large
-/// models.
-const PATIENCE_WHEN_FULL: Duration = Duration::from_mins(10);
-
-pub(super) async fn run(mut config: Config, args: EvaluateArgs) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(config: Config, args: EvaluateArgs) -> anyhow::Result<ExitCode> {
     let out = &args.out;
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-    config.store.url = format!("sqlite:{}", out.join("stellar.db").display());
-    config.store.spool = out.join("files");
-    config.server.listen = (Ipv4Addr::LOCALHOST, 0).into();
-    // The same code path as with a server, for the same numbers. Only this process knows the
-    // address.
-    let service = Service::start(&config).await?;
-    let client = Client::new(&format!("http://{}", service.address), PATIENCE)?
-        .patient_when_full(PATIENCE_WHEN_FULL)
-        .telling(progress::note_waiting);
-    let report = results(&client, &args).await;
-    service.stop(Duration::ZERO).await;
-    print(&report?)
+    print(&with_service(config, out, async |client| results(client, &args).await).await?)
 }
 
 async fn results(client: &Client, args: &EvaluateArgs) -> anyhow::Result<String> {

@@ -9,6 +9,7 @@ mod evaluate;
 mod exchange;
 mod health;
 mod keys;
+mod local;
 mod output;
 mod pack;
 mod paper;

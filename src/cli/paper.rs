@@ -1,27 +1,31 @@
 //! `stellar-score paper`: tables and figures of the results of a paper.
 
 use std::{
-    net::Ipv4Addr,
+    collections::BTreeSet,
+    ffi::OsString,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
 };
 
 use anyhow::Context as _;
 use clap::Args;
+use uuid::Uuid;
 
 use super::{
+    local::with_service,
     output::{lines, print},
-    progress,
     register::{name_of, register_folder},
-    serve::Service,
     server::ServerArgs,
     submit::{EvaluationArgs, PolicyArg, evaluate},
 };
 use crate::{
-    client::Client,
+    client::{Client, shown_word},
     config::Config,
+    content::ContentHash,
+    dataset::Dataset,
+    pack_id::PackId,
     paper::{self, Options, Written},
+    upload::{contents, read_folder},
 };
 
 #[derive(Debug, Args)]
@@ -79,12 +83,6 @@ pub(super) struct PaperArgs {
     server: ServerArgs,
 }
 
-/// The service runs in this process: a request that fails for this long will not succeed later.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Retry time on backpressure: pending samples must be scored first.
-const PATIENCE_WHEN_FULL: Duration = Duration::from_mins(10);
-
 /// Photos of the dataset in flight.
 const PHOTOS: usize = 4;
 
@@ -92,6 +90,7 @@ const PHOTOS: usize = 4;
 const THUMBNAIL: u32 = 384;
 
 pub(super) async fn run(config: Config, args: PaperArgs) -> anyhow::Result<ExitCode> {
+    paper::check_kinds(&args.kinds)?;
     let out = &args.out;
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let written = if let (Some(images), Some(dataset)) = (&args.images, &args.dataset) {
@@ -99,7 +98,7 @@ pub(super) async fn run(config: Config, args: PaperArgs) -> anyhow::Result<ExitC
     } else {
         let client = args.server.client()?;
         let server = args.server.shown();
-        let options = options(&args, args.dataset_name.clone(), server);
+        let options = options(&args, args.dataset_name.clone(), BTreeSet::new(), server);
         paper::write(&client, &options, out).await?
     };
     let files = lines(written.files.iter().map(|path| out.join(path).display().to_string()));
@@ -107,18 +106,30 @@ pub(super) async fn run(config: Config, args: PaperArgs) -> anyhow::Result<ExitC
     print(&(files + &missing))
 }
 
-fn options(args: &PaperArgs, dataset: Option<String>, server: String) -> Options {
-    let words = std::env::args().map(|word| {
-        if word.contains([' ', '\'', '"', '*', '$']) {
-            format!("'{}'", word.replace('\'', "'\\''"))
-        } else {
+/// Returns a command as a shell takes it, without what may be an API key. The path of the program
+/// is no part of it.
+fn command(words: impl Iterator<Item = OsString>) -> String {
+    let words = words.skip(1).map(|word| {
+        let word = shown_word(&word.to_string_lossy());
+        let is_plain = |char: char| char.is_ascii_alphanumeric() || "_./:=,@%+-".contains(char);
+        if !word.is_empty() && word.chars().all(is_plain) {
             word
+        } else {
+            format!("'{}'", word.replace('\'', "'\\''"))
         }
     });
-    // The path of the program is no part of the command.
-    let command = ["stellar-score".to_owned()].into_iter().chain(words.skip(1));
+    ["stellar-score".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+}
+
+fn options(
+    args: &PaperArgs,
+    dataset: Option<String>,
+    runs: BTreeSet<Uuid>,
+    server: String,
+) -> Options {
     Options {
         methods: args.methods.clone(),
+        runs,
         dataset,
         split: args.split.clone(),
         pack: args.pack.clone(),
@@ -127,7 +138,7 @@ fn options(args: &PaperArgs, dataset: Option<String>, server: String) -> Options
         by_category: args.by_category.clone(),
         questions: args.questions.clone(),
         gallery: args.gallery,
-        command: command.collect::<Vec<_>>().join(" "),
+        command: command(std::env::args_os()),
         server,
     }
 }
@@ -144,35 +155,57 @@ async fn of_folders(
     let passing = tempfile::tempdir().context("cannot create a temporary folder")?;
     let store = args.store.as_deref().unwrap_or(passing.path());
     std::fs::create_dir_all(store).with_context(|| format!("cannot create {}", store.display()))?;
-    config.store.url = format!("sqlite:{}", store.join("stellar.db").display());
-    config.store.spool = store.join("files");
     config.store.thumbnails = THUMBNAIL;
-    config.server.listen = (Ipv4Addr::LOCALHOST, 0).into();
-    let service = Service::start(&config).await?;
-    let made = async {
-        let client = Client::new(&format!("http://{}", service.address), PATIENCE)?
-            .patient_when_full(PATIENCE_WHEN_FULL)
-            .telling(progress::note_waiting);
+    with_service(config, store, async |client| {
         let name = name_of(dataset, args.dataset_name.as_ref())?;
-        register_folder(&client, dataset, &name, args.redistributable, Some(PHOTOS)).await?;
+        // A store may have another declaration from an earlier call.
+        let redistributable = Some(args.redistributable);
+        register_folder(client, dataset, &name, redistributable, Some(PHOTOS)).await?;
+        let pack = loaded_pack(client).await?;
+        let mut runs = BTreeSet::new();
         for (method, folder) in &methods {
-            let evaluation = EvaluationArgs::of_folder(
+            let mut evaluation = EvaluationArgs::of_folder(
                 method.clone(),
                 folder.clone(),
                 dataset.to_owned(),
                 name.clone(),
                 args.split.clone(),
             );
-            evaluate(&client, &evaluation)
-                .await
-                .with_context(|| format!("cannot evaluate {method}"))?;
+            let evaluated = async {
+                evaluation.run = Some(run_name(&evaluation, &name, &pack)?);
+                evaluate(client, &evaluation).await
+            };
+            let run = evaluated.await.with_context(|| format!("cannot evaluate {method}"))?;
+            runs.insert(run.run_id);
         }
         let server = "folders of images, scored in this process".to_owned();
-        paper::write(&client, &options(args, Some(name), server), &args.out).await
-    };
-    let made = made.await;
-    service.stop(Duration::ZERO).await;
-    made
+        paper::write(client, &options(args, Some(name), runs, server), &args.out).await
+    })
+    .await
+}
+
+/// Returns the digest of the pack of the service.
+async fn loaded_pack(client: &Client) -> anyhow::Result<String> {
+    #[derive(serde::Deserialize)]
+    struct Metrics {
+        pack: PackId,
+    }
+    let metrics: Metrics = client.get(&["v1", "metrics"], &[]).await?;
+    Ok(metrics.pack.digest)
+}
+
+/// Returns the name of the run of a folder: a hash of everything that its scores depend on. A
+/// finished run accepts no samples, so a folder that has changed needs another one.
+fn run_name(args: &EvaluationArgs, dataset: &str, pack: &str) -> anyhow::Result<String> {
+    let (photos, _) = Dataset::open(&args.dataset)?;
+    let images = args.images.as_deref().context("there is a folder")?;
+    let folder = read_folder(images, &photos)
+        .with_context(|| format!("cannot read {}", images.display()))?;
+    let contents = contents(&folder.items)?;
+    let split = args.split.as_deref().unwrap_or_default();
+    let parts = [dataset, split, pack].map(str::as_bytes);
+    let hash = ContentHash::of_parts(parts.into_iter().chain([&contents.as_bytes()[..]]));
+    Ok(format!("folder-{}", &hash.to_hex()[..16]))
 }
 
 /// Returns the folders of the methods, by name. `out` may be among them, and is none.
@@ -206,4 +239,41 @@ fn folders(images: &Path, wanted: &[String], out: &Path) -> anyhow::Result<Vec<(
         );
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_can_be_repeated_and_has_no_key() {
+        let words = [
+            "/opt/bin/stellar-score",
+            "paper",
+            "--server",
+            "http://stellar_key@host:8080",
+            "--server=http://me:stellar_key@host/at@home",
+            "--server=ftp//://stellar_key@host",
+            "--out=a@b",
+            "--methods",
+            "it's,<b>中;x\n",
+            "",
+        ];
+        let shown = command(words.into_iter().map(OsString::from));
+        assert!(!shown.contains("stellar_key"), "{shown}");
+        assert_eq!(
+            shown,
+            "stellar-score paper --server http://host:8080/ --server=http://host/at@home \
+             '--server=…@host' --out=a@b --methods 'it'\\''s,<b>中;x\n' ''"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_word_that_is_not_utf_8_is_no_error() {
+        use std::os::unix::ffi::OsStringExt as _;
+
+        let words = [OsString::from("program"), OsString::from_vec(vec![b'a', 0xff])];
+        assert_eq!(command(words.into_iter()), "stellar-score 'a\u{fffd}'");
+    }
 }

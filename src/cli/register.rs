@@ -58,16 +58,18 @@ pub(super) async fn run(args: RegisterArgs) -> anyhow::Result<ExitCode> {
     let client = args.server.client()?;
     let name = name_of(&args.folder, args.name.as_ref())?;
     let photos = (!args.no_photos).then_some(args.concurrency);
-    print(&register_folder(&client, &args.folder, &name, args.redistributable, photos).await?)
+    // Without the flag, an earlier declaration stays.
+    let redistributable = args.redistributable.then_some(true);
+    print(&register_folder(&client, &args.folder, &name, redistributable, photos).await?)
 }
 
-/// Registers the prompts of a folder, and its photos with so many in flight. Returns what was sent,
-/// in words.
+/// Registers the prompts of a folder, whether its photos may be shown to others, and these with so
+/// many in flight. Returns what was sent, in words.
 pub(super) async fn register_folder(
     client: &Client,
     folder: &Path,
     name: &str,
-    redistributable: bool,
+    redistributable: Option<bool>,
     photos: Option<usize>,
 ) -> anyhow::Result<String> {
     let (dataset, findings) = Dataset::open(folder)?;
@@ -96,8 +98,9 @@ pub(super) async fn register_folder(
         .await
         .context("cannot register all prompts")?;
     bar.finish_and_clear();
-    if redistributable {
-        client.set_redistributable(name).await.context("cannot declare the photos as public")?;
+    if let Some(value) = redistributable {
+        let declared = client.set_redistributable(name, value).await;
+        declared.context("cannot declare whether the photos may be shown")?;
     }
     let mut text = format!(
         "{name}: {} prompts registered, {} changed, {} already registered\n",

@@ -7,7 +7,7 @@ use clap::Args;
 use uuid::Uuid;
 
 use super::progress;
-use crate::client::{Client, Run};
+use crate::client::{Client, Run, shown_word};
 
 #[derive(Debug, Args)]
 pub(super) struct ServerArgs {
@@ -58,10 +58,7 @@ impl KeyArgs {
 impl ServerArgs {
     /// Returns the server's address as files may show it, without what may be an API key.
     pub(super) fn shown(&self) -> String {
-        match self.server.rsplit_once('@') {
-            Some((_, host)) => format!("http://{host}"),
-            None => self.server.clone(),
-        }
+        shown_word(&self.server)
     }
 
     pub(super) fn client(&self) -> anyhow::Result<Client> {

@@ -33,22 +33,22 @@ pub(super) struct EvaluationArgs {
     method: String,
     /// The run's name within its method [default: default]
     #[arg(long, value_name = "NAME")]
-    run: Option<String>,
+    pub(super) run: Option<String>,
     /// Deprecated name of `--run`
     #[arg(long, value_name = "NAME", hide = true)]
     name: Option<String>,
     /// The folder of generated images: NAME.png and NAME.json for each, in the toolkit's layout
     #[arg(long, value_name = "DIR")]
-    images: Option<PathBuf>,
+    pub(super) images: Option<PathBuf>,
     /// The folder of the dataset whose photos the generator was given
     #[arg(long, value_name = "DIR")]
-    dataset: PathBuf,
+    pub(super) dataset: PathBuf,
     /// The dataset's name [default: the folder's name]
     #[arg(long, value_name = "NAME")]
     dataset_name: Option<String>,
     /// The split of the dataset, such as test or val
     #[arg(long, value_name = "NAME")]
-    split: Option<String>,
+    pub(super) split: Option<String>,
     /// Metric codes, separated by commas [default: all]
     #[arg(long, value_name = "CODES", value_delimiter = ',')]
     metrics: Option<Vec<String>>,

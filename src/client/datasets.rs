@@ -64,13 +64,17 @@ struct Enrolled {
 }
 
 impl Client {
-    /// Declares that the photos of a dataset may be shown to others.
+    /// Declares whether the photos of a dataset may be shown to others.
     ///
     /// # Errors
     /// The server refused the request, or could not be reached.
-    pub async fn set_redistributable(&self, dataset: &str) -> Result<(), ClientError> {
+    pub async fn set_redistributable(
+        &self,
+        dataset: &str,
+        redistributable: bool,
+    ) -> Result<(), ClientError> {
         let parts = ["v1", "datasets", dataset, "prompts"];
-        let body = serde_json::json!({ "prompts": [], "redistributable": true });
+        let body = serde_json::json!({ "prompts": [], "redistributable": redistributable });
         self.send(&parts, |http, url| http.put(url).json(&body)).await.map(drop)
     }
 

@@ -109,6 +109,8 @@ pub enum ClientError {
         url: Url,
         /// The last failure.
         cause: String,
+        /// The HTTP status, if the server responded with one.
+        status: Option<u16>,
     },
     /// The server refused all requests with backpressure until the time limit.
     #[error(
@@ -196,6 +198,7 @@ enum Attempt {
         pause: Option<Duration>,
         /// Whether the server refused the request with backpressure.
         full: bool,
+        status: Option<u16>,
     },
 }
 
@@ -213,18 +216,34 @@ pub(crate) fn shown(url: &Url) -> Url {
     url
 }
 
+/// Returns a word of a command as files and messages show it: without what may be an API key in an
+/// address, which may come after a flag and `=`.
+pub(crate) fn shown_word(word: &str) -> String {
+    let (flag, address) = match word.split_once('=') {
+        Some((flag, address)) if flag.starts_with('-') => (format!("{flag}="), address),
+        _ => (String::new(), word),
+    };
+    match Url::parse(address) {
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            format!("{flag}{}", shown(&url))
+        }
+        // It is no address, but is meant as one.
+        Err(_) if address.contains("://") => match address.rsplit_once('@') {
+            Some((_, host)) => format!("{flag}…@{host}"),
+            None => word.to_owned(),
+        },
+        _ => word.to_owned(),
+    }
+}
+
 impl Client {
     /// Creates a client of the server at `url`, which retries for as long as `patience`.
     ///
     /// # Errors
     /// The address is invalid.
     pub fn new(url: &str, patience: Duration) -> Result<Self, ClientError> {
-        let wrong = |reason: &str| {
-            // What is before the host may be an API key.
-            let shown = url.rsplit_once('@').map(|(_, host)| format!("…@{host}"));
-            let shown = shown.unwrap_or_else(|| url.to_owned());
-            ClientError::Address { url: shown, reason: reason.to_owned() }
-        };
+        let wrong =
+            |reason: &str| ClientError::Address { url: shown_word(url), reason: reason.to_owned() };
         let base = Url::parse(url).map_err(|error| wrong(&error.to_string()))?;
         match base.scheme() {
             "http" if base.has_host() => {}
@@ -351,7 +370,7 @@ impl Client {
                     return Ok(answer);
                 }
                 Attempt::Failed(error) => return Err(error),
-                Attempt::Again { cause, pause: asked, full: true } => {
+                Attempt::Again { cause, pause: asked, full: true, .. } => {
                     silent_since = None;
                     self.tell_once(&cause);
                     // While other requests are accepted, this one will be too.
@@ -366,11 +385,12 @@ impl Client {
                     }
                     tokio::time::sleep(asked.unwrap_or(pause)).await;
                 }
-                Attempt::Again { cause, pause: asked, full: false } => {
+                Attempt::Again { cause, pause: asked, full: false, status } => {
                     full_since = None;
                     tracing::debug!(url = %named, cause, "retrying request");
                     if silent_since.get_or_insert_with(Instant::now).elapsed() > self.patience {
-                        return Err(ClientError::Silent { url: shown(&self.base), cause });
+                        let url = shown(&self.base);
+                        return Err(ClientError::Silent { url, cause, status });
                     }
                     let seconds = self.patience.as_secs();
                     self.tell_once(&format!("{cause}; retrying for up to {seconds} s"));
@@ -389,7 +409,7 @@ async fn attempt(request: RequestBuilder, url: &Url) -> Attempt {
         while let Some(inner) = cause.source() {
             cause = inner;
         }
-        Attempt::Again { cause: cause.to_string(), pause: None, full: false }
+        Attempt::Again { cause: cause.to_string(), pause: None, full: false, status: None }
     };
     let response = match request.send().await {
         Ok(response) => response,
@@ -418,12 +438,14 @@ async fn attempt(request: RequestBuilder, url: &Url) -> Attempt {
             cause: format!("{status}: {}", words()),
             pause: retry_after,
             full: true,
+            status: Some(status.as_u16()),
         },
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
             Attempt::Again {
                 cause: format!("{status}: {}", words()),
                 pause: retry_after,
                 full: false,
+                status: Some(status.as_u16()),
             }
         }
         _ => Attempt::Failed(match problem {

@@ -63,6 +63,14 @@ pub fn parse_list(codes: &str) -> Result<Vec<&'static Metric>, ListError> {
     if chosen.is_empty() { Err(ListError::Empty) } else { Ok(chosen) }
 }
 
+/// Reads codes separated by commas, each once.
+///
+/// # Errors
+/// See [`parse_list`].
+pub fn parse_codes(codes: &str) -> Result<Vec<String>, ListError> {
+    Ok(parse_list(codes)?.into_iter().map(|metric| metric.code.to_owned()).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use std::{

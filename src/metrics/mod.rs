@@ -35,7 +35,7 @@ pub use family::Family;
 pub use features::{FeatureSet, FeatureSource, Role, Subject};
 pub use guide::{Guide, Topic};
 pub use input::Input;
-pub use lookup::{ListError, by_family, find, in_reading_order, parse_list};
+pub use lookup::{ListError, by_family, find, in_reading_order, parse_codes, parse_list};
 pub use objects::choose;
 pub use probes::{ATTRIBUTES, AttributeInputs, LabelledFace, Probes};
 pub use registry::{Direction, Metric, Need, REGISTRY};

@@ -38,11 +38,10 @@ impl Board {
     ) -> Self {
         let Answered { mut of, request } = answer;
         let before = of.rows.len();
-        if !options.methods.is_empty() {
-            of.rows.retain(|row| options.methods.contains(&row.method));
-        }
+        of.rows.retain(|row| options.keeps(&row.method, &row.runs));
         let dropped = before - of.rows.len();
         if dropped > 0 {
+            compare(&mut of.rows);
             rank(&mut of.rows);
         }
         Self { kind: kind.map(ToOwned::to_owned), of, request, dropped }
@@ -92,7 +91,8 @@ impl Board {
         }
         if self.dropped > 0 {
             part.remarks.push(format!(
-                "{} further methods were read and left out (`--methods`); places are among those kept",
+                "{} further rows were read and left out; places, and which samples are those of most \
+                 methods, are among the rows kept",
                 self.dropped
             ));
         }
@@ -303,23 +303,31 @@ impl Numbers {
     }
 }
 
+/// Returns the best of several means; `None` if there is no other to compare with.
+pub(super) fn best_mean(direction: Direction, means: impl Iterator<Item = f64>) -> Option<f64> {
+    let means: Vec<f64> = means.collect();
+    let is_compared = means.len() > 1;
+    let best = match direction {
+        Direction::HigherIsBetter => means.into_iter().reduce(f64::max),
+        Direction::LowerIsBetter => means.into_iter().reduce(f64::min),
+        Direction::Support => None,
+    };
+    best.filter(|_| is_compared)
+}
+
 /// Returns the cells of a metric; the best mean among comparable rows is bold.
 fn measured(numbers: &[Numbers], metric: &Metric) -> Vec<Cell> {
     let halves = numbers.iter().filter_map(|of| of.ends).map(|(low, high)| (high - low) / 2.0);
     let decimals = number::typical_decimals(halves);
     let ranked = numbers.iter().filter(|of| of.is_ranked).filter_map(|of| of.mean);
-    let best = match metric.direction {
-        Direction::HigherIsBetter => ranked.reduce(f64::max),
-        Direction::LowerIsBetter => ranked.reduce(f64::min),
-        Direction::Support => None,
-    };
+    let best = best_mean(metric.direction, ranked);
     let cell = |of: &Numbers| {
         let Some(mean) = of.mean else {
             return Cell { latex: Some("--".to_owned()), ..Cell::default() };
         };
         let shown = latex(&number::rounded(mean, decimals));
         let is_best = of.is_ranked && best.is_some_and(|best| best.total_cmp(&mean).is_eq());
-        let mut text = if is_best && numbers.len() > 1 { bold(&shown) } else { shown };
+        let mut text = if is_best { bold(&shown) } else { shown };
         if let Some((low, high)) = of.ends {
             let [low, high] = [low, high].map(|end| number::rounded(end, decimals));
             text = format!("{text} {}", interval(&low, &high));
@@ -343,6 +351,23 @@ fn cell(of: Option<&PublishedCell>, marks: &BTreeMap<&str, char>) -> Cell {
         text = format!("{text}$^{{{mark}}}$");
     }
     Cell { latex: Some(text), ..Cell::text(of.mean.to_string()) }
+}
+
+/// Finds the rows over the same samples as most, as the leaderboard does. They come first.
+fn compare(rows: &mut [BoardRow]) {
+    let mut counts: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+    for (row, set) in rows.iter().filter_map(|row| Some((row, row.sample_set.as_deref()?))) {
+        let samples = row.metrics.values().map(|of| of.numbers.n + of.numbers.nulls).max();
+        let (count, most) = counts.entry(set).or_default();
+        *count += 1;
+        *most = (*most).max(samples.unwrap_or_default());
+    }
+    let most = counts.into_iter().max_by_key(|(_, count)| *count);
+    let most = most.map(|(set, _)| set.to_owned());
+    for row in rows.iter_mut() {
+        row.comparable = row.sample_set.as_ref().map(|set| Some(set) == most.as_ref());
+    }
+    rows.sort_by_key(|row| row.comparable != Some(true));
 }
 
 /// Ranks rows among themselves, as the leaderboard does.
@@ -374,5 +399,79 @@ fn rank(rows: &mut [BoardRow]) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn options(methods: &[&str]) -> Options {
+        Options {
+            methods: methods.iter().map(|&name| name.to_owned()).collect(),
+            runs: BTreeSet::new(),
+            dataset: None,
+            split: None,
+            pack: None,
+            policy: crate::analysis::Policy::None,
+            kinds: vec![],
+            by_category: vec![],
+            questions: vec![],
+            gallery: 0,
+            command: String::new(),
+            server: String::new(),
+        }
+    }
+
+    fn row(method: &str, set: &str, is_comparable: bool, mean: f64) -> serde_json::Value {
+        json!({
+            "method": method, "runs": [], "flags": {},
+            "pack": {"name": "p", "digest": "d", "weights": "demo"},
+            "sample_set": set, "comparable": is_comparable, "mean_rank": 1.0,
+            "metrics": {"dino": {
+                "mean": mean, "std": 0.1, "low": mean - 0.01, "high": mean + 0.01, "n": 9,
+                "nulls": 0, "coverage": 1.0, "version": 1, "rank": 1, "last_rank": 1,
+                "pending": false, "flags": {}, "clusters": 9, "few_clusters": false
+            }}
+        })
+    }
+
+    #[test]
+    fn rows_are_compared_with_those_that_are_kept() {
+        let rows = [
+            row("a", "of two", true, 0.1),
+            row("b", "of three", false, 0.3),
+            row("c", "of two", true, 0.2),
+            row("d", "of three", false, 0.4),
+        ];
+        let of = json!({"rows": rows, "policy": "none", "total": 4, "next": null});
+        let of: LeaderboardResponse = serde_json::from_value(of).unwrap();
+        let answer = Answered { of, request: String::new() };
+        let board = Board::new(None, answer, &options(&["a", "b", "d"]));
+        let found: Vec<_> = board
+            .of
+            .rows
+            .iter()
+            .map(|row| (&*row.method, row.comparable, row.metrics["dino"].rank))
+            .collect();
+        assert_eq!(
+            found,
+            [("b", Some(true), Some(2)), ("d", Some(true), Some(1)), ("a", Some(false), Some(1))]
+        );
+        let part = board.part(&options(&["a", "b", "d"]));
+        let tex = String::from_utf8(part.files[0].bytes.clone()).unwrap();
+        assert!(tex.contains("\\textbf{0.4") && tex.contains("a*"), "{tex}");
+        assert!(part.remarks.iter().any(|remark| remark.starts_with("1 methods")), "{part:?}");
+    }
+
+    #[test]
+    fn the_best_mean_is_that_of_several() {
+        let best = |direction, means: &[f64]| best_mean(direction, means.iter().copied());
+        assert_eq!(best(Direction::HigherIsBetter, &[1.0, 2.0]), Some(2.0));
+        assert_eq!(best(Direction::LowerIsBetter, &[1.0, 2.0]), Some(1.0));
+        assert_eq!(best(Direction::Support, &[1.0, 2.0]), None);
+        assert_eq!(best(Direction::HigherIsBetter, &[1.0]), None);
     }
 }

@@ -17,13 +17,16 @@ pub(super) fn part(answer: &Answered<FirstPlacesResponse>, kind: Option<&str>) -
     let of = &answer.of;
     let over =
         kind.map_or_else(|| "all prompts".to_owned(), |kind| format!("prompts of kind {kind}"));
+    let question: String = of.question.clone().into();
     let caption = format!(
         "Share of {} in which each method has the best image: by each metric, over the {} prompts \
-         that all methods have, and by people. Scores are as measured, without penalty; a shared \
+         that all methods have, and by people: question \\texttt{{{}}}; the newest run of each \
+         method. Scores are as measured, without penalty; a shared \
          place is a part of one. 95\\,\\% intervals by identity, and by prompt for people. The \
          largest share of a row is bold.",
         latex(&over),
-        number::count(of.prompts as u64)
+        number::count(of.prompts as u64),
+        latex(&question)
     );
     let name = format!("first-places-{}", kind.map_or_else(|| "all".to_owned(), slug));
     Part::new(name, "First places", caption)

@@ -21,6 +21,9 @@ use crate::figures::table::{Cell, Column, Row, Table, latex};
 /// Longest side of an image in the figure, in pixels.
 const SIDE: u32 = 256;
 
+/// Folder of the images, which has nothing else.
+pub(super) const FOLDER: &str = "figures/gallery";
+
 /// Width of a column of the drawing.
 const COLUMN: f64 = 150.0;
 const GAP: f64 = 12.0;
@@ -63,7 +66,7 @@ pub(super) async fn part(
     let mut part = Part::new("gallery", "Gallery", caption)
         .requested(&answer.request)
         .tex(&tex(of, &images))
-        .csv(&lines(of))
+        .csv(&lines(of, withheld.is_none()))
         .svg("gallery", chart(of, &images).document());
     for (hash, png) in images {
         part.files.push(File { path: path(&hash), bytes: png });
@@ -109,7 +112,7 @@ fn png(webp: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn path(hash: &str) -> String {
-    format!("figures/gallery/{hash}.png")
+    format!("{FOLDER}/{hash}.png")
 }
 
 /// Images of a row with their captions: that of the person, and those of the methods.
@@ -248,23 +251,24 @@ fn tex_dots(metrics: &[String], image: &GalleryImage) -> String {
     format!("\\newline {}", dots.join("\\hspace{0pt}"))
 }
 
-fn lines(of: &GalleryResponse) -> Table {
-    let heads = ["name", "prompt", "identity", "method", "run", "image"].map(str::to_owned);
+/// Returns a line for each image. People are named only if their photos may be shown.
+fn lines(of: &GalleryResponse, has_people: bool) -> Table {
     let of_metrics = of.metrics.iter().flat_map(|code| [code.clone(), format!("{code}_first")]);
-    let columns = heads.into_iter().chain(of_metrics).map(Column::text).collect();
+    let heads = ["name", "prompt", "identity", "method", "run", "image"];
+    let heads = heads.into_iter().filter(|head| has_people || *head != "identity");
+    let columns = heads.map(str::to_owned).chain(of_metrics).map(Column::text).collect();
     let mut rows: Vec<Row> = Vec::new();
     for row in &of.rows {
         for (run, image) in of.runs.iter().zip(&row.images) {
             let Some(image) = image else { continue };
             let optional = |text: &Option<String>| Cell::text(text.clone().unwrap_or_default());
-            let mut cells = vec![
-                Cell::text(&*row.name),
-                optional(&row.prompt),
-                optional(&row.identity),
+            let mut cells = vec![Cell::text(&*row.name), optional(&row.prompt)];
+            cells.extend(has_people.then(|| optional(&row.identity)));
+            cells.extend([
                 Cell::text(&*run.method),
                 Cell::text(&*run.run),
                 optional(&image.brief.image),
-            ];
+            ]);
             cells.extend(of.metrics.iter().flat_map(|code| {
                 let score = image.scores.get(code);
                 [digits(score), digits(score.map(|_| image.first.contains(code)))]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    board::digits,
+    board::{best_mean, digits},
     options::{Options, slug},
     part::Part,
     people::short,
@@ -15,8 +15,11 @@ use crate::figures::number;
 use crate::figures::table::{Cell, Column, Row, Table, latex};
 use crate::metrics::{self, Direction};
 
-/// Categories in LaTeX, those with most images; the CSV file has all.
+/// Categories in LaTeX, those with most images; the CSV file has all of the response.
 const MOST_ROWS: usize = 24;
+
+/// Categories that are asked for: the service's maximum.
+pub(super) const MOST_CATEGORIES: &str = "100";
 
 /// Returns the table of one metric; nothing if no category has enough images.
 ///
@@ -28,11 +31,8 @@ pub(super) fn part(
     comparable: &BTreeSet<String>,
 ) -> Option<Part> {
     let Answered { mut of, request } = answer;
-    let is_kept: Vec<bool> = of
-        .columns
-        .iter()
-        .map(|column| options.methods.is_empty() || options.methods.contains(&column.method))
-        .collect();
+    let is_kept: Vec<bool> =
+        of.columns.iter().map(|column| options.keeps(&column.method, &column.runs)).collect();
     let dropped = is_kept.iter().filter(|kept| !**kept).count();
     let mut kept = is_kept.iter();
     of.columns.retain(|_| *kept.next().unwrap_or(&true));
@@ -58,14 +58,14 @@ pub(super) fn part(
     let mut part = Part::new(name, "Categories", caption).requested(&request);
     if of.rows.len() > MOST_ROWS || of.rows.len() < of.categories {
         part.remarks.push(format!(
-            "LaTeX has {} of {} rows, those with most images",
+            "LaTeX has {} of {} rows, the CSV file {}: those with most images",
             of.rows.len().min(MOST_ROWS),
-            of.categories
+            of.categories,
+            of.rows.len()
         ));
     }
     if dropped > 0 {
-        part.remarks
-            .push(format!("{dropped} further methods were read and left out (`--methods`)"));
+        part.remarks.push(format!("{dropped} further columns were read and left out"));
     }
     Some(part.latex(&table(&of)).csv(&lines(&of)))
 }
@@ -78,13 +78,7 @@ fn choose_best(of: &mut MatrixResponse, comparable: &BTreeSet<String>) {
     for row in &mut of.rows {
         let means = row.cells.iter().zip(&is_ranked).filter(|(_, ranked)| **ranked);
         let means = means.filter_map(|(cell, _)| cell.as_ref()?.mean);
-        let means: Vec<f64> = means.collect();
-        let best = match direction {
-            Direction::HigherIsBetter => means.iter().copied().reduce(f64::max),
-            Direction::LowerIsBetter => means.iter().copied().reduce(f64::min),
-            Direction::Support => None,
-        };
-        let best = best.filter(|_| means.len() > 1);
+        let best = best_mean(direction, means);
         for (cell, ranked) in row.cells.iter_mut().zip(&is_ranked) {
             let Some(cell) = cell else { continue };
             cell.rank = None;

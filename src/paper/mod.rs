@@ -30,7 +30,7 @@ use crate::client::Client;
 use crate::metrics::Metric;
 use crate::pack_id::PackId;
 
-pub(crate) use options::Options;
+pub(crate) use options::{Options, check_kinds};
 
 /// What was written.
 #[derive(Debug)]
@@ -58,6 +58,7 @@ pub(crate) async fn write(
         "no method matches: `stellar-score submit` sends one, and --methods, --dataset-name, --split \
          and --pack select"
     );
+    paper.unknown_methods(all);
     let datasets = paper.datasets().await?;
     paper.statistics(&datasets).await?;
     paper.tables(&boards);
@@ -105,6 +106,14 @@ fn save(
     files.insert("references.bib".into(), references.into_bytes());
     let of_parts = parts.into_iter().flat_map(|part| part.files);
     files.extend(of_parts.map(|file| (PathBuf::from(file.path), file.bytes)));
+    // Images of an earlier call may not be shown any more.
+    let images = out.join(gallery::FOLDER);
+    match std::fs::remove_dir_all(&images) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot delete {}", images.display()));
+        }
+        _ => {}
+    }
     for (path, bytes) in &files {
         let path = out.join(path);
         let context = || format!("cannot write {}", path.display());

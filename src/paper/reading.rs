@@ -17,11 +17,12 @@ use super::{
 use crate::analysis::published_figures;
 use crate::api::analysis::alignment::{AlignmentResponse, PreferencesResponse};
 use crate::api::analysis::alignment_differences::AlignmentDifferencesResponse;
-use crate::api::analysis::correlations::CorrelationsResponse;
+use crate::api::analysis::correlations::{CorrelationsResponse, MOST_NAMED};
 use crate::api::analysis::first_places::{self as first, FirstPlacesResponse};
 use crate::api::analysis::gallery::{GalleryResponse, MOST_RUNS};
 use crate::api::analysis::leaderboard::Row as BoardRow;
 use crate::api::analysis::matrix::MatrixResponse;
+use crate::api::datasets::showing::{self, ShownRun};
 use crate::api::datasets::statistics::StatisticsResponse;
 use crate::api::datasets::{DatasetEntry, DatasetsResponse};
 use crate::api::studies::results::ResultsResponse;
@@ -31,6 +32,9 @@ use crate::figures::statistics;
 
 /// Rows of the leaderboard: the server's maximum.
 const MOST_ROWS: &str = "1000";
+
+/// The question to people about an image as a whole.
+const OVERALL: &str = "overall";
 
 /// Studies that are looked at.
 const STUDIES: usize = 50;
@@ -52,6 +56,23 @@ impl<'a> Paper<'a> {
     pub(super) fn new(client: &'a Client, options: &'a Options) -> Self {
         let source = Source { client };
         Self { source, options, parts: Vec::new(), missing: Vec::new() }
+    }
+
+    /// Adds a part under a name of its own.
+    fn push(&mut self, part: Part) {
+        let part = part.renamed(&self.parts);
+        self.parts.push(part);
+    }
+
+    /// Notes the wanted methods that have no row.
+    pub(super) fn unknown_methods(&mut self, all: &Board) {
+        for name in &self.options.methods {
+            if all.of.rows.iter().all(|row| row.method != *name) {
+                let why = "no such method on this server, or no run of it that the other options \
+                           select";
+                self.missing.push(Missing::new(format!("method {name}"), why));
+            }
+        }
     }
 
     /// Reads the benchmarks of all kinds of prompts; all prompts together come last.
@@ -80,6 +101,7 @@ impl<'a> Paper<'a> {
             ("pack", options.pack.as_deref()),
             ("policy", Some(options.policy.as_str())),
             ("prompt_kind", kind),
+            ("by", options.by()),
             ("sort", Some("mean_rank")),
             ("published", Some("true")),
             ("limit", Some(MOST_ROWS)),
@@ -108,7 +130,7 @@ impl<'a> Paper<'a> {
 
     pub(super) fn tables(&mut self, boards: &[Board]) {
         for board in boards {
-            self.parts.push(board.part(self.options));
+            self.push(board.part(self.options));
         }
     }
 
@@ -156,7 +178,7 @@ impl<'a> Paper<'a> {
                         figure.published
                     ));
                 }
-                self.parts.push(part);
+                self.push(part);
             }
             Said::Answer(_) => {
                 self.missing.push(Missing::new(WHAT, "no prompt is registered"));
@@ -169,6 +191,11 @@ impl<'a> Paper<'a> {
     /// Compares the newest run of each method, in each benchmark.
     pub(super) async fn first_places(&mut self, boards: &[Board]) -> anyhow::Result<()> {
         let options = self.options;
+        let question = match options.questions.iter().find(|question| *question == OVERALL) {
+            None => options.questions.first(),
+            overall => overall,
+        };
+        let question = question.map_or(OVERALL, |question| question);
         for board in boards {
             let chosen = board.of.rows.iter().filter_map(newest).take(first::MOST_RUNS);
             let runs = chosen.map(|run| run.to_string()).collect::<Vec<_>>().join(",");
@@ -176,6 +203,7 @@ impl<'a> Paper<'a> {
                 ("runs", Some(&*runs)),
                 ("kind", board.kind.as_deref()),
                 ("pack", options.pack.as_deref()),
+                ("question", Some(question)),
             ];
             let what = format!("first places over {}", board.title());
             let route = ["v1", "analysis", "first-places"];
@@ -186,7 +214,7 @@ impl<'a> Paper<'a> {
                         let remark = format!("the first {} methods", first::MOST_RUNS);
                         part.remarks.push(remark);
                     }
-                    self.parts.push(part);
+                    self.push(part);
                 }
                 Said::Answer(_) => {
                     let why = "fewer than two runs have scores of the same prompts";
@@ -210,14 +238,15 @@ impl<'a> Paper<'a> {
                 ("split", options.split.as_deref()),
                 ("pack", options.pack.as_deref()),
                 ("policy", Some(options.policy.as_str())),
-                ("limit", Some("100")),
+                ("by", options.by()),
+                ("limit", Some(matrix::MOST_CATEGORIES)),
             ];
             let said = self.source.ask::<MatrixResponse>(&["v1", "analysis", "matrix"], &query);
             let what = format!("{metric} by category");
             match said.await? {
                 Said::Answer(answer) => {
                     if let Some(part) = matrix::part(answer, options, &comparable) {
-                        self.parts.push(part);
+                        self.push(part);
                     } else {
                         let why = "no category has 20 images of a method";
                         self.missing.push(Missing::new(what, why));
@@ -230,13 +259,18 @@ impl<'a> Paper<'a> {
     }
 
     pub(super) async fn correlations(&mut self, all: &Board) -> anyhow::Result<()> {
-        let runs = all.of.rows.iter().flat_map(|row| &row.runs).map(Uuid::to_string);
-        let runs = runs.collect::<Vec<_>>().join(",");
+        let runs = all.of.rows.iter().filter_map(newest).take(MOST_NAMED);
+        let runs = runs.map(|run| run.to_string()).collect::<Vec<_>>().join(",");
         let query = [("runs", Some(&*runs)), ("pack", self.options.pack.as_deref())];
         let route = ["v1", "analysis", "correlations"];
         match self.source.ask::<CorrelationsResponse>(&route, &query).await? {
             Said::Answer(answer) if answer.of.metrics.len() > 1 => {
-                self.parts.push(correlations::part(&answer));
+                let mut part = correlations::part(&answer);
+                part.remarks.push("the newest run of each method".to_owned());
+                if all.of.rows.len() > MOST_NAMED {
+                    part.remarks.push(format!("the first {MOST_NAMED} methods"));
+                }
+                self.push(part);
             }
             Said::Answer(_) => {
                 let why = "fewer than two metrics have scores";
@@ -293,13 +327,15 @@ impl<'a> Paper<'a> {
         if !preferred.is_empty() {
             parts.push(people::preferences(&preferred));
         }
-        if !options.methods.is_empty() {
+        if options.is_selective() {
             let remark = "over votes about all methods of the dataset, also those left out";
             for part in &mut parts {
                 part.remarks.push(remark.to_owned());
             }
         }
-        self.parts.extend(parts);
+        for part in parts {
+            self.push(part);
+        }
         self.studies(all).await
     }
 
@@ -333,7 +369,7 @@ impl<'a> Paper<'a> {
         if found.is_empty() {
             self.missing.push(Missing::new("studies", "none about these runs has answers"));
         } else {
-            self.parts.push(people::studies(&found));
+            self.push(people::studies(&found));
         }
         Ok(())
     }
@@ -376,41 +412,33 @@ impl<'a> Paper<'a> {
             let remark = format!("the first {} of {} methods", chosen.len(), all.of.rows.len());
             part.remarks.push(remark);
         }
-        self.parts.push(part);
+        self.push(part);
         Ok(())
     }
 
-    /// Returns why images may not be shown to others, by the rule of shared pages: all runs name a
-    /// dataset, and the photos of all datasets of the service may be shown.
+    /// Returns why images may not be shown to others, by the rule of shared pages.
     async fn withheld(
         &self,
         runs: &[Uuid],
         datasets: &[DatasetEntry],
     ) -> anyhow::Result<gallery::Withheld> {
-        if let Some(of) = datasets.iter().find(|of| !of.redistributable) {
-            return Ok(Some(format!(
-                "images are placeholders: the dataset {} is not declared as redistributable",
-                of.name
-            )));
-        }
+        let mut shown = Vec::new();
         for run in runs {
             let route = ["v1", "runs", &run.to_string()];
             let about: Answered<RunFacts> = self.source.get(&route, &[]).await?;
-            let name = about.of.dataset;
-            if !name.is_some_and(|name| datasets.iter().any(|of| of.name == name)) {
-                return Ok(Some(format!(
-                    "images are placeholders: the run {run} is over no registered dataset that is \
-                     redistributable"
-                )));
-            }
+            shown.push(ShownRun { method: about.of.method, dataset: about.of.dataset });
         }
-        Ok(None)
+        let is_registered = |name: &str| datasets.iter().any(|of| of.name == name);
+        let private = datasets.iter().find(|of| !of.redistributable).map(|of| &*of.name);
+        let why = showing::reason(&shown, is_registered, private);
+        Ok(why.map(|why| format!("images are placeholders: {why}")))
     }
 }
 
 /// What the paper needs to know of a run.
 #[derive(serde::Deserialize)]
 struct RunFacts {
+    method: String,
     #[serde(default)]
     dataset: Option<String>,
 }

@@ -116,6 +116,21 @@ impl Store {
         sql.push(" ORDER BY identity, position LIMIT ").bind(query.limit);
         on_backend!(self, pool => read(pool, sql, |row| prompt_record(row, dataset)).await)
     }
+
+    /// Returns the kinds of a dataset's prompts, those with most prompts first.
+    pub async fn largest_prompt_kinds(
+        &self,
+        dataset: Uuid,
+        limit: u32,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut sql = Sql::new("SELECT kind FROM prompts WHERE dataset = ");
+        sql.bind(dataset);
+        sql.push(" AND kind IS NOT NULL GROUP BY kind ORDER BY COUNT(*) DESC, kind LIMIT ");
+        sql.bind(limit);
+        on_backend!(self, pool => {
+            read(pool, sql, |row| Reader::new(row, "prompts", dataset).text("kind")).await
+        })
+    }
 }
 
 async fn register<P: Connections>(

@@ -9,10 +9,12 @@
 //! Every step begins by listing what the server already has, so repeating a command resumes after
 //! any interruption.
 
+mod contents;
 mod folder;
 mod follow;
 mod send;
 
+pub use contents::contents;
 pub(crate) use folder::is_image;
 pub use folder::{Folder, Item, read_folder};
 pub use follow::{finish, wait_until_scored};

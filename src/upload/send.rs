@@ -10,10 +10,9 @@ use reqwest::multipart::Form;
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
-use super::Item;
+use super::{Item, contents::address};
 use crate::client::{Client, ClientError, SubmittedState, file_part};
 use crate::content::ContentHash;
-use crate::scoring::content;
 
 /// Problem codes that concern the whole run, so that further samples would fail too.
 const OF_THE_RUN: [&str; 3] = ["run_finished", "pack_conflict", "not_found"];
@@ -139,13 +138,8 @@ impl Upload {
         for path in &item.auxiliary {
             auxiliary.push(self.photo(path).await?);
         }
-        let address = content(
-            ContentHash::of(&image),
-            Some(&item.prompt),
-            &[reference.hash],
-            &auxiliary.iter().map(|photo| photo.hash).collect::<Vec<_>>(),
-            &item.metadata,
-        );
+        let hashes: Vec<ContentHash> = auxiliary.iter().map(|photo| photo.hash).collect();
+        let address = address(item, ContentHash::of(&image), reference.hash, &hashes);
         if self.there.get(&item.name).is_some_and(|there| *there == address.to_hex()) {
             return Ok(false);
         }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use stellar_score::{
     analysis::refresh_stale,
     content::ContentHash,
-    store::{NewSample, NewScore, RunName, ScoreValue},
+    store::{NewSample, NewScore, PackId, RunName, ScoreValue},
 };
 use uuid::Uuid;
 
@@ -25,6 +25,11 @@ struct Made {
 /// Stores and finishes a run of these samples, named by their positions.
 async fn record(app: &App, method: &str, run: &str, samples: &[Made]) -> Uuid {
     let pack = loaded_pack(app).await;
+    record_of(app, &pack, method, run, samples).await
+}
+
+/// Like [`record`], with scores of any pack.
+async fn record_of(app: &App, pack: &PackId, method: &str, run: &str, samples: &[Made]) -> Uuid {
     let mut found = None;
     for (place, of) in samples.iter().enumerate() {
         let score = |(metric, value): (&str, f64)| NewScore {
@@ -43,7 +48,7 @@ async fn record(app: &App, method: &str, run: &str, samples: &[Made]) -> Uuid {
                 "prompt_kind": if place % 2 == 0 { "T" } else { "H" },
             }),
             scores: named.map(score).collect(),
-            ..stored::sample(&pack, method, place as u32)
+            ..stored::sample(pack, method, place as u32)
         };
         found = app.store.record(&new).await.unwrap().run;
     }
@@ -190,6 +195,45 @@ async fn first_places_are_counted_by_metrics_and_people() {
         text(&app.get("/first-places?download=latex:first_choices").await).contains("people & 90")
     );
     assert!(text(&app.get("/leaderboard").await).contains("href=\"/first-places\""));
+}
+
+#[tokio::test]
+async fn scores_of_another_pack_than_the_wanted_one_are_no_first_places() {
+    let app = App::start().await;
+    let made = |shift: f64| -> Vec<Made> {
+        let sample = |at: usize| Made {
+            person: at,
+            prompt: at,
+            photo: at,
+            scores: [shift, shift, shift * at as f64],
+        };
+        (0..4).map(sample).collect()
+    };
+    let a = record(&app, "a", "r", &made(0.1)).await;
+    let b = record(&app, "b", "r", &made(0.2)).await;
+    let other =
+        PackId { name: "other".into(), digest: "0123".repeat(16), ..loaded_pack(&app).await };
+    record_of(&app, &other, "c", "r", &made(0.3)).await;
+    for pack in ["other", other.digest.as_str()] {
+        let query = format!("runs={a},{b}&pack={pack}");
+        let found = app.get(&format!("/v1/analysis/first-places?{query}")).await.ok();
+        assert_eq!((&found["no_shares"], &found["pack"]), (&json!("no_scores"), &Value::Null));
+        assert_eq!((&found["prompts"], &found["metrics"]), (&json!(4), &json!([])));
+        let found = app.get(&format!("/v1/analysis/gallery?{query}")).await.ok();
+        assert_eq!((&found["runs"][0]["has_scores"], &found["total"]), (&json!(false), &json!(4)));
+        assert_eq!(found["rows"][0]["images"][0]["scores"], json!({}));
+    }
+    let found = app.get(&format!("/v1/analysis/first-places?runs={a},{b}")).await.ok();
+    assert_eq!(found["metrics"].as_array().unwrap().len(), 3);
+
+    // Named methods are found wherever their runs are in the list.
+    let found = app.get("/v1/analysis/first-places?methods=b,a").await.ok();
+    assert_eq!((&found["runs"][0]["id"], &found["runs"][1]["id"]), (&json!(a), &json!(b)));
+    let many: Vec<String> = (0..17).map(|at| format!("m{at}")).collect();
+    let path = format!("/v1/analysis/first-places?methods={}", many.join(","));
+    tells(&app.get(&path).await.problem(400, "malformed_request"), &["16 methods"]);
+    let path = format!("/v1/analysis/correlations?runs={a},{b}&method=a");
+    tells(&app.get(&path).await.problem(400, "malformed_request"), &["leave out `method`"]);
 }
 
 #[tokio::test]

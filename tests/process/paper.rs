@@ -13,19 +13,31 @@ use crate::support::client;
 /// Names that LaTeX, CSV and Markdown would misread.
 const METHODS: [&str; 4] = ["[a]_b & 50%", "=#1~{x}^\\", "<b>中<i>", "mine"];
 
-/// A paper from folders, its store, and what was printed.
+/// Images of methods, their dataset, and the folders of a paper and its scores.
 struct Made {
+    images: PathBuf,
+    dataset: PathBuf,
     out: PathBuf,
     store: PathBuf,
-    dataset: PathBuf,
-    printed: String,
 }
 
-fn make(at: &Path) -> Made {
+impl Made {
+    /// The command that scores the images and writes the paper.
+    fn paper(&self) -> std::process::Command {
+        let [images, dataset, out, store] = [&self.images, &self.dataset, &self.out, &self.store]
+            .map(|of| of.display().to_string());
+        let mut command = program(&["paper", "--images", &images, "--dataset", &dataset]);
+        command.args(["--out", &out, "--store", &store]).env("STELLAR_PACK", demo_pack());
+        command
+    }
+}
+
+/// Makes up images of these methods for prompts of two people, all of one category. A kind of
+/// prompts is a benchmark from five images on, a category from twenty.
+fn make(at: &Path, methods: &[&str], prompts: &str) -> Made {
     let text = |path: &Path| path.display().to_string();
     let (sample, dataset) = (at.join("sample"), at.join("mine"));
-    // A kind of prompts is a benchmark from five samples on.
-    let size = ["--identities", "2", "--prompts", "6"];
+    let size = ["--identities", "2", "--prompts", prompts];
     run(program(&["dataset", "synthesize", "--out", &text(&sample)]).args(size)).printed();
     let download = text(&sample.join("download"));
     let prompts = text(&sample.join("prompts"));
@@ -43,22 +55,40 @@ fn make(at: &Path) -> Made {
         .collect();
     names.sort();
     let images = at.join("images");
-    for (shift, method) in METHODS.iter().enumerate() {
+    for (shift, method) in methods.iter().enumerate() {
         let folder = images.join(method);
         fs::create_dir_all(&folder).expect("a folder");
         for (place, name) in names.iter().enumerate() {
             let from = &names[(place + shift) % names.len()];
             fs::copy(generations.join(format!("{from}.png")), folder.join(format!("{name}.png")))
                 .expect("a copy");
-            let about = format!("{name}.json");
-            fs::copy(generations.join(&about), folder.join(&about)).expect("a copy");
+            let file = format!("{name}.json");
+            let about = read(&generations.join(&file));
+            let mut about: serde_json::Value = serde_json::from_str(&about).expect("JSON");
+            about["categories"] = serde_json::json!(["a & b"]);
+            fs::write(folder.join(&file), about.to_string()).expect("a file");
         }
     }
-    let (out, store) = (at.join("paper"), at.join("store"));
-    let mut command = program(&["paper", "--images", &text(&images), "--dataset", &text(&dataset)]);
-    command.args(["--out", &text(&out), "--store", &text(&store)]);
-    let printed = run(command.env("STELLAR_PACK", demo_pack())).printed();
-    Made { out, store, dataset, printed }
+    Made { images, dataset, out: at.join("paper"), store: at.join("store") }
+}
+
+/// Typesets the document, if there is a LaTeX.
+fn typeset(out: &Path) {
+    let is_there = std::process::Command::new("pdflatex").arg("--version").output();
+    if is_there.is_err() {
+        return;
+    }
+    let copy = folder();
+    for file in files(out) {
+        let path = copy.path().join(&file);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::copy(out.join(&file), path).expect("a copy");
+    }
+    let mut command = std::process::Command::new("pdflatex");
+    command.args(["-interaction=nonstopmode", "-halt-on-error", "paper"]).current_dir(copy.path());
+    let printed = command.output().expect("it starts");
+    let text = String::from_utf8_lossy(&printed.stdout).into_owned();
+    assert!(printed.status.success(), "{text}");
 }
 
 fn files(at: &Path) -> BTreeSet<String> {
@@ -199,7 +229,9 @@ fn vote(server: &Server) {
 #[test]
 fn one_command_writes_all_tables_and_figures_of_a_paper() {
     let at = folder();
-    let Made { out, store, dataset, printed } = make(at.path());
+    let made = make(at.path(), &METHODS, "10");
+    let printed = run(&mut made.paper()).printed();
+    let Made { out, store, dataset, .. } = made;
 
     let found = files(&out);
     let mut wanted: BTreeSet<String> =
@@ -212,6 +244,9 @@ fn one_command_writes_all_tables_and_figures_of_a_paper() {
         "first-places-T",
         "first-places-H",
         "first-places-all",
+        "category-ips",
+        "category-clip-t",
+        "category-goa",
         "correlations",
         "gallery",
     ] {
@@ -219,7 +254,11 @@ fn one_command_writes_all_tables_and_figures_of_a_paper() {
     }
     wanted.extend(["correlations", "gallery"].map(|name| format!("figures/{name}.svg")));
     assert_eq!(found, wanted, "no photo leaves the house, and nothing else is there");
-    assert!(printed.contains("left out: ips by category"), "{printed}");
+    assert!(printed.contains("left out: studies"), "{printed}");
+    assert_eq!(rows(&out.join("tables/category-clip-t.csv")).len(), METHODS.len());
+    let gallery = rows(&out.join("tables/gallery.csv"));
+    assert!(gallery.iter().all(|row| !row.contains_key("identity")), "people are not named");
+    typeset(&out);
 
     let main = well_formed(&out.join("paper.tex"));
     for part in found.iter().filter_map(|path| path.strip_suffix(".tex")) {
@@ -254,10 +293,17 @@ fn one_command_writes_all_tables_and_figures_of_a_paper() {
     let register = ["dataset", "register", &folder, "--no-photos", "--redistributable"];
     run(program(&register).args(["--server", &address])).printed();
     let again = at.path().join("again");
-    let methods = METHODS[2..].join(",");
-    let mut command = program(&["paper", "--server", &address, "--dataset-name", "mine"]);
+    let methods = format!("{},mnie", METHODS[2..].join(","));
+    let with_key = format!("http://nobody:secret@{}", server.address);
+    let mut command = program(&["paper", "--server", &with_key, "--dataset-name", "mine"]);
     command.args(["--methods", &methods, "--out", &again.display().to_string()]);
-    run(&mut command).printed();
+    let printed = run(&mut command).printed();
+    assert!(printed.contains("left out: method mnie"), "{printed}");
+    let readme = read(&again.join("README.md"));
+    assert!(readme.contains(&format!("--server http://{}/ ", server.address)), "{readme}");
+    assert!(!readme.contains("secret"), "{readme}");
+    let caption = read(&again.join("paper.tex"));
+    assert!(caption.contains("question \\texttt{overall}; the newest run of each"), "{caption}");
     let found = files(&again);
     for part in ["agreement.tex", "agreement.csv", "preferences.tex", "preferences.csv"] {
         assert!(found.contains(&format!("tables/{part}")), "{found:?}");
@@ -273,6 +319,54 @@ fn one_command_writes_all_tables_and_figures_of_a_paper() {
         .map(|line| line["method"].clone())
         .collect();
     assert_eq!(chosen.len(), 2, "{chosen:?}");
+    assert!(rows(&again.join("tables/gallery.csv")).iter().all(|row| row.contains_key("identity")));
+    typeset(&again);
+}
+
+/// The id of the run of `mine` in a paper.
+fn run_of_mine(out: &Path) -> String {
+    let readme = read(&out.join("README.md"));
+    let line = readme.lines().find_map(|line| line.strip_prefix("- mine: "));
+    line.expect("a method").to_owned()
+}
+
+#[test]
+fn a_folder_is_scored_once_and_images_are_shown_only_if_each_call_says_so() {
+    let at = folder();
+    let made = make(at.path(), &["mine", "other"], "2");
+    let first = run(made.paper().arg("--redistributable"));
+    assert_eq!(first.stderr.matches("4 images, 4 sent now").count(), 2, "{}", first.stderr);
+    let shown = |out: &Path| files(out).iter().any(|path| path.starts_with("figures/gallery/"));
+    assert!(shown(&made.out), "{}", first.stderr);
+    let run_before = run_of_mine(&made.out);
+
+    let again = run(&mut made.paper());
+    assert_eq!(again.stderr.matches("4 images, 0 sent now").count(), 2, "{}", again.stderr);
+    assert!(!shown(&made.out), "images of the earlier call are deleted");
+    assert!(!read(&made.out.join("figures/gallery.svg")).contains("data:image"));
+    assert_eq!(run_of_mine(&made.out), run_before);
+
+    // A folder with another image is another run, which alone stands for the method.
+    let folder = made.images.join("mine");
+    let names = files(&folder);
+    let mut names = names.iter().filter(|name| Path::new(name).extension() == Some("png".as_ref()));
+    let (a, b) = (names.next().expect("an image"), names.next().expect("an image"));
+    fs::copy(folder.join(a), folder.join(b)).expect("a copy");
+    let changed = run(&mut made.paper());
+    for sent in [0, 4] {
+        let words = format!("4 images, {sent} sent now");
+        assert_eq!(changed.stderr.matches(&words).count(), 1, "{}", changed.stderr);
+    }
+    changed.printed();
+    assert_ne!(run_of_mine(&made.out), run_before);
+    let lines = rows(&made.out.join("tables/methods-all.csv"));
+    let n = |method: &str| -> Vec<&str> {
+        let of = |line: &&std::collections::HashMap<String, String>| {
+            line["method"] == method && line["metric"] == "clip_t"
+        };
+        lines.iter().filter(of).map(|line| line["n"].as_str()).collect()
+    };
+    assert_eq!((n("mine"), n("other")), (vec!["4"], vec!["4"]), "the earlier run is left out");
 }
 
 #[test]
@@ -282,4 +376,6 @@ fn a_folder_without_methods_and_a_server_without_runs_are_refused() {
     let out = at.path().join("out").display().to_string();
     run(&mut program(&["paper", "--images", &text, "--dataset", &text, "--out", &out]))
         .failed(&["no folder of a method"]);
+    let server = ["paper", "--server", "http://127.0.0.1:1", "--out", &out, "--kinds", "T,All"];
+    run(&mut program(&server)).failed(&["--kinds All"]);
 }

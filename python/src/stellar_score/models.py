@@ -1275,6 +1275,10 @@ Finding = Literal["better", "worse", "undecided"]
 
 class FirstPlaceShare(TypedDict):
     """A run's share of first places."""
+    answers: NotRequired[Optional[int]]
+    """Number of answers in `share_of_answers`. Those in which a shown image has no score are left out, but count in the
+    share of people.
+    """
     first: float
     """First places; a shared one is a part of one."""
     high: NotRequired[Optional[float]]
@@ -2734,7 +2738,7 @@ Quantity = Literal["words", "tokens", "verbs", "prepositions", "detectables"]
 class QuantityStatistics(TypedDict):
     """One quantity of the prompts of one kind."""
     distinct: NotRequired[Optional[int]]
-    """Number of different ones, without regard to case. Null for tokens."""
+    """Number of different ones, without regard to case. Null for tokens, and if there are too many to count."""
     per_person: Spread
     """Spread over people, of the sum over each person's prompts."""
     per_prompt: Spread
@@ -3371,7 +3375,7 @@ class StatisticsResponse(TypedDict):
     may have counted with another tagger.
     """
     statistics: List[KindStatistics]
-    """All prompts first, then each kind; empty without prompts."""
+    """All prompts first, then the 100 kinds with most prompts; empty without prompts."""
 
 
 class StoredEvidence(Evidence):

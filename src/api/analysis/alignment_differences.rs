@@ -1,5 +1,5 @@
 //! `GET /v1/analysis/alignment/differences`: which metrics agree best with annotators, and which
-//! are not told apart from the best.
+//! cannot be distinguished from the best.
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};

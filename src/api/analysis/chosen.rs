@@ -14,7 +14,8 @@ use crate::{
     store::{self, Preference, PreferencesQuery, Question, RunData, RunRecord, RunState},
 };
 
-/// Maximum number of finished runs that are searched for the newest of each method.
+/// Maximum number of finished runs that are searched for the newest of each method: over all
+/// methods, or of each one that is named.
 const SEARCHED: u32 = 200;
 
 /// What is known of the runs to choose.
@@ -38,7 +39,10 @@ pub(super) struct Choosing<'a> {
 pub(super) struct Chosen {
     pub(super) runs: Vec<RunRecord>,
     pub(super) dataset: Option<String>,
+    /// The pack; `None` if no run has scores of it.
     pub(super) pack: Option<PackId>,
+    /// Digest of the pack.
+    digest: String,
 }
 
 impl Choosing<'_> {
@@ -64,11 +68,14 @@ impl Choosing<'_> {
         for run in &runs {
             packs.push(app.store.run_packs(run.id).await?);
         }
-        let digest = app.digest_of(self.pack).await?;
+        let mut digest = app.digest_of(self.pack).await?;
         let all = || packs.iter().flatten();
         let mut chosen = all().find(|each| each.digest == digest).cloned();
         if self.pack.is_none() && chosen.is_none() {
             chosen = all().next().cloned();
+        }
+        if let Some(of) = &chosen {
+            digest.clone_from(&of.digest);
         }
         if !are_named {
             // Runs without scores of the pack would be columns without dots.
@@ -80,7 +87,7 @@ impl Choosing<'_> {
             runs.truncate(self.most);
             runs.sort_by(|one, other| one.name.method.cmp(&other.name.method));
         }
-        Ok(Chosen { runs, dataset: of, pack: chosen })
+        Ok(Chosen { runs, dataset: of, pack: chosen, digest })
     }
 
     /// Returns the newest finished run of each method over the dataset.
@@ -89,19 +96,29 @@ impl Choosing<'_> {
         app: &App,
         dataset: &mut Option<String>,
     ) -> Result<Vec<RunRecord>, ApiError> {
-        let query = store::RunsQuery {
+        let wanted: BTreeSet<&str> = listed(self.methods).collect();
+        if wanted.len() > self.most {
+            let problem = format!("methods names more than {} methods: name fewer", self.most);
+            return Err(ApiError::new(Code::MalformedRequest, problem));
+        }
+        let query = |method: Option<&str>| store::RunsQuery {
+            method: method.map(ToOwned::to_owned),
             dataset: dataset.clone(),
             state: Some(RunState::Finished),
             newest_first: true,
             limit: SEARCHED,
             ..store::RunsQuery::default()
         };
-        let mut runs = app.store.runs(&query).await?;
-        let wanted: Vec<&str> = listed(self.methods).collect();
-        runs.retain(|run| {
-            (wanted.is_empty() || wanted.contains(&&*run.name.method))
-                && self.split.is_none_or(|split| run.facts.split.as_deref() == Some(split))
-        });
+        let mut runs = Vec::new();
+        if wanted.is_empty() {
+            runs = app.store.runs(&query(None)).await?;
+        }
+        for method in wanted {
+            runs.extend(app.store.runs(&query(Some(method))).await?);
+        }
+        // Ids are in the order of creation.
+        runs.sort_by_key(|run| std::cmp::Reverse(run.id));
+        runs.retain(|run| self.split.is_none_or(|split| run.facts.split.as_deref() == Some(split)));
         if dataset.is_none() {
             dataset.clone_from(&runs.first().and_then(|run| run.facts.dataset.clone()));
             runs.retain(|run| run.facts.dataset == *dataset);
@@ -117,8 +134,8 @@ impl Chosen {
     pub(super) async fn data(&self, app: &App) -> Result<Vec<Arc<RunData>>, ApiError> {
         let mut data: Vec<Arc<RunData>> = Vec::new();
         for run in &self.runs {
-            let digest = self.pack.as_ref().map(|pack| &*pack.digest);
-            data.extend(app.store.run_data(run.id, digest).await?);
+            // Without a digest, each run would have the scores of a pack of its own.
+            data.extend(app.store.run_data(run.id, Some(&self.digest)).await?);
         }
         Ok(data)
     }

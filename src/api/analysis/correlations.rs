@@ -26,7 +26,7 @@ const MOST_SAMPLES: usize = 50_000;
 const MOST_WITH_INTERVALS: usize = 10_000;
 
 /// Maximum number of runs that a request names.
-const MOST_NAMED: usize = 200;
+pub(crate) const MOST_NAMED: usize = 200;
 
 /// Maximum number of runs in a matrix.
 const MOST_RUNS: u32 = 1_000;
@@ -40,7 +40,7 @@ pub(crate) struct CorrelationsQuery {
     run: Option<Uuid>,
     /// Only samples of these runs: at most 200 ids, separated by commas.
     runs: Option<String>,
-    /// Only samples of this method's runs.
+    /// Only samples of this method's runs. Not allowed together with `run` or `runs`.
     method: Option<String>,
     /// Only these metrics, codes separated by commas. Default: all metrics with scores.
     #[param(example = "ips,clip_t")]
@@ -139,6 +139,10 @@ pub(crate) async fn respond(
     }
     if named.len() > MOST_NAMED {
         let problem = format!("{} runs are named: name at most {MOST_NAMED}", named.len());
+        return Err(ApiError::new(Code::MalformedRequest, problem));
+    }
+    if !named.is_empty() && parameters.method.is_some() {
+        let problem = "runs are named, and a method too: leave out `method`, or `run` and `runs`";
         return Err(ApiError::new(Code::MalformedRequest, problem));
     }
     let runs = if named.is_empty() {

@@ -28,7 +28,7 @@ pub(crate) struct FirstPlacesQuery {
     /// Ids of at most 16 runs, separated by commas. Default: the newest finished run of each method
     /// over the dataset.
     pub(crate) runs: Option<String>,
-    /// Only these methods, names separated by commas, if runs are not named.
+    /// Only these methods: at most 16 names separated by commas, if runs are not named.
     #[param(example = "StellarNet,DreamBooth")]
     pub(crate) methods: Option<String>,
     /// Dataset of the runs, if they are not named. Default: that of the newest finished run.
@@ -131,9 +131,7 @@ pub(crate) async fn respond(
     app: &App,
     parameters: FirstPlacesQuery,
 ) -> Result<FirstPlacesResponse, ApiError> {
-    let wanted = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
-    let wanted: Option<Vec<String>> =
-        wanted.map(|all| all.into_iter().map(|metric| metric.code.to_owned()).collect());
+    let wanted = parameters.metrics.as_deref().map(metrics::parse_codes).transpose()?;
     let question =
         app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
     let choosing = Choosing {

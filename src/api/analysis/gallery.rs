@@ -182,7 +182,7 @@ pub(crate) async fn respond(
     app: &App,
     parameters: GalleryQuery,
 ) -> Result<GalleryResponse, ApiError> {
-    let wanted = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
+    let wanted = parameters.metrics.as_deref().map(metrics::parse_codes).transpose()?;
     let limit = page(Some(parameters.limit.unwrap_or(20)))? as usize;
     let offset = parameters.offset.unwrap_or_default();
     let question =
@@ -201,7 +201,7 @@ pub(crate) async fn respond(
     };
     let options = GalleryOptions {
         filter: GalleryFilter { slice: slice.slice()?, identity: parameters.identity },
-        metrics: wanted.map(|all| all.into_iter().map(|each| each.code.to_owned()).collect()),
+        metrics: wanted,
         sort: parameters.sort,
         offset,
         limit,

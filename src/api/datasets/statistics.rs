@@ -11,7 +11,9 @@ use crate::api::datasets::find;
 use crate::api::http::{ApiError, InPath};
 use crate::api::state::{App, Shared};
 use crate::{
-    analysis::{KindStatistics, PromptCounter, PromptText, PublishedFigure, published_figures},
+    analysis::{
+        KindStatistics, MOST_KINDS, PromptCounter, PromptText, PublishedFigure, published_figures,
+    },
     blocking::blocking,
     store::{DatasetRecord, PromptQuery},
 };
@@ -30,7 +32,7 @@ const AT_ONCE: u32 = 1_000;
 pub(crate) struct StatisticsResponse {
     /// Name of the dataset.
     pub(crate) dataset: String,
-    /// All prompts first, then each kind; empty without prompts.
+    /// All prompts first, then the 100 kinds with most prompts; empty without prompts.
     pub(crate) statistics: Vec<KindStatistics>,
     /// Figures that were published for a dataset of this name, beside those found. They need not
     /// be equal: the authors may have counted with another tagger.
@@ -64,7 +66,8 @@ pub(crate) async fn respond(
     dataset: &DatasetRecord,
 ) -> Result<StatisticsResponse, ApiError> {
     let scoring = Arc::clone(&app.scoring);
-    let mut counter = PromptCounter::new(move |prompt| scoring.prompt_tokens(prompt));
+    let kinds = app.store.largest_prompt_kinds(dataset.id, MOST_KINDS as u32).await?;
+    let mut counter = PromptCounter::new(kinds, move |prompt| scoring.prompt_tokens(prompt));
     let mut after = None;
     loop {
         let query = PromptQuery { after, limit: AT_ONCE, ..PromptQuery::default() };

@@ -87,9 +87,7 @@ pub(crate) async fn respond(
     id: Id<RunRecord>,
     parameters: PhotoSwapQuery,
 ) -> Result<PhotoSwapResponse, ApiError> {
-    let wanted = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
-    let wanted: Option<Vec<String>> =
-        wanted.map(|all| all.into_iter().map(|metric| metric.code.to_owned()).collect());
+    let wanted = parameters.metrics.as_deref().map(metrics::parse_codes).transpose()?;
     let mut records = vec![find(app, id).await?];
     let with = parameters.with.as_deref().unwrap_or_default();
     for id in with.split(',').map(str::trim).filter(|id| !id.is_empty()) {

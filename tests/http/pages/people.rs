@@ -98,6 +98,15 @@ async fn prompts_are_counted_by_kind_category_object_and_relation() {
     for part in ["person riding horse", "&lt;b&gt;sports", "3 different texts for 2 people"] {
         assert!(page.contains(part), "{part} is missing in {page}");
     }
+    // All prompts are read for the words, so only on request.
+    assert!(page.contains("?statistics=true#statistics") && !page.contains("per person"), "{page}");
+    let page = text(&app.get("/datasets/D?statistics=true").await);
+    assert!(page.contains("mean per person") && page.contains("prepositions"), "{page}");
+    let found = app.get("/v1/datasets/D/statistics").await.ok();
+    let kinds: Vec<_> =
+        found["statistics"].as_array().unwrap().iter().map(|of| &of["kind"]).collect();
+    assert_eq!(kinds, [&Value::Null, &json!("H"), &json!("T")]);
+    assert_eq!(found["statistics"][0]["quantities"][0]["distinct"], 6);
     let csv = text(&app.get("/datasets/D?download=csv:objects").await);
     assert_eq!(csv, "object,prompts,share\r\nhorse,2,0.5\r\ncat,1,0.25\r\n");
     app.get("/v1/datasets/nowhere/composition").await.problem(404, "not_found");

@@ -105,10 +105,13 @@ pub(super) async fn read(
     address: Address,
 ) -> Result<Response, ApiError> {
     // Unknown parameters are refused, as by the API.
-    let PageQuery { offset, limit } = address.query(&[])?;
+    let PageQuery { offset, limit } = address.query(&["statistics"])?;
     let record = find(&app, name).await?;
     let composition = composition::respond(&app, &record).await?;
-    let statistics = counted::respond(&app, &record).await?;
+    let statistics = match address.get("statistics") {
+        Some("true") => Some(counted::respond(&app, &record).await?),
+        _ => None,
+    };
     let consistency = consistency::respond(&app, &record).await?;
     let page = PageQuery { offset, limit: limit.or(Some(1)) };
     let dataset = respond(&app, record, page).await?;
@@ -120,7 +123,7 @@ pub(super) async fn read(
         (people::warning(&consistency.people))
         (facts(&dataset, &composition))
         (prompts::section(&mut view, &dataset.dataset.name, &composition))
-        (statistics::section(&mut view, &statistics))
+        (statistics::section(&mut view, &address, statistics.as_ref()))
         (people::section(&mut view, &consistency))
         (attributes(&mut view, &dataset))
     };

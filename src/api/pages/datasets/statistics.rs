@@ -4,12 +4,23 @@ use maud::{Markup, html};
 
 use crate::api::datasets::statistics::StatisticsResponse;
 use crate::api::http::encode;
-use crate::api::pages::{number, view::View};
+use crate::api::pages::{address::Address, number, view::View};
 use crate::figures::statistics::table;
 
-pub(super) fn section(view: &mut View, of: &StatisticsResponse) -> Markup {
+/// Renders the section, or else a link to it: all prompts are read for it.
+pub(super) fn section(
+    view: &mut View,
+    address: &Address,
+    of: Option<&StatisticsResponse>,
+) -> Markup {
+    let Some(of) = of else {
+        let to = format!("{}#statistics", address.with("statistics", "true"));
+        return html! {
+            @if !view.is_shared() { p { a href=(to) { "How long are the prompts?" } } }
+        };
+    };
     if of.statistics.is_empty() {
-        return html! {};
+        return html! { h2 #statistics { "How long the prompts are" } p { "There are no prompts." } };
     }
     let path = format!("/v1/datasets/{}/statistics", encode(&of.dataset));
     html! {

@@ -1,4 +1,4 @@
-//! Which metrics agree best with people, and which are not told apart from the best.
+//! Which metrics agree best with people, and which cannot be distinguished from the best.
 
 use maud::{Markup, html};
 
