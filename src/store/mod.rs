@@ -97,7 +97,9 @@ pub use samples::{RunSample, SampleRecord, StoredImage};
 pub use scores::ScoreRecord;
 pub use shown::ShownSample;
 pub use studies::{Exclusion, ExclusionCause, StudyItem, StudyRecord};
-pub use study_answers::{NewStudyAnswer, StudyAnswer, StudyChoice, StudyProgress};
+pub use study_answers::{
+    AnnotatorAnswers, NewStudyAnswer, StudyAnswer, StudyChoice, StudyProgress,
+};
 pub use study_plan::{GoldItem, GoldPlan, PromptSelection, StudyForm, StudyPlan, StudyState};
 pub use submission_record::{
     BoardChange, NewSubmission, NewVerification, SubmissionRecord, SubmissionState,

@@ -16,7 +16,7 @@ use super::db::{
 use super::judgements::{
     Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample, VoteCount,
 };
-use super::studies;
+use super::{studies, study_answers};
 
 /// Rows per statement: SQLite accepts 32,766 arguments.
 const BATCH: usize = 1_000;
@@ -142,8 +142,9 @@ impl Store {
         on_backend!(self, pool => together(pool, delete).await)
     }
 
-    /// Counts the votes on a question, of no study, by the two runs and the preference. Of an
-    /// annotator's ratings for a prompt, every two are a vote.
+    /// Counts the votes on a question by the two runs and the preference, also those of studies,
+    /// without those of annotators who are left out. Of an annotator's ratings for a prompt, every
+    /// two are a vote.
     pub async fn vote_counts(&self, question: &Question) -> Result<Vec<VoteCount>, StoreError> {
         let mut sql = Sql::new(
             "SELECT run_a, run_b, value, COUNT(*) AS times FROM (
@@ -162,7 +163,13 @@ impl Store {
                      AND other.run_a = other.run_b AND other.run_a > one.run_a
                  WHERE one.run_a = one.run_b AND one.question = ",
         );
-        sql.bind(question.as_str()).push(") AS votes GROUP BY run_a, run_b, value");
+        sql.bind(question.as_str()).push(
+            " UNION ALL
+                 SELECT run_a, run_b, CAST(value AS bigint)
+                 FROM study_votes AS answers WHERE value IS NOT NULL AND question = ",
+        );
+        sql.bind(question.as_str()).push(study_answers::COUNTED);
+        sql.push(") AS votes GROUP BY run_a, run_b, value");
         on_backend!(self, pool => read(pool, sql, vote_count).await)
     }
 
@@ -200,7 +207,7 @@ impl Store {
     }
 
     /// Returns the names of at most `most` samples that both runs have and that have no vote on
-    /// this question.
+    /// this question outside studies.
     pub async fn unjudged(
         &self,
         question: &Question,

@@ -80,12 +80,23 @@ pub struct StudyProgress {
     pub by_question: BTreeMap<String, u64>,
     /// Items with at least the wanted number of such answers, by question.
     pub complete: BTreeMap<String, u64>,
-    /// All answers of each annotator.
-    pub by_annotator: BTreeMap<String, u64>,
+    /// The answers of each annotator.
+    pub by_annotator: BTreeMap<String, AnnotatorAnswers>,
+}
+
+/// Numbers of answers of one annotator in a study.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnnotatorAnswers {
+    /// All answers.
+    pub answers: u64,
+    /// Those of them about gold items.
+    pub gold: u64,
+    /// Those of them that are right.
+    pub gold_right: u64,
 }
 
 /// Condition that leaves out the answers of excluded annotators.
-const COUNTED: &str = " AND NOT EXISTS (SELECT 1 FROM study_exclusions AS out
+pub(super) const COUNTED: &str = " AND NOT EXISTS (SELECT 1 FROM study_exclusions AS out
      WHERE out.study = answers.study AND out.annotator = answers.annotator)";
 
 const ANSWERS: &str = "SELECT id, item, question, annotator, choice, chosen, shown, created
@@ -359,7 +370,7 @@ async fn judge<C: Connection>(
     let Some(row) = rows.first() else { return Ok(()) };
     let row = Reader::new(row, "study_answers", study);
     let (answers, right): (u32, u32) = (row.int("answers")?, row.int("hits")?);
-    let sql = if answers >= gold.least && f64::from(right) < gold.share * f64::from(answers) {
+    let sql = if answers >= gold.least() && f64::from(right) < gold.share * f64::from(answers) {
         let reason = format!(
             "{right} of {answers} gold items right, which is less than {} %",
             (gold.share * 100.0).round()
@@ -404,11 +415,22 @@ async fn progress<P: Connections>(
         found.by_question.insert(question.clone(), row.int("answers")?);
         found.complete.insert(question, row.int("complete")?);
     }
-    let mut sql = Sql::new("SELECT annotator, COUNT(*) AS n FROM study_answers WHERE study = ");
+    let mut sql = Sql::new(
+        "SELECT annotator, COUNT(*) AS n, COUNT(right_run) AS gold,
+             CAST(SUM(CASE WHEN chosen = right_run THEN 1 ELSE 0 END) AS bigint) AS hits
+         FROM study_answers AS answers
+         JOIN study_items ON study_items.study = answers.study AND place = answers.item
+         WHERE answers.study = ",
+    );
     sql.bind(study).push(" GROUP BY annotator");
     for row in &connection.fetch(sql).await? {
         let row = Reader::new(row, "study_answers", study);
-        found.by_annotator.insert(row.text("annotator")?, row.int("n")?);
+        let of = AnnotatorAnswers {
+            answers: row.int("n")?,
+            gold: row.int("gold")?,
+            gold_right: row.int("hits")?,
+        };
+        found.by_annotator.insert(row.text("annotator")?, of);
     }
     Ok(found)
 }

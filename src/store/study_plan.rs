@@ -98,10 +98,10 @@ pub struct GoldPlan {
     #[serde(default = "GoldPlan::share")]
     #[schema(minimum = 0.0, maximum = 1.0)]
     pub share: f64,
-    /// Answers to gold items before anybody is left out. Default: 3.
-    #[serde(default = "GoldPlan::least")]
+    /// Answers to gold items before anybody is left out, at most the number of gold items.
+    /// Default: 3, or the number of gold items if there are fewer.
     #[schema(minimum = 1, maximum = 100)]
-    pub least: u32,
+    pub least: Option<u32>,
     /// One of so many items of an annotator is a gold item. Default: 10.
     #[serde(default = "GoldPlan::every")]
     #[schema(minimum = 2, maximum = 100)]
@@ -113,12 +113,14 @@ impl GoldPlan {
         0.7
     }
 
-    fn least() -> u32 {
-        3
-    }
-
     fn every() -> u32 {
         10
+    }
+
+    /// Returns the answers to gold items before anybody is left out.
+    #[must_use]
+    pub fn least(&self) -> u32 {
+        self.least.unwrap_or_else(|| self.items.len().min(3) as u32)
     }
 }
 

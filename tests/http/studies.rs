@@ -172,6 +172,10 @@ async fn a_plan_is_idempotent_by_name_and_checked() {
         bad[field] = value;
         call(&app, "POST", "/v1/studies", &bad).await.problem(422, "invalid_field");
     }
+    let gold = json!({"name": "00", "runs": [runs[0], runs[1]], "right": runs[0]});
+    let few = json!({"name": "bad", "runs": runs, "gold": {"items": [gold], "least": 2}});
+    let detail = call(&app, "POST", "/v1/studies", &few).await.problem(422, "invalid_field");
+    assert!(detail.contains("`gold.least` is 2, which is more than"), "{detail}");
     let tied = json!({"name": "bad", "runs": runs, "form": "best_of", "k": 3, "ties": true});
     call(&app, "POST", "/v1/studies", &tied).await.problem(422, "invalid_field");
     assert_eq!(app.get("/v1/studies").await.ok()["items"].as_array().unwrap().len(), 1);
@@ -280,6 +284,12 @@ async fn annotators_who_miss_gold_items_are_left_out_and_so_are_those_whom_the_o
         (&json!(36), &json!("b"))
     );
 
+    let of = app.get(&format!("/v1/studies/{study}")).await.ok()["annotators"].clone();
+    assert_eq!((&of[0]["gold"], &of[0]["gold_right"]), (&json!(4), &json!(0)));
+    assert_eq!((&of[1]["gold"], &of[1]["gold_right"]), (&json!(4), &json!(4)));
+    let path = format!("/v1/studies/{study}/exclusions/bobby");
+    let typo = call(&app, "PUT", &path, &json!({"reason": "a typo"})).await;
+    assert!(typo.problem(404, "not_found").contains("who has answered"));
     let path = format!("/v1/studies/{study}/exclusions/bob");
     let put = call(&app, "PUT", &path, &json!({"reason": "a colleague"})).await;
     assert_eq!(put.status, 204);

@@ -140,12 +140,14 @@ pub(crate) async fn the_next_item_has_the_fewest_answers_of_those_who_count(db: 
     assert_eq!(next("eve", 0).await, Some(1));
     let progress = store.study_progress(study.id, 2).await.unwrap();
     assert_eq!((progress.items, progress.by_question["overall"]), (3, 4));
-    assert_eq!((progress.complete["overall"], progress.by_annotator["ada"]), (1, 3));
+    assert_eq!((progress.complete["overall"], progress.by_annotator["ada"].answers), (1, 3));
 
     // Bob misses the gold item, and his answers count no more, until he takes it back.
     let wrong = give(&store, &study, answer(&items[3], "bob", StudyChoice::One(runs[1]))).await;
     let out = store.exclusions(study.id).await.unwrap();
     assert_eq!((out.len(), &*out[0].annotator, out[0].cause.as_str()), (1, "bob", "gold"));
+    let bob = store.study_progress(study.id, 2).await.unwrap().by_annotator["bob"];
+    assert_eq!((bob.answers, bob.gold, bob.gold_right), (2, 1, 0));
     assert_eq!(votes(&store, PreferencesQuery::default()).await, 6);
     assert_eq!(next("eve", 0).await, Some(0));
     assert_eq!(store.study_progress(study.id, 2).await.unwrap().by_question["overall"], 3);
@@ -217,7 +219,7 @@ pub(crate) async fn a_deleted_sample_takes_its_items_of_all_studies_along(db: Da
 
 pub(crate) async fn votes_are_counted_by_pair_of_runs(db: Database) {
     let store = db.open().await;
-    let (_, runs, _) = study(&store).await;
+    let (study, runs, items) = study(&store).await;
     let (a, b) = (runs[0].min(runs[1]), runs[0].max(runs[1]));
     let new = |annotator: &str, name: &str, judgement| stellar_score::store::NewPreference {
         question: Question::Overall,
@@ -246,6 +248,15 @@ pub(crate) async fn votes_are_counted_by_pair_of_runs(db: Database) {
     // The ratings are a vote against the first run.
     let expected = [(-1, 2), (0, 2), (1, 2)];
     assert_eq!(counts, expected.map(|(preference, times)| VoteCount { a, b, preference, times }));
+    // A choice of one out of three is two votes, but for those who are left out.
+    give(&store, &study, answer(&items[0], "zoe", StudyChoice::One(a))).await;
+    let all = store.vote_counts(&Question::Overall).await.unwrap();
+    assert_eq!(all.iter().map(|of| of.times).sum::<usize>(), 8);
+    assert!(all.contains(&VoteCount { a, b, preference: 1, times: 3 }), "{all:?}");
+    store.exclude_annotator(study.id, "zoe", "a test", at(3)).await.unwrap();
+    let mut without = store.vote_counts(&Question::Overall).await.unwrap();
+    without.sort_by_key(|of| of.preference);
+    assert_eq!(without, counts);
     let names = async |annotator: &str, most| {
         let found = store.judged_by_others(&Question::Overall, annotator, most).await.unwrap();
         found.into_iter().map(|(name, ..)| name).collect::<Vec<_>>()

@@ -21,7 +21,7 @@ pub(super) fn ask(question: &Question) -> Cow<'static, str> {
 /// Returns the question as it is asked about several images.
 pub(super) fn ask_many(question: &Question) -> Cow<'static, str> {
     match question {
-        Question::Overall => "Which image is the best overall?".into(),
+        Question::Overall => "Which image is best overall?".into(),
         Question::Object => "Which image shows the objects of the prompt best?".into(),
         Question::Relation => "Which image shows best what the prompt says happens?".into(),
         Question::Identity => "Which image looks most like the person?".into(),

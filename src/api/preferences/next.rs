@@ -56,8 +56,9 @@ pub(crate) struct NextResponse {
     /// Number of answers of the annotator to this question so far, with "cannot tell" and repeats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) answered: Option<usize>,
-    /// Pairs of images without a vote on this question, those of the most informative pairs of
-    /// methods first. With `annotator`, in the order in which the annotator should be asked.
+    /// Pairs of images without a vote on this question outside studies, those of the most
+    /// informative pairs of methods first. With `annotator`, in the order in which the annotator
+    /// should be asked.
     pub(crate) pairs: Vec<NextEntry>,
 }
 
@@ -74,7 +75,7 @@ pub(crate) struct NextEntry {
     pub(crate) method_b: String,
     /// Newest run of the second method.
     pub(crate) run_b: Uuid,
-    /// Number of judged pairs of images of the two methods so far.
+    /// Number of votes about the two methods so far, also in studies.
     pub(crate) judged: usize,
     /// Estimated probability that A is preferred.
     pub(crate) expected: f64,

@@ -224,7 +224,16 @@ fn clean_prompts(prompts: PromptSelection) -> Result<PromptSelection, ApiError> 
 fn clean_gold(gold: GoldPlan, images: usize) -> Result<GoldPlan, ApiError> {
     let mut gold = gold;
     within("gold.items", gold.items.len(), 1, MOST_GOLD)?;
-    within("gold.least", gold.least as usize, 1, 100)?;
+    let least = gold.least();
+    within("gold.least", least as usize, 1, 100)?;
+    if least as usize > gold.items.len() {
+        return Err(invalid(format!(
+            "`gold.least` is {least}, which is more than the number of gold items, {}, so that \
+             nobody could ever be left out: send at most their number, or add gold items",
+            gold.items.len()
+        )));
+    }
+    gold.least = Some(least);
     within("gold.every", gold.every as usize, 2, 100)?;
     if !(0.0..=1.0).contains(&gold.share) {
         return Err(invalid("`gold.share` is not between 0 and 1"));

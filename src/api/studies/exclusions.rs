@@ -23,7 +23,7 @@ pub(crate) struct NewExclusion {
     pub(crate) reason: String,
 }
 
-/// Leaves an annotator out: the answers stay, and no analysis counts them.
+/// Leaves an annotator of the study out: the answers stay, and no analysis counts them.
 #[utoipa::path(
     put, path = "/v1/studies/{id}/exclusions/{annotator}", operation_id = "exclude_annotator",
     tag = "studies",
@@ -35,7 +35,7 @@ pub(crate) struct NewExclusion {
     responses(
         (status = 204, description = "Left out"),
         (status = 400, description = "Malformed body"),
-        (status = 404, description = "No such study"),
+        (status = 404, description = "No such study, or nobody of this name has answered in it"),
         (status = 422, description = "The name or the reason is invalid"),
     )
 )]
@@ -60,6 +60,13 @@ pub(crate) async fn exclude(
     let study = find(app, id).await?;
     let (annotator, reason) =
         (clean_label("annotator", annotator)?, clean_label("reason", reason)?);
+    // A misspelt name would leave nobody out.
+    if app.store.own_study_answers(study.id, &annotator).await?.is_empty() {
+        return Err(not_found(
+            "annotator of this name who has answered in this study: GET /v1/studies/{id} lists \
+             its annotators",
+        ));
+    }
     let now = OffsetDateTime::now_utc();
     Ok(app.store.exclude_annotator(study.id, &annotator, &reason, now).await?)
 }

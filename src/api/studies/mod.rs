@@ -24,7 +24,9 @@ use uuid::Uuid;
 use crate::api::http::{ApiError, Code, Id, Query, Resource, body, not_found, page_of};
 use crate::api::state::{App, Shared};
 use crate::content::ContentHash;
-use crate::store::{ExclusionCause, Question, StudyPlan, StudyRecord, StudyState};
+use crate::store::{
+    AnnotatorAnswers, ExclusionCause, Question, StudyPlan, StudyRecord, StudyState,
+};
 
 /// Limit of a small body in bytes.
 const MOST_BYTES: usize = 16 << 10;
@@ -195,6 +197,12 @@ pub(crate) struct AnnotatorProgress {
     pub(crate) annotator: String,
     /// All answers, to all questions.
     pub(crate) answers: u64,
+    /// Those of them about gold items, which count in no result.
+    #[serde(default)]
+    pub(crate) gold: u64,
+    /// Those of them that are right.
+    #[serde(default)]
+    pub(crate) gold_right: u64,
     /// Reason for which the annotator is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) excluded: Option<String>,
@@ -237,13 +245,16 @@ pub(crate) async fn respond(app: &App, id: Id<StudyRecord>) -> Result<ProgressRe
         complete_items: count(&progress.complete, word),
     });
     let silent = excluded.keys().filter(|name| !progress.by_annotator.contains_key(*name));
-    let named = progress.by_annotator.iter().map(|(name, answers)| (name, *answers));
-    let annotators = named.chain(silent.map(|name| (name, 0))).take(MOST_ANNOTATORS);
-    let annotators = annotators.map(|(annotator, answers)| {
+    let named = progress.by_annotator.iter().map(|(name, of)| (name, *of));
+    let silent = silent.map(|name| (name, AnnotatorAnswers::default()));
+    let annotators = named.chain(silent).take(MOST_ANNOTATORS);
+    let annotators = annotators.map(|(annotator, of)| {
         let reason = excluded.get(annotator);
         AnnotatorProgress {
             annotator: annotator.clone(),
-            answers,
+            answers: of.answers,
+            gold: of.gold,
+            gold_right: of.gold_right,
             excluded: reason.map(|(_, reason)| reason.clone()),
             by_operator: reason.is_some_and(|(cause, _)| *cause == ExclusionCause::Operator),
         }

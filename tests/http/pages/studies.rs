@@ -80,7 +80,7 @@ async fn a_study_is_made_opened_answered_and_read_without_javascript() {
     refused.problem(422, "invalid_field");
     let first = text(&app.get(&vote).await);
     assert_eq!(first.matches("class=\"frame\"").count(), 4);
-    assert!(first.contains("Which image is the best overall?") && first.contains("data-key=\"4\""));
+    assert!(first.contains("Which image is best overall?") && first.contains("data-key=\"4\""));
     assert!(!first.contains("data-key=\"e\"") && first.contains("data-key=\"c\""), "no ties");
     let answer = async |page: &str, choice: &str| {
         let fields = [
@@ -103,11 +103,15 @@ async fn a_study_is_made_opened_answered_and_read_without_javascript() {
     for choice in ["2", "cannot_tell", "1"] {
         page = text(&app.get(&answer(&page, choice).await).await);
     }
-    assert!(page.contains("id=\"completion\"") && page.contains("about 3 items"), "{page}");
+    assert!(page.contains("id=\"completion\"") && page.contains("answered 3 items"), "{page}");
+    assert!(page.contains("if you are asked for a code"), "{page}");
 
     let study = text(&app.get(&address).await);
     assert!(study.contains("First-choice share by method") && study.contains("25 % is chance"));
     assert!(study.contains("Not counted: 1 ×") && study.contains("ada"), "{study}");
+    assert!(study.contains("by 1 annotator about") && !study.contains("0 ties"), "{study}");
+    let verdict = study.split("class=\"asked\"").nth(2).unwrap().split("</p>").next().unwrap();
+    assert!(verdict.contains("not certain") || verdict.contains("equally often"), "{verdict}");
     let csv = text(&app.get(&format!("{address}&download=csv:shares")).await);
     assert!(csv.starts_with("method,shown,chosen,share,share low"), "{csv}");
     assert_eq!(csv.lines().count(), 5);
@@ -115,13 +119,29 @@ async fn a_study_is_made_opened_answered_and_read_without_javascript() {
     assert!(!shared.contains("<form") && !shared.contains("/v1/studies"), "{shared}");
     let metrics = text(&app.get(&format!("{address}&view=metrics")).await);
     assert!(metrics.contains("Which metric agrees with people?"), "{metrics}");
-    assert!(text(&app.get("/study").await).contains("best of 4"), "it is listed");
+    let all = text(&app.get("/study").await);
+    assert!(all.find("best of 4").unwrap() < all.find("name=\"annotator\"").unwrap(), "{all}");
+    // Two choices of one out of four, and one "cannot tell" that is no vote.
+    assert!(all.contains("<h2>Votes</h2><p class=\"big\">6</p>"), "{all}");
+    assert!(all.contains("counts as k − 1 votes") && !all.contains("on the left."), "{all}");
+    let csv = text(&app.get("/study?download=csv:next").await);
+    let votes: usize = csv
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').nth(2).unwrap().parse::<usize>().unwrap())
+        .sum();
+    assert_eq!(votes, 6, "{csv}");
 
+    assert!(study.contains("aria-label=\"Leave out: ada\""), "{study}");
+    let fields = [("study", &*id), ("annotator", "adda"), ("reason", "a typo")];
+    let fields = fields.map(|(name, value)| (name, value.to_owned()));
+    post(&app, "/study/exclude", &fields).await.problem(404, "not_found");
     let fields = [("study", &*id), ("annotator", "ada"), ("reason", "a <i>test</i>")];
     let fields = fields.map(|(name, value)| (name, value.to_owned()));
     goes_to(&post(&app, "/study/exclude", &fields).await);
     let study = text(&app.get(&address).await);
     assert!(study.contains("a &lt;i&gt;test") && study.contains("left out"), "{study}");
+    assert!(study.contains("aria-label=\"Count again: ada\""), "{study}");
     assert!(study.contains("No answer to this question is counted yet"));
     assert!(study.contains("3 answers are of annotators who are left out"), "{study}");
     goes_to(&post(&app, "/study/include", &fields[..2]).await);
@@ -179,7 +199,7 @@ async fn a_study_with_gold_items_consent_and_an_own_question_is_made_in_the_brow
         {"name": "04", "runs": runs, "right": runs[1]},
         {"name": "05", "runs": [runs[2], runs[3], runs[0], bad], "right": runs[2]},
     ]);
-    assert_eq!(plan["gold"], json!({"items": items, "share": 0.8, "least": 3, "every": 4}));
+    assert_eq!(plan["gold"], json!({"items": items, "share": 0.8, "least": 2, "every": 4}));
     assert_eq!(plan["consent"], "We ask, and pay 1 €.\n\nStop when <b>you</b> like.");
     assert_eq!(plan["prompts"]["names"], json!(["00", "01", "02", "03"]));
     assert_eq!(plan["questions"], json!(["identity", "hands_look_right"]));
@@ -198,6 +218,7 @@ async fn a_study_with_gold_items_consent_and_an_own_question_is_made_in_the_brow
     let start = text(&app.get(&format!("/vote?study={id}")).await);
     assert!(start.contains("<bdi>Stop when &lt;b&gt;you&lt;/b&gt; like.</bdi></p>"), "{start}");
     assert!(start.contains("at most 6 items, with 2 questions about each"), "{start}");
+    assert!(start.contains("Write this name down"), "{start}");
     goes_to(&post(&app, "/study/state", &[("study", id.into()), ("state", "open".into())]).await);
     let vote = format!("/vote?study={id}&annotator=ada&consent=yes");
     let mut asked = Vec::new();
@@ -220,6 +241,9 @@ async fn a_study_with_gold_items_consent_and_an_own_question_is_made_in_the_brow
     assert_eq!((asked.len(), own), (4 * 2 + 2, 4), "gold items have the first question only");
     let export = text(&app.get(&format!("/v1/studies/{id}/answers?format=csv")).await);
     assert!(export.contains("bad") && !export.contains("run "), "{export}");
+    let results = text(&app.get(&format!("{address}&download=csv:annotators")).await);
+    assert!(results.starts_with("annotator,answers,about gold items,of them right,"), "{results}");
+    assert!(results.contains("\nada,10,2,"), "{results}");
     let results = text(&app.get(&format!("{address}&question=hands_look_right")).await);
     assert!(results.contains("Which image is the best: hands look right?"), "{results}");
 }
@@ -264,6 +288,10 @@ async fn a_refused_study_names_the_line_and_keeps_what_was_filled_in() {
     fields[gold].1 = "04, a\n".repeat(101);
     let detail = post(&app, "/study/new", &fields).await.problem(422, "invalid_field");
     assert!(detail.contains("line 101: a study has at most 100"), "{detail}");
+    fields[gold].1 = "04, a\n05, a".to_owned();
+    let few: Vec<_> = fields.iter().cloned().chain([("gold_least", "3".to_owned())]).collect();
+    let detail = post(&app, "/study/new", &few).await.problem(422, "invalid_field");
+    assert!(detail.contains("`gold.least` is 3, which is more than"), "{detail}");
     fields[gold].1 = String::new();
     for (name, value, said) in [
         ("consent", "a\u{200b}b".to_owned(), "`consent` contains the invisible character U+200B"),
@@ -289,7 +317,11 @@ async fn the_number_of_answers_is_computed_on_the_page() {
     let address = "/study?new=true&k=4&target=0.35&answers_per_item=5&price=0.1&seconds=15";
     let page = text(&app.get(address).await);
     assert!(page.contains("282") && page.contains("28.20") && page.contains("71 min"), "{page}");
-    let page = text(&app.get("/study?new=true&target=0.5").await);
+    // Empty fields have the values that they show: k = 4, 35 %, three answers about an item.
+    let page = text(&app.get("/study?new=true&k=&target=&size=true").await);
+    assert!(page.contains("Tells a share of 35 % from 25 %") && page.contains("219"), "{page}");
+    assert!(page.contains("placeholder=\"4\"") && page.contains("placeholder=\"0.35\""));
+    let page = text(&app.get("/study?new=true&k=2&target=0.5").await);
     assert!(page.contains("role=\"alert\"") && page.contains("no number of answers"), "{page}");
     app.get("/study?new=true&nothing=1").await.problem(400, "malformed_request");
 }

@@ -33,8 +33,13 @@ pub(super) fn mark(compared: &AlignmentDifferencesResponse, metric: &str) -> Cel
     let all = compared.slices.first();
     let found = all.and_then(|all| all.metrics.iter().find(|of| of.metric == metric));
     let words = found.map_or("not compared", |of| verdict(of.verdict, is_best(compared)));
-    let class = if found.is_some_and(|of| of.best == Some(true)) { "certain" } else { "" };
-    Cell::text(words).class(class)
+    Cell::text(words).class(class(found))
+}
+
+/// Returns the look of a verdict.
+fn class(of: Option<&TauDifference>) -> &'static str {
+    let is_best = of.is_some_and(|of| of.best == Some(true));
+    if is_best { "verdict certain" } else { "verdict" }
 }
 
 /// Returns whether the reference metric is the one that agrees best.
@@ -118,7 +123,6 @@ fn table(all: &SliceDifferences, best: bool) -> Table {
             };
             Cell::number(value, shown)
         };
-        let class = if of.best == Some(true) { "certain" } else { "" };
         vec![
             Cell::text(&*of.metric).shown(show::metric(&of.metric)).head(),
             Cell::number(Some(of.pairs as f64), number::count(of.pairs as u64)),
@@ -130,7 +134,7 @@ fn table(all: &SliceDifferences, best: bool) -> Table {
             decimal(of.high),
             p(of.p),
             p(of.p_holm),
-            Cell::text(verdict(of.verdict, best)).class(class),
+            Cell::text(verdict(of.verdict, best)).class(class(Some(of))),
         ]
         .into()
     };

@@ -24,6 +24,10 @@ pub(super) const TEXTS: [&str; 10] = [
 /// Limit of the form in bytes: thousands of names fit.
 pub(super) const MOST_BYTES: usize = 1 << 20;
 
+/// Images and answers of an item that empty fields stand for.
+pub(super) const IMAGES: u32 = 4;
+pub(super) const ANSWERS: u32 = 3;
+
 /// What the form is filled in with.
 pub(super) struct Filled<'a> {
     /// The fields that were sent, or the address of the page.
@@ -119,10 +123,12 @@ fn compared(runs: &[RunResponse], filled: &Filled<'_>) -> Markup {
 
 fn asked(app: &App, filled: &Filled<'_>) -> Markup {
     // Several images if a number was computed for several.
+    let k = filled.value("k").parse().unwrap_or(IMAGES);
     let form = match filled.value("form") {
-        "" if filled.value("k").parse().is_ok_and(|k: u32| k > 2) => "best_of",
+        "" if k > 2 => "best_of",
         form => form,
     };
+    let ask = if form == "best_of" { questions::ask_many } else { questions::ask };
     html! {
         fieldset {
             legend { "What is asked" }
@@ -139,14 +145,14 @@ fn asked(app: &App, filled: &Filled<'_>) -> Markup {
                         }
                     }
                 }
-                (filled.number("k", "k, of best of k", "4", ["2", "8", "1"]))
+                (filled.number("k", "k, of best of k", &IMAGES.to_string(), ["2", "8", "1"]))
             }
             div.choices {
                 @for (at, each) in app.questions.all().iter().enumerate() {
                     label.check {
                         input type="checkbox" name="questions" value=(each.as_str())
                             checked[filled.checks("questions", each.as_str(), at == 0)];
-                        span { (questions::name(each)) " " span.fine { (questions::ask(each)) } }
+                        span { (questions::name(each)) " " span.fine { (ask(each)) } }
                     }
                 }
             }
@@ -178,7 +184,7 @@ fn prompts(filled: &Filled<'_>) -> Markup {
                 (filled.text("split", "Split of the runs", "any"))
                 (filled.text("kind", "Kind of the prompts", "all"))
                 (filled.text("people", "People, separated by commas", "all"))
-                (filled.number("sample", "Prompts to draw", "all", ["1", "10000", "1"]))
+                (filled.number("sample", "Samples to draw", "all", ["1", "10000", "1"]))
                 (filled.number("seed", "Seed", "0", ["0", "4294967295", "1"]))
             }
             (filled.area("names", "Names of samples, one a line", "all", 2, None))
@@ -187,12 +193,12 @@ fn prompts(filled: &Filled<'_>) -> Markup {
 }
 
 fn often(filled: &Filled<'_>) -> Markup {
-    let count = |name, label, hint| filled.number(name, label, hint, ["1", "1000", "1"]);
+    let count = |name, label, hint: &str| filled.number(name, label, hint, ["1", "1000", "1"]);
     html! {
         fieldset {
             legend { "How often" }
             div.fields {
-                (count("answers_per_item", "Answers about an item", "3"))
+                (count("answers_per_item", "Answers about an item", &ANSWERS.to_string()))
                 (count("quota", "Items of an annotator, at most", "1000"))
                 (count("sets_per_prompt", "Items for a prompt", "by the form"))
             }
@@ -207,12 +213,12 @@ fn gold(filled: &Filled<'_>) -> Markup {
             p.fine { "They find annotators who answer at random. One item a line: the name of the samples, \
                 the method whose image is right, and the methods of the other images, separated by \
                 commas. The others can be left out if an item shows all methods. " code { "method / run" }
-                " names any other run of this service, such as one with bad images. Names of samples are on \
-                the pages of runs." }
+                " names any other run of this service, such as one with bad images. The "
+                a href="/gallery" { "gallery" } " shows names of samples." }
             (filled.area("gold", "Gold items, one a line", "000-0-00, StarNet\n000-0-02, Kamon", 4, None))
             div.fields {
                 (filled.number("gold_share", "Share that must be right", "0.7", ["0", "1", "any"]))
-                (filled.number("gold_least", "after so many answers to them", "3", ["1", "100", "1"]))
+                (filled.number("gold_least", "after so many answers to them", "3, or all", ["1", "100", "1"]))
                 (filled.number("gold_every", "One of so many items is one", "10", ["2", "100", "1"]))
             }
         }

@@ -46,6 +46,8 @@ pub(super) fn section(view: &mut View, studies: &[StudyResponse], more: bool) ->
             p { "A study asks chosen questions about chosen prompts and methods, with a quota, known \
                 answers and exclusions. There is none yet." }
         } @else {
+            p { "The result of a study is on its page. What is below is about all votes together, in \
+                studies and outside." }
             (view.table(&table))
             @if more { p.fine { "The newest ones. GET /v1/studies lists all." } }
         }

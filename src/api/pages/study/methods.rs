@@ -161,7 +161,7 @@ pub(super) fn next(view: &mut View, of: &PreferencesResponse, next: &NextRespons
             Cell::number(Some(pair.judged as f64), pair.judged.to_string()),
             Cell::number(Some(pair.expected), number::percent(pair.expected)),
             Cell::number(Some(pair.gain), number::rounded(pair.gain, 4)),
-            Cell::text(verdict(of, &pair.method_a, &pair.method_b)),
+            Cell::text(verdict(of, &pair.method_a, &pair.method_b)).class("verdict"),
         ]
         .into()
     };
@@ -171,7 +171,7 @@ pub(super) fn next(view: &mut View, of: &PreferencesResponse, next: &NextRespons
         columns: vec![
             Column::text("one"),
             Column::text("other"),
-            Column::number("judged pairs"),
+            Column::number("votes"),
             Column::number("expected wins of one"),
             Column::number("information"),
             Column::text("so far"),
@@ -182,11 +182,12 @@ pub(super) fn next(view: &mut View, of: &PreferencesResponse, next: &NextRespons
     html! {
         h2 #next { "What would more votes settle?" }
         @if pairs.is_empty() {
-            p { "Every pair of images has a vote on this question. More runs, or more annotators on the \
+            p { "Every pair of images has a vote on this question outside studies. More runs, or more annotators on the \
                 same pairs, would add information." }
         } @else {
             p { "Close methods and methods that were hardly compared come first: the information of a \
-                vote falls as its outcome is clearer, and as the two methods are judged more often. "
+                vote falls as its outcome is clearer, and as the two methods are judged more often. \
+                Votes of all studies are among them. "
                 a href=(Address::new("/vote").with("question", question)) { "Vote" }
                 " asks about them in this order." }
             (view.table(&table))

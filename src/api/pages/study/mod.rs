@@ -9,6 +9,7 @@ mod methods;
 mod metrics;
 mod new;
 mod one;
+mod people;
 mod plan;
 mod voters;
 
@@ -64,14 +65,27 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
             "Votes and ratings of annotators: which method they prefer, how far they agree, and which \
                 metrics agree with them."
         }
-        (filters(&app, &address, &question))
     };
+    let chosen = filters(&app, &address, &question);
     let listed = StudiesQuery { after: None, limit: Some(STUDIES) };
     let listed = studies::respond_list(&app, listed).await?;
-    let listed = list::section(&mut view, &listed.items, listed.next.is_some());
+    let has_studies = !listed.items.is_empty();
+    let listed = match address.get("study") {
+        Some(id) => {
+            let page = Address::new("/study").with("study", id);
+            html! { p { "Only votes of one study. " (view.link(&page, &html! { "Its page" })) } }
+        }
+        None => list::section(&mut view, &listed.items, listed.next.is_some()),
+    };
     let is_empty = preferences.answers == 0 && preferences.voting.cannot_tell == 0;
     if is_empty {
-        let content = html! { (head) (empty(&question, annotator.is_some())) (listed) };
+        let content = html! {
+            (head)
+            @if has_studies { (listed) }
+            (chosen)
+            (empty(&question, annotator.is_some()))
+            @if !has_studies { (listed) }
+        };
         return view.respond(&app, &content);
     }
     let compared = differences::read(&app, &address).await?;
@@ -80,14 +94,16 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
     let next = next::respond(&app, next).await?;
     let content = html! {
         (head)
+        @if has_studies { (listed) }
+        (chosen)
         p.asked { "The question: " strong { (questions::ask(&question)) } }
         (summary(&preferences))
         (methods::section(&mut view, &preferences))
         (metrics::section(&mut view, &aligned, &compared))
         (differences::section(&mut view, &compared, &address))
         (voters::section(&mut view, &preferences, &address))
-        (methods::next(&mut view, &preferences, &next))
-        (listed)
+        @if address.get("study").is_none() { (methods::next(&mut view, &preferences, &next)) }
+        @if !has_studies { (listed) }
     };
     let content = portable::content(view.is_shared(), &app, content, []).await?;
     view.respond(&app, &content)
@@ -136,16 +152,29 @@ fn empty(question: &Question, is_filtered: bool) -> Markup {
 /// Renders the numbers that say how far the votes can be trusted.
 fn summary(of: &PreferencesResponse) -> Markup {
     let voting = &of.voting;
+    let ratings = of.answers.saturating_sub(voting.votes);
+    let several = of.preferences.clustered;
     html! {
         div.cards {
             div.card.figure {
-                h2 { "Answers" }
+                h2 { @if ratings == 0 { "Votes" } @else { "Votes and ratings" } }
                 p.big { (number::count(of.answers as u64)) }
                 p.fine {
                     "by " (of.agreement.annotators)
                     @if of.agreement.annotators == 1 { " annotator" } @else { " annotators" }
-                    ", with " (voting.ties) " ties. Not counted: " (voting.cannot_tell) " × \
-                        “cannot tell”."
+                    @if ratings > 0 { ", " (number::count(ratings as u64)) " of them ratings" }
+                    @if voting.ties > 0 {
+                        ", with " (voting.ties) @if voting.ties == 1 { " tie" } @else { " ties" }
+                    }
+                    ". "
+                    @if several { "A choice of one out of k images counts as k − 1 votes. " }
+                    @if voting.cannot_tell > 0 {
+                        "Not counted: " (voting.cannot_tell) " × “cannot tell” about two images. "
+                    }
+                    @if several {
+                        "“Cannot tell” about more than two images is no vote: the page of its study \
+                            counts it."
+                    }
                 }
             }
             (alpha(&of.agreement))
@@ -174,7 +203,12 @@ fn summary(of: &PreferencesResponse) -> Markup {
                     }
                     None => {
                         p.big { "none" }
-                        p.fine { "No vote says which image was on the left." }
+                        @if several {
+                            p.fine { "Of several images, none is on the left of all others: the page of \
+                                a study has its choices by position." }
+                        } @else {
+                            p.fine { "No vote says which image was on the left." }
+                        }
                     }
                 }
             }

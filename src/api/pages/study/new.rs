@@ -6,7 +6,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use uuid::Uuid;
 
-use super::form::{Filled, form};
+use super::form::{ANSWERS, Filled, IMAGES, form};
 use crate::api::http::{ApiError, Id};
 use crate::api::pages::{
     address::Address,
@@ -21,13 +21,22 @@ use crate::api::studies::sample_size::{self, SampleSizeQuery, SampleSizeResponse
 /// The parameter of the share to tell from chance: `share` is taken by pages.
 const TARGET: &str = "target";
 
+/// The parameter that the button of the computation sends.
+const SIZE: &str = "size";
+
 /// Runs to choose from.
 const RUNS: u32 = 100;
 
 pub(super) async fn read(app: &App, address: &Address) -> Result<Response, ApiError> {
-    let mut query: SampleSizeQuery = address.query(&["new", TARGET, "method", "dataset"])?;
+    let mut query: SampleSizeQuery = address.query(&["new", TARGET, SIZE, "method", "dataset"])?;
     query.share = address.get(TARGET).map(|text| text.trim().parse().unwrap_or(f64::NAN));
-    let asked = query.share.is_some() || query.difference.is_some();
+    let asked = query.share.is_some() || query.difference.is_some() || address.get(SIZE).is_some();
+    // The fields show what stands for empty ones.
+    let share = share(*query.k.get_or_insert(IMAGES));
+    query.answers_per_item.get_or_insert(ANSWERS);
+    if query.difference.is_none() {
+        query.share.get_or_insert(share);
+    }
     let size = asked.then(|| sample_size::respond(&query));
     let filled = Filled { fields: address, is_sent: false };
     let content = html! {
@@ -36,7 +45,7 @@ pub(super) async fn read(app: &App, address: &Address) -> Result<Response, ApiEr
             "A study asks people which of several images is the best: of chosen methods, about chosen \
                 prompts, as often as you decide."
         }
-        (sizes(address, size))
+        (sizes(address, share, size))
         h2 #form { "The study" }
         (body(app, &filled).await?)
     };
@@ -120,7 +129,17 @@ fn narrow(address: &Address, more: bool) -> Markup {
     }
 }
 
-fn sizes(address: &Address, size: Option<Result<SampleSizeResponse, ApiError>>) -> Markup {
+/// Returns the share to tell from chance that an empty field stands for: a tenth more, in whole
+/// percent.
+fn share(k: u32) -> f64 {
+    ((1.0 / f64::from(k.max(2)) + 0.1) * 100.0).round() / 100.0
+}
+
+fn sizes(
+    address: &Address,
+    share: f64,
+    size: Option<Result<SampleSizeResponse, ApiError>>,
+) -> Markup {
     let field = |name: &str, label: &str, hint: &str, step: &str| {
         html! {
             label { (label)
@@ -133,21 +152,21 @@ fn sizes(address: &Address, size: Option<Result<SampleSizeResponse, ApiError>>) 
         h2 #size { "How many answers?" }
         form.filters method="get" action="/study" {
             input type="hidden" name="new" value="true";
-            (field("k", "Images of an item", "2", "1"))
-            (field(TARGET, "Share to tell from chance", "0.35", "any"))
-            (field("difference", "or difference in strength", "0.5", "any"))
+            (field("k", "Images of an item", &IMAGES.to_string(), "1"))
+            (field(TARGET, "Share to tell from chance", &share.to_string(), "any"))
+            (field("difference", "or difference in strength", "instead", "any"))
             (field("power", "Power", "0.8", "any"))
             (field("alpha", "Level", "0.05", "any"))
-            (field("answers_per_item", "Answers about an item", "1", "1"))
+            (field("answers_per_item", "Answers about an item", &ANSWERS.to_string(), "1"))
             (field("correlation", "Their correlation", "0.2", "any"))
-            (field("price", "Price of an answer", "", "any"))
-            (field("seconds", "Seconds of an answer", "", "any"))
-            button { "Compute" }
+            (field("price", "Price of an answer", "optional", "any"))
+            (field("seconds", "Seconds of an answer", "optional", "any"))
+            button name=(SIZE) value="true" { "Compute" }
         }
         @match size {
             None => {
-                p.fine { "Send a share or a difference. A method that is as good as the others is the \
-                    best of k in 1/k of the answers." }
+                p.fine { "The grey numbers stand for empty fields. A method that is as good as the \
+                    others is the best of k in 1/k of the answers." }
             }
             Some(Err(error)) => { p.note.warn role="alert" { (error.detail()) } }
             Some(Ok(of)) => { (answers(&of)) }

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::{
     list,
     methods::{alpha_words, no_interval},
-    plan,
+    people, plan,
 };
 use crate::analysis::{StudyDifference, StudyMethod};
 use crate::api::http::{ApiError, Id};
@@ -19,13 +19,13 @@ use crate::api::pages::{
 };
 use crate::api::state::App;
 use crate::api::studies::{
-    self, AnnotatorProgress, ProgressResponse,
+    self, ProgressResponse,
     results::{self, ResultsQuery, ResultsResponse},
 };
 use crate::store::{Question, StudyRecord, StudyState};
 
-/// Maximum number of annotators that are shown.
-const MOST: usize = 40;
+/// Prompts below which nothing is said to be certain: intervals over few prompts are too narrow.
+const FEWEST_PROMPTS: usize = 10;
 
 pub(super) async fn read(app: &App, address: &Address) -> Result<Response, ApiError> {
     let id = Id::<StudyRecord>::parse(address.get("study").unwrap_or_default())?;
@@ -45,12 +45,13 @@ pub(super) async fn read(app: &App, address: &Address) -> Result<Response, ApiEr
         @if results.results.answers == 0 {
             (none(&results))
         } @else {
+            (verdict(&results))
             (numbers(&results))
             (shares(&mut view, &results))
             (settles(&mut view, &results))
             (positions(&mut view, &results))
         }
-        (annotators(&mut view, &of))
+        (people::section(&mut view, &of))
         @if !view.is_shared() { (exports(&of)) }
     };
     view.respond(app, &content)
@@ -120,13 +121,18 @@ fn progress(view: &mut View, of: &ProgressResponse) -> Markup {
         caption: "Progress by question".to_owned(),
         columns: vec![
             Column::text("question"),
-            Column::number("counted answers"),
+            Column::number("answers"),
             Column::number("wanted"),
             Column::number("complete items"),
         ],
         rows: of.questions.iter().map(row).collect(),
     };
-    html! { h2 #progress { "Progress" } (view.table(&table)) }
+    html! {
+        h2 #progress { "Progress" }
+        p.fine { "With “cannot tell”; without answers about gold items and those of annotators who are \
+            left out." }
+        (view.table(&table))
+    }
 }
 
 /// Returns the name of a question by its word.
@@ -170,12 +176,21 @@ fn numbers(of: &ResultsResponse) -> Markup {
     html! {
         div.cards {
             div.card.figure {
-                h2 { "Answers" }
+                h2 { "Counted answers" }
                 p.big { (number::count(results.answers as u64)) }
-                p.fine { "by " (results.annotators) " annotators about " (results.prompts) " prompts. "
-                    (results.ties) " ties. Not counted: " (results.cannot_tell) " × “cannot tell”, and \
-                    those of " (of.left_out.len()) @if of.left_out.len() == 1 { " annotator who is" }
-                    @else { " annotators who are" } " left out." }
+                p.fine {
+                    "by " (results.annotators)
+                    @if results.annotators == 1 { " annotator" } @else { " annotators" }
+                    " about " (results.prompts)
+                    @if results.prompts == 1 { " prompt. " } @else { " prompts. " }
+                    @if of.study.plan.ties {
+                        (results.ties) @if results.ties == 1 { " tie. " } @else { " ties. " }
+                    }
+                    "Not counted: " (results.cannot_tell) " × “cannot tell”, and those of "
+                    (of.left_out.len()) @if of.left_out.len() == 1 { " annotator who is" }
+                    @else { " annotators who are" } " left out."
+                    @if of.study.plan.gold.is_some() { " Answers about gold items never count." }
+                }
             }
             div.card.figure {
                 h2 { "Agreement" }
@@ -205,8 +220,63 @@ fn numbers(of: &ResultsResponse) -> Markup {
     }
 }
 
+/// Renders what the result says in one sentence.
+fn verdict(of: &ResultsResponse) -> Markup {
+    let (methods, chance) = (&of.results.methods, of.results.chance);
+    let most = methods.iter().filter_map(|of| of.share).fold(f64::NEG_INFINITY, f64::max);
+    let mut first = methods.iter().filter(|of| of.share == Some(most));
+    let Some(method) = first.next() else { return html! {} };
+    if let Some(other) = first.next() {
+        return html! {
+            p.asked { bdi { (method.method) } " and " bdi { (other.method) } " are chosen equally often ("
+                (number::percent(most)) "), and no method more often: which of them people prefer is \
+                not certain." }
+        };
+    }
+    // The next one is that by strength, which takes into account who met whom.
+    let lead = of.results.differences.first().filter(|lead| lead.better == method.method);
+    html! {
+        p.asked {
+            strong { bdi { (method.method) } " is chosen most often" } " (" (number::percent(most))
+            @match method.share_low.zip(method.share_high) {
+                None => { "); it is not certain that people prefer it: there are too few answers." },
+                Some((low, high)) => {
+                    ", 95 % interval " (percents(low, high)) ")"
+                    @if low > chance && of.results.prompts < FEWEST_PROMPTS {
+                        "; it is not certain that people prefer it: the answers are about "
+                        (of.results.prompts) @if of.results.prompts == 1 { " prompt" } @else { " prompts" }
+                        " only."
+                    } @else if low > chance {
+                        ", more often than by chance (" (number::percent(chance)) "). "
+                        @match lead {
+                            Some(lead) if lead.settled => {
+                                "It is ahead of " bdi { (lead.worse) } ", the next one."
+                            },
+                            Some(lead) => {
+                                "Whether people prefer it to " bdi { (lead.worse) } ", the next one, is \
+                                    not certain."
+                            },
+                            None => {},
+                        }
+                    } @else {
+                        "; it is not certain that people prefer it: the interval contains chance ("
+                        (number::percent(chance)) ")."
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// Returns the ends of an interval as percentages.
+fn percents(low: f64, high: f64) -> String {
+    format!("{} to {}", number::rounded(low * 100.0, 0), number::percent(high))
+}
+
 fn shares(view: &mut View, of: &ResultsResponse) -> Markup {
     let methods = &of.results.methods;
+    // Ties are parts of choices.
+    let decimals = usize::from(methods.iter().any(|of| of.chosen.fract() > 0.0));
     let lines: Vec<Line> = methods
         .iter()
         .filter_map(|method| {
@@ -244,7 +314,7 @@ fn shares(view: &mut View, of: &ResultsResponse) -> Markup {
                 .shown(html! { a href=(board) { bdi { (method.method) } } })
                 .head(),
             Cell::number(Some(method.shown as f64), method.shown.to_string()),
-            Cell::number(Some(method.chosen), number::rounded(method.chosen, 1)),
+            Cell::number(Some(method.chosen), number::rounded(method.chosen, decimals)),
             percent(method.share, "not shown"),
             percent(method.share_low, missing),
             percent(method.share_high, missing),
@@ -299,7 +369,8 @@ fn settles(view: &mut View, of: &ResultsResponse) -> Markup {
             Cell::number(value, shown)
         };
         let more = each.more_answers.map(number::count);
-        let words = if each.settled { "settled" } else { "cannot be said" };
+        let words = if each.settled { "none" } else { "cannot be said" };
+        let order = if each.settled { "one is ahead" } else { "not distinguishable" };
         vec![
             name(&each.better).head(),
             name(&each.worse),
@@ -310,6 +381,7 @@ fn settles(view: &mut View, of: &ResultsResponse) -> Markup {
                 each.more_answers.map(|more| more as f64),
                 more.unwrap_or_else(|| words.to_owned()),
             ),
+            Cell::text(order).class("verdict"),
         ]
         .into()
     };
@@ -317,12 +389,13 @@ fn settles(view: &mut View, of: &ResultsResponse) -> Markup {
         name: "settles",
         caption: "What more answers would settle".to_owned(),
         columns: vec![
-            Column::text("better"),
-            Column::text("worse"),
+            Column::text("one"),
+            Column::text("other"),
             Column::number("difference"),
             Column::number("low"),
             Column::number("high"),
             Column::number("more answers"),
+            Column::text("so far"),
         ],
         rows: of.results.differences.iter().map(row).collect(),
     };
@@ -367,76 +440,10 @@ fn positions(view: &mut View, of: &ResultsResponse) -> Markup {
     };
     html! {
         h2 #positions { "Does the position matter?" }
-        p { "Every method is in every position equally often, so a habit adds noise and favours nobody. \
-            Without one, each position has about " (number::percent(of.results.chance)) "." }
+        p { "Over whole blocks of items, every method is in every position equally often, so a habit \
+            adds noise and favours nobody. Without one, each position has about "
+            (number::percent(of.results.chance)) "." }
         (view.table(&table))
-    }
-}
-
-fn annotators(view: &mut View, of: &ProgressResponse) -> Markup {
-    let mut named: Vec<&AnnotatorProgress> = of.annotators.iter().collect();
-    named.sort_by(|a, b| b.answers.cmp(&a.answers).then_with(|| a.annotator.cmp(&b.annotator)));
-    let all = named.len();
-    named.truncate(view.most(MOST));
-    let row = |each: &&AnnotatorProgress| {
-        let reason = each.excluded.as_deref();
-        vec![
-            Cell::text(&*each.annotator).shown(html! { bdi { (each.annotator) } }).head(),
-            Cell::number(Some(each.answers as f64), each.answers.to_string()),
-            Cell::text(match (reason, each.by_operator) {
-                (None, _) => "counted",
-                (Some(_), true) => "left out",
-                (Some(_), false) => "left out by gold items",
-            }),
-            Cell::text(reason.unwrap_or_default())
-                .shown(html! { bdi { (reason.unwrap_or_default()) } }),
-        ]
-        .into()
-    };
-    let table = Table {
-        name: "annotators",
-        caption: "Annotators".to_owned(),
-        columns: vec![
-            Column::text("annotator"),
-            Column::number("answers"),
-            Column::text("state"),
-            Column::text("reason"),
-        ],
-        rows: named.iter().map(row).collect(),
-    };
-    let out: Vec<&&AnnotatorProgress> = named.iter().filter(|each| each.by_operator).collect();
-    html! {
-        h2 #annotators { "The annotators" }
-        @if named.is_empty() {
-            p { "Nobody has answered yet." }
-        } @else {
-            p { "Answers of annotators who are left out stay, and no analysis counts them." }
-            (view.table(&table))
-            @if all > named.len() {
-                p.fine { "The " (named.len()) " with the most answers, of " (all) "." }
-            }
-            @if !view.is_shared() {
-                form.filters method="post" action="/study/exclude" {
-                    input type="hidden" name="study" value=(of.study.id);
-                    label { "Annotator" input type="text" name="annotator" required maxlength="256"; }
-                    label { "Reason" input type="text" name="reason" required maxlength="256"; }
-                    button { "Leave out" }
-                }
-                @if !out.is_empty() {
-                    form.filters method="post" action="/study/include" {
-                        input type="hidden" name="study" value=(of.study.id);
-                        label { "Left out"
-                            select name="annotator" {
-                                @for each in out {
-                                    option value=(each.annotator) { (each.annotator) }
-                                }
-                            }
-                        }
-                        button { "Count again" }
-                    }
-                }
-            }
-        }
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) fn section(view: &View, of: &ProgressResponse, facts: &Facts) -> Mark
                 dd { (number::count(items as u64)) @if items == 1 { " item" } @else { " items" } " at most" }
                 dt { "Known answers" }
                 dd { @match &plan.gold {
-                    Some(gold) => { (known(gold)) }
+                    Some(gold) => { (known(gold, items)) }
                     None => { "no gold items" }
                 } }
                 dt { "Seed" }
@@ -115,12 +115,20 @@ fn prompts(of: &PromptSelection) -> Markup {
     }
 }
 
-fn known(gold: &GoldPlan) -> Markup {
+/// Renders the plan of gold items. An annotator is asked about so many items at most.
+fn known(gold: &GoldPlan, items: usize) -> Markup {
+    let least = gold.least();
+    let met = gold.items.len().min(items.div_ceil(gold.every.max(1) as usize));
     html! {
         (gold.items.len()) @if gold.items.len() == 1 { " gold item" } @else { " gold items" }
         ", one of " (gold.every) " items. Below " (number::percent(gold.share)) " right after "
-        (gold.least) @if gold.least == 1 { " answer" } @else { " answers" }
+        (least) @if least == 1 { " answer" } @else { " answers" }
         " to them, an annotator is left out."
+        @if met < least as usize {
+            " " strong { "Nobody will be left out: with at most " (items)
+                @if items == 1 { " item" } @else { " items" } ", an annotator meets " (met)
+                @if met == 1 { " gold item" } @else { " gold items" } " at most." }
+        }
     }
 }
 

@@ -115,7 +115,7 @@ pub(super) fn of_study(address: &Address, study: &StudyRecord, items: usize) -> 
             p {
                 "Your answers, their times, the order of the images, and your pseudonym. No cookie is \
                     set. The audit log of this service also has the time and the network address of \
-                    each answer. Results and exports have no times and other pseudonyms."
+                    each answer. Exports have other pseudonyms and no times."
             }
             @if plan.gold.is_some() {
                 p { "Some items have a known right answer. Answers of people who miss too many of \
@@ -129,6 +129,7 @@ pub(super) fn of_study(address: &Address, study: &StudyRecord, items: usize) -> 
                         autocomplete="off" spellcheck="false";
                 }
             }
+            p.fine { strong { "Write this name down" } ": you need it to continue." }
             label.check {
                 input type="checkbox" name="consent" value="yes" required;
                 " I have read this and agree."

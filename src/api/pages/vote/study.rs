@@ -166,14 +166,19 @@ fn finished(session: &Session, next: &StudyNextResponse, done: Option<Done>) -> 
                 }
                 _ => {
                     p { strong { "That is all. Thank you." } }
-                    p { "You have answered about " (next.answered)
+                    p { "You have answered " (next.answered)
                         @if next.answered == 1 { " item." } @else { " items." } }
                 }
             }
             @if let Some(code) = &next.completion_code {
                 p { "Your completion code:" }
                 p.big { code #completion { (code) } }
-                p.fine { "Enter it where you came from, so that you are paid." }
+                p.fine {
+                    "Enter it where you came from"
+                    // The code of all annotators is one of a platform.
+                    @if session.study.plan.completion_code.is_some() { ", so that you are paid." }
+                    @else { ", if you are asked for a code." }
+                }
             }
         }
     }
