@@ -382,6 +382,10 @@ class AnnotatorProgress(TypedDict):
     """Whether the operator left the annotator out; otherwise, answers to gold items did."""
     excluded: NotRequired[Optional[str]]
     """Reason for which the annotator is left out."""
+    gold: NotRequired[int]
+    """Those of them about gold items, which count in no result."""
+    gold_right: NotRequired[int]
+    """Those of them that are right."""
 
 
 class AnnotatorVoting(TypedDict):
@@ -1483,8 +1487,10 @@ class GoldPlan(TypedDict):
     """1 to 100 items. Annotators are asked the first question of the study about them. Their names are used for no
     other items, unless `prompts.names` has them.
     """
-    least: NotRequired[int]
-    """Answers to gold items before anybody is left out. Default: 3."""
+    least: NotRequired[Optional[int]]
+    """Answers to gold items before anybody is left out, at most the number of gold items. Default: 3, or the number of
+    gold items if there are fewer.
+    """
     share: NotRequired[float]
     """Smallest share of right answers: annotators below it are left out. Default: 0.7."""
 
@@ -2236,7 +2242,7 @@ class NextEntry(TypedDict):
     image_b: NotRequired[Optional[str]]
     """BLAKE3 hash of the file of B's image."""
     judged: int
-    """Number of judged pairs of images of the two methods so far."""
+    """Number of votes about the two methods so far, also in studies."""
     method_a: str
     """First method."""
     method_b: str
@@ -2264,8 +2270,8 @@ class NextResponse(TypedDict):
     answered: NotRequired[Optional[int]]
     """Number of answers of the annotator to this question so far, with "cannot tell" and repeats."""
     pairs: List[NextEntry]
-    """Pairs of images without a vote on this question, those of the most informative pairs of methods first. With
-    `annotator`, in the order in which the annotator should be asked.
+    """Pairs of images without a vote on this question outside studies, those of the most informative pairs of methods
+    first. With `annotator`, in the order in which the annotator should be asked.
     """
     question: QuestionWord
     """The question."""
