@@ -58,8 +58,8 @@ def main():
             stored = len(runs) * RUN
             pages = [
                 "/livez", "/", "/leaderboard?pack=all", "/leaderboard?pack=toolkit&view=trade-off&x=clip_t&y=ips", "/runs", f"/runs/{runs[0]}",
-                f"/compare?a={runs[0]}&b={runs[1]}", f"/gallery?runs={runs[0]},{runs[1]},{runs[2]}", f"/correlations?run={runs[0]}",
-                f"/first-places?runs={runs[0]},{runs[1]},{runs[2]}", "/matrix?pack=all", "/methods/method%2000", f"/samples/{sample}", "/vote", "/study", "/datasets", "/datasets/stellar", "/metrics-guide",
+                f"/compare?a={runs[0]}&b={runs[1]}", f"/gallery?runs={runs[0]},{runs[1]},{runs[2]}", f"/correlations?run={runs[0]}&pack=toolkit",
+                f"/first-places?runs={runs[0]},{runs[1]},{runs[2]}", "/matrix?kind=attribute&min_samples=5", "/methods/method%2000", f"/samples/{sample}", "/vote", "/study", "/datasets", "/datasets/stellar", "/metrics-guide",
             ]
             print(f"{stored:,} samples in {len(runs)} runs on {'PostgreSQL' if store else 'SQLite'}")
             print(f"{'page':58} {'first':>8} {'median':>8} {'most':>8}  KiB   (milliseconds to the first byte)")

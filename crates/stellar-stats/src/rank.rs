@@ -75,12 +75,13 @@ pub(super) struct PairCounts {
 
 /// Counts the pairs of two series of finite numbers.
 pub(super) fn pair_counts(x: &[f64], y: &[f64]) -> PairCounts {
-    let mut pairs: Vec<(f64, f64)> = x.iter().copied().zip(y.iter().copied()).collect();
-    // By value, so that 0 and −0 tie, as they do in scipy.
-    pairs.sort_unstable_by(|a, b| order(a.0, b.0).then(order(a.1, b.1)));
-    let tied_x = tied_pairs(&pairs, |a, b| a.0 == b.0);
+    // Integers are sorted without mispredicted branches, which halves the time.
+    let mut pairs: Vec<u128> =
+        x.iter().zip(y).map(|(x, y)| u128::from(key(*x)) << 64 | u128::from(key(*y))).collect();
+    pairs.sort_unstable();
+    let tied_x = tied_pairs(&pairs, |a, b| a >> 64 == b >> 64);
     let tied_both = tied_pairs(&pairs, |a, b| a == b);
-    let mut ys: Vec<f64> = pairs.iter().map(|pair| pair.1).collect();
+    let mut ys: Vec<u64> = pairs.iter().map(|pair| *pair as u64).collect();
     let discordant = inversions(&mut ys);
     let tied_y = tied_pairs(&ys, |a, b| a == b);
 
@@ -152,27 +153,34 @@ fn tied_pairs<T>(sorted: &[T], equal: impl FnMut(&T, &T) -> bool) -> u64 {
     sorted.chunk_by(equal).map(|tied| count_pairs(tied.len() as u64)).sum()
 }
 
+/// Returns an integer in the order of finite numbers. 0 and −0 have the same, as they tie in scipy.
+fn key(value: f64) -> u64 {
+    let bits = (value + 0.0).to_bits();
+    if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
+}
+
 /// Sorts the values and counts the pairs that were out of order.
-fn inversions(values: &mut [f64]) -> u64 {
+fn inversions(values: &mut [u64]) -> u64 {
     let n = values.len();
-    let mut merged = vec![0.0; n];
+    let mut merged = vec![0; n];
     let mut count = 0;
     let mut width = 1;
     while width < n {
         for start in (0..n).step_by(2 * width) {
             let (middle, end) = ((start + width).min(n), (start + 2 * width).min(n));
-            let (mut left, mut right) = (start, middle);
-            for slot in &mut merged[start..end] {
-                if left < middle && (right == end || values[left] <= values[right]) {
-                    *slot = values[left];
-                    left += 1;
-                } else {
-                    *slot = values[right];
-                    right += 1;
-                    // It moves ahead of all remaining values of the left half.
-                    count += (middle - left) as u64;
-                }
+            let (mut left, mut right, mut to) = (start, middle, start);
+            while left < middle && right < end {
+                let (a, b) = (values[left], values[right]);
+                let is_left = a <= b;
+                merged[to] = if is_left { a } else { b };
+                // The right one moves ahead of all remaining values of the left half.
+                count += if is_left { 0 } else { (middle - left) as u64 };
+                left += usize::from(is_left);
+                right += usize::from(!is_left);
+                to += 1;
             }
+            let rest = if left < middle { left..middle } else { right..end };
+            merged[to..end].copy_from_slice(&values[rest]);
         }
         values.copy_from_slice(&merged);
         width *= 2;

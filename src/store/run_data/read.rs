@@ -34,7 +34,9 @@ impl Store {
     ) -> Result<Option<Arc<RunData>>, StoreError> {
         on_backend!(self, pool => {
             let Some((revision, empty)) = find(pool, run, pack).await? else { return Ok(None) };
-            let digest = empty.pack.as_ref().map(|pack| pack.digest.clone());
+            // A pack without scores of the run has its own, empty columns.
+            let own = || empty.pack.as_ref().map(|pack| pack.digest.clone());
+            let digest = pack.map(ToOwned::to_owned).or_else(own);
             // Boxed: this future is part of those of many handlers.
             let reading = Box::pin(read(pool, empty));
             self.runs.get((run, revision, digest), reading).await.map(Some)
