@@ -122,7 +122,7 @@ pub fn roc_auc(scores: &[f64], positive: &[bool]) -> Option<f64> {
 #[must_use]
 pub fn average_ranks(values: &[f64]) -> Vec<f64> {
     let mut places: Vec<usize> = (0..values.len()).collect();
-    places.sort_unstable_by(|&a, &b| order(values[a], values[b]));
+    places.sort_unstable_by_key(|&at| key(values[at]));
     let mut ranks = vec![0.0; values.len()];
     let mut start = 0;
     for tied in places.chunk_by(|&a, &b| values[a] == values[b]) {
@@ -138,10 +138,6 @@ pub fn average_ranks(values: &[f64]) -> Vec<f64> {
 fn check(x: &[f64], y: &[f64]) -> Option<()> {
     assert_eq!(x.len(), y.len(), "the series must be of the same length");
     (x.len() > 1 && x.iter().chain(y).all(|value| value.is_finite())).then_some(())
-}
-
-fn order(a: f64, b: f64) -> std::cmp::Ordering {
-    a.partial_cmp(&b).unwrap_or(std::cmp::Ordering::Equal)
 }
 
 fn count_pairs(n: u64) -> u64 {
