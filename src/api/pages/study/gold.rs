@@ -165,9 +165,7 @@ impl<'a> Methods<'a> {
     }
 
     async fn runs_of(&mut self, method: &str) -> Result<&[(String, Uuid)], ApiError> {
-        let found = if let Some(found) = self.others.remove(method) {
-            found
-        } else {
+        if !self.others.contains_key(method) {
             let query = RunsQuery {
                 method: Some(method.to_owned()),
                 dataset: None,
@@ -177,9 +175,10 @@ impl<'a> Methods<'a> {
                 limit: Some(RUNS),
             };
             let found = runs::respond(self.app, query).await?.runs;
-            found.into_iter().map(|run| (run.run, run.run_id)).collect()
-        };
-        Ok(self.others.entry(method.to_owned()).or_insert(found))
+            let found = found.into_iter().map(|run| (run.run, run.run_id)).collect();
+            self.others.insert(method.to_owned(), found);
+        }
+        Ok(&self.others[method])
     }
 
     fn name(&self, run: Uuid) -> String {
