@@ -134,7 +134,7 @@ pub(crate) enum DeclaredBy {
 /// One fact about the training of a method.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct TrainingTerm {
-    /// The fact; null if nobody declares it.
+    /// The fact; null if it is not declared.
     pub(crate) value: Option<bool>,
     /// Who declares it; null if nobody does.
     pub(crate) declared_by: Option<DeclaredBy>,

@@ -172,8 +172,8 @@ pub struct BoardChange {
     pub name: RunName,
     /// Digest of the bundle.
     pub digest: String,
-    /// Note of whoever made the change; empty without one.
+    /// Note about the change; empty without one.
     pub note: String,
-    /// Id of the key of whoever made the change, if keys were in use.
+    /// Id of the API key that made the change, if keys were in use.
     pub key: Option<Uuid>,
 }

@@ -46,7 +46,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Bounds of a command: a hundred thousand samples.
+    /// Bounds of a command.
     pub const COMMAND: Self =
         Self { file: 256 << 20, samples_bytes: 512 << 20, samples: 200_000, entries: 20_000_000 };
 

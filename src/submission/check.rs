@@ -15,7 +15,7 @@ use crate::scoring::{Metadata, content};
 use crate::toolkit::format_prompt;
 use crate::verify::Case;
 
-/// Means are sums in another order at most by a program that adds differently.
+/// A program that adds in another order gets a mean that differs in the last digits.
 const SAME_MEAN: f64 = 1e-12;
 
 /// Rounding may take a score beyond the end of its range.

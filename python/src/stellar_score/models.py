@@ -540,7 +540,7 @@ class BoardEntry(TypedDict):
     at: str
     """Time of the change."""
     by: NotRequired[Optional[str]]
-    """Id of the key of whoever made the change; null if keys were not in use."""
+    """Id of the API key that made the change; null if keys were not in use."""
     digest: str
     """Digest of the bundle."""
     id: str
@@ -548,7 +548,7 @@ class BoardEntry(TypedDict):
     method: str
     """The method."""
     note: str
-    """Note of whoever made the change; empty without one."""
+    """Note about the change; empty without one."""
     run: str
     """The run of the method."""
     submission: NotRequired[Optional[str]]
@@ -3881,7 +3881,7 @@ class TrainingTerm(TypedDict):
     """Whether the flags of a listed run say the opposite."""
     declared_by: NotRequired[Optional[DeclaredBy]]
     value: NotRequired[Optional[bool]]
-    """The fact; null if nobody declares it."""
+    """The fact; null if it is not declared."""
 
 
 class TrainingTerms(TypedDict):

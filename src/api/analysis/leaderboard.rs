@@ -113,7 +113,8 @@ pub(crate) struct LeaderboardQuery {
     get, path = "/v1/leaderboard", operation_id = "read_leaderboard", tag = "leaderboard",
     params(LeaderboardQuery),
     responses(
-        (status = 200, description = "One page; with `format=csv` one line for each row and metric", content(
+        (status = 200, description = "One page; with `format=csv` one line for \
+            each row and metric", content(
             (LeaderboardResponse = "application/json"), (String = "text/csv"))),
         (status = 409, description = "With `on=common`: the listed rows have no sample names in \
             common"),

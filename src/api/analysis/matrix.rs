@@ -142,7 +142,8 @@ pub(crate) struct MatrixEntry {
     get, path = "/v1/analysis/matrix", operation_id = "read_matrix", tag = "analysis",
     params(MatrixQuery),
     responses(
-        (status = 200, description = "The matrix; with `format=csv` one line for each cell", content(
+        (status = 200, description = "The matrix; with `format=csv` one line for \
+            each cell", content(
             (MatrixResponse = "application/json"), (String = "text/csv"))),
         (status = 422, description = "Unknown metric"),
     )

@@ -155,7 +155,8 @@ pub(crate) struct SliceMetric {
     get, path = "/v1/analysis/slices", operation_id = "read_slices", tag = "analysis",
     params(SlicesQuery),
     responses(
-        (status = 200, description = "The slices; with `format=csv` one line for each slice and metric", content(
+        (status = 200, description = "The slices; with `format=csv` one line for \
+            each slice and metric", content(
             (SlicesResponse = "application/json"), (String = "text/csv"))),
         (status = 404, description = "No such run, or no summary of it with this pack"),
         (status = 422, description = "Unknown metric"),

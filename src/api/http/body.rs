@@ -45,8 +45,8 @@ pub(crate) async fn csv(request: Request, most: usize) -> Result<String, ApiErro
 }
 
 /// Reads the body as the fields of an HTML form of at most `most` bytes, values in the form in
-/// which names are stored. Whoever reads the fields in `texts` checks their characters: they may
-/// have several lines, which end in `\n`.
+/// which names are stored. The caller checks the characters of the fields in `texts`: they may have
+/// several lines, which end in `\n`.
 pub(crate) async fn form(
     request: Request,
     most: usize,

@@ -49,9 +49,9 @@ pub(crate) struct BoardEntry {
     pub(crate) run: String,
     /// Digest of the bundle.
     pub(crate) digest: String,
-    /// Note of whoever made the change; empty without one.
+    /// Note about the change; empty without one.
     pub(crate) note: String,
-    /// Id of the key of whoever made the change; null if keys were not in use.
+    /// Id of the API key that made the change; null if keys were not in use.
     pub(crate) by: Option<Uuid>,
 }
 
