@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::pack_id::{PackId, Weights};
 
 mod error;
+mod generator;
 mod labels;
 mod sha;
 mod spec;
@@ -20,6 +21,7 @@ mod verify;
 
 pub use error::PackError;
 use error::SCHEMA;
+pub use generator::{GeneratorSpec, roles as generator_roles};
 pub use labels::{Labels, SceneForm};
 pub use sha::Sha;
 use spec::entry;
@@ -46,8 +48,10 @@ pub struct Pack {
     pub tokenizers: Vec<TokenizerSpec>,
     /// The graphs; roles are unique.
     pub graphs: Vec<GraphSpec>,
-    /// Golden samples: inputs with the scores of the original code.
+    /// Golden samples: inputs with the scores or images of the original code.
     pub goldens: Option<GoldensSpec>,
+    /// How the graphs generate images; only in a generator pack.
+    pub generator: Option<GeneratorSpec>,
 }
 
 /// The manifest as it is in the file.
@@ -65,6 +69,7 @@ struct Manifest {
     #[serde(default)]
     graph: Vec<GraphSpec>,
     goldens: Option<GoldensSpec>,
+    generator: Option<GeneratorSpec>,
 }
 
 impl Pack {
@@ -111,6 +116,7 @@ impl Pack {
             tokenizers: manifest.tokenizer,
             graphs: manifest.graph,
             goldens: manifest.goldens,
+            generator: manifest.generator,
         })
     }
 
@@ -171,6 +177,11 @@ impl Pack {
                 return inconsistent(graph.entry(), problem);
             }
         }
+        if let Some(generator) = &self.generator
+            && let Err((entry, problem)) = generator.check(&self.graphs)
+        {
+            return inconsistent(entry, problem);
+        }
         Ok(())
     }
 
@@ -230,6 +241,9 @@ impl Pack {
             let file = FileSpec { path: goldens.file.clone(), sha256: goldens.sha256 };
             files.push(("goldens".into(), file));
         }
+        if let Some(generator) = &self.generator {
+            files.extend(generator.files().map(|file| ("generator".into(), file.clone())));
+        }
         files
     }
 
@@ -240,7 +254,9 @@ impl Pack {
         });
         let tokenizers = self.tokenizers.iter_mut().map(|tokenizer| &mut tokenizer.file);
         let goldens = self.goldens.iter_mut().map(|goldens| &mut goldens.file);
-        for path in files.chain(tokenizers).chain(goldens) {
+        let generator = self.generator.iter_mut().flat_map(GeneratorSpec::files_mut);
+        let generator = generator.map(|file| &mut file.path);
+        for path in files.chain(tokenizers).chain(goldens).chain(generator) {
             *path = self.dir.join(&*path);
         }
     }

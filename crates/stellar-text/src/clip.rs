@@ -59,6 +59,29 @@ impl ClipTokenizer {
     /// end token.
     #[must_use]
     pub fn encode(&self, text: &str, context: usize) -> Tokens {
+        let (ids, cut) = self.body(text);
+        Tokens::frame(self.model.start, &ids, self.model.end, context, cut)
+    }
+
+    /// Encodes a part of a prompt, without start and end token. Also returns true if it has more
+    /// than [`MAX_CHARS`](super::MAX_CHARS) characters, of which only the first are encoded.
+    ///
+    /// As in the original tokenizer with an added token, the parts before and after it are cleaned
+    /// and encoded separately.
+    #[must_use]
+    pub fn encode_part(&self, text: &str) -> (Vec<i64>, bool) {
+        let (ids, cut) = self.body(text);
+        (ids.into_iter().map(i64::from).collect(), cut)
+    }
+
+    /// Returns the ids of the start and the end token.
+    #[must_use]
+    pub fn frame_ids(&self) -> (i64, i64) {
+        (self.model.start.into(), self.model.end.into())
+    }
+
+    /// Returns the ids of a text, and whether it was cut.
+    fn body(&self, text: &str) -> (Vec<u32>, bool) {
         let (text, cut) = cut(text);
         let (clean, engine) = clean(text, self.cleaning);
         let mut ids = Vec::new();
@@ -66,7 +89,7 @@ impl ClipTokenizer {
         for word in engine.words(&clean) {
             self.model.encode_word(word, &mut letters, &mut ids);
         }
-        Tokens::frame(self.model.start, &ids, self.model.end, context, cut)
+        (ids, cut)
     }
 }
 
