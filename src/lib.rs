@@ -37,6 +37,7 @@ pub mod dataset;
 pub mod doctor;
 pub mod engine;
 mod figures;
+pub mod generation;
 pub mod installed;
 pub mod key;
 pub mod label;

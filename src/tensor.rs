@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::vision::Prepared;
+
 /// An input of one item, without the batch dimension. Clones share the data.
 #[derive(Clone, PartialEq)]
 pub enum Tensor {
@@ -76,6 +78,16 @@ impl Tensor {
             Dtype::U8 => Self::U8 { shape, data: vec![1; len].into() },
             Dtype::I64 => Self::I64 { shape, data: vec![1; len].into() },
             Dtype::F32 => Self::F32 { shape, data: vec![1.0; len].into() },
+        }
+    }
+}
+
+impl From<Prepared> for Tensor {
+    fn from(prepared: Prepared) -> Self {
+        let shape = prepared.shape().to_vec();
+        match prepared {
+            Prepared::U8 { data, .. } => Self::U8 { shape, data: data.into() },
+            Prepared::F32 { data, .. } => Self::F32 { shape, data: data.into() },
         }
     }
 }

@@ -94,6 +94,13 @@ impl Pack {
         read_manifest(dir.as_ref()).map(|(_, text)| Sha::of(text.as_bytes()))
     }
 
+    /// Returns whether the pack in `dir` generates images, without checking its files.
+    pub fn generates_in(dir: impl AsRef<Path>) -> Result<bool, PackError> {
+        let dir = dir.as_ref();
+        let (path, text) = read_manifest(dir)?;
+        Self::parse(dir, &path, &text).map(|pack| pack.generator.is_some())
+    }
+
     fn parse(dir: &Path, path: &Path, text: &str) -> Result<Self, PackError> {
         let syntax = |error: toml::de::Error| PackError::Syntax {
             path: path.to_owned(),
@@ -280,6 +287,26 @@ impl Pack {
                 path: spec.file.clone(),
                 source,
             }),
+        }
+    }
+
+    /// Reads a file of the `[generator]` table.
+    pub fn read_generator_file(&self, file: &FileSpec) -> Result<String, PackError> {
+        std::fs::read_to_string(&file.path).map_err(|source| PackError::File {
+            pack: self.name.clone(),
+            entry: "generator".into(),
+            path: file.path.clone(),
+            source,
+        })
+    }
+
+    /// Returns the error for a file of the `[generator]` table with unusable content.
+    #[must_use]
+    pub fn invalid_generator(&self, file: &FileSpec, problem: &str) -> PackError {
+        PackError::Inconsistent {
+            pack: self.name.clone(),
+            entry: "generator".into(),
+            problem: format!("{}: {problem}", file.path.display()),
         }
     }
 

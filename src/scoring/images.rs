@@ -24,7 +24,7 @@ use crate::{
     blocking::blocking,
     tensor::Tensor,
     trace::span,
-    vision::{self, DecodeError, DecodeLimits, Geometry, Image, Prepared},
+    vision::{self, DecodeError, DecodeLimits, Geometry, Image},
 };
 
 tokio::task_local! {
@@ -291,22 +291,11 @@ impl ImageJob {
             // Held by the work itself, which continues if the client disconnects.
             let _turn = turn;
             let image = vision::decode(&bytes, &limits)?;
-            let prepared = |geometry: Geometry| (geometry, tensor(geometry.apply(&image)));
+            let prepared = |geometry: Geometry| (geometry, Tensor::from(geometry.apply(&image)));
             let tensors = geometries.into_iter().map(prepared).collect();
             Ok((Pixels { image, _memory: memory }, tensors))
         };
         blocking(work).await
-    }
-}
-
-fn tensor(prepared: Prepared) -> Tensor {
-    match prepared {
-        Prepared::U8 { height, width, data } => {
-            Tensor::U8 { shape: vec![height as usize, width as usize, 3], data: data.into() }
-        }
-        Prepared::F32 { height, width, data } => {
-            Tensor::F32 { shape: vec![height as usize, width as usize, 3], data: data.into() }
-        }
     }
 }
 

@@ -1,0 +1,174 @@
+//! What the denoiser is told: the prompt with the person's words, as both text towers see it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use super::generator::Generator;
+use super::prompt::{Parts, Spliced, splice};
+use super::request::Subject;
+use super::{GenerationError, photo};
+use crate::blocking::blocking;
+use crate::content::ContentHash;
+use crate::engine::pack::generator_roles as roles;
+use crate::engine::{FeatureRequest, GraphSpec};
+use crate::tensor::{Features, Tensor};
+use crate::text::ClipTokenizer;
+
+/// A text tower of the pack.
+#[derive(Debug)]
+pub(super) struct Tower {
+    pub(super) role: &'static str,
+    pub(super) tokenizer: ClipTokenizer,
+    pub(super) context: usize,
+    pub(super) pad: i64,
+    /// Width of its words and states.
+    pub(super) width: usize,
+}
+
+/// The words of a photo.
+pub(super) struct Words {
+    features: Arc<Features>,
+    photo: ContentHash,
+    mask: Option<ContentHash>,
+}
+
+/// The denoiser's inputs that are the same in all steps.
+#[derive(Debug, Clone)]
+pub(super) struct Condition {
+    /// States of both towers side by side, by position.
+    pub(super) context: Tensor,
+    /// The second tower's summary of the text.
+    pub(super) pooled: Tensor,
+    /// Whether a tower sees less than the whole prompt.
+    pub(super) truncated: bool,
+}
+
+impl Generator {
+    /// Returns the words of a photo, cached.
+    pub(super) async fn words(&self, subject: &Subject) -> Result<Words, GenerationError> {
+        let Some(graph) = self.engine.graph(roles::WORDS) else {
+            let problem = "is given, but the pack makes no words of photos: leave it out";
+            return Err(GenerationError::request("photo", problem));
+        };
+        let (photo, mask) = subject.hashes();
+        let geometry = graph.geometry.ok_or_else(|| GenerationError::Output {
+            graph: roles::WORDS,
+            problem: "it has no geometry".to_owned(),
+        })?;
+        let (of, limits) = (subject.clone(), self.limits);
+        let prepare =
+            async move { blocking(move || photo::pixels(&of, &limits, &geometry)).await };
+        let request = FeatureRequest::new(roles::WORDS, photo, prepare);
+        let request = match mask {
+            Some(mask) => request.with(mask),
+            None => request,
+        };
+        let features = self.engine.feature(request).await?.features;
+        Ok(Words { features, photo, mask })
+    }
+
+    /// Returns the condition of a prompt.
+    pub(super) async fn condition(
+        &self,
+        parts: &Parts,
+        words: Option<&Words>,
+    ) -> Result<Condition, GenerationError> {
+        let [first, second] = &self.towers;
+        let (first, second) = tokio::try_join!(
+            self.states(first, parts, words, "words_1"),
+            self.states(second, parts, words, "words_2")
+        )?;
+        let truncated = first.1 || second.1;
+        let (hidden_1, hidden_2) =
+            (values(roles::TEXT_1, &first.0, "hidden")?, values(roles::TEXT_2, &second.0, "hidden")?);
+        let pooled = values(roles::TEXT_2, &second.0, "pooled")?;
+        let widths = self.towers.each_ref().map(|tower| tower.width);
+        let positions = hidden_1.chunks_exact(widths[0]).zip(hidden_2.chunks_exact(widths[1]));
+        let context: Vec<f32> =
+            positions.flat_map(|(first, second)| first.iter().chain(second)).copied().collect();
+        Ok(Condition {
+            context: Tensor::F32 {
+                shape: vec![self.towers[0].context, widths[0] + widths[1]],
+                data: context.into(),
+            },
+            pooled: Tensor::F32 { shape: vec![pooled.len()], data: pooled.into() },
+            truncated,
+        })
+    }
+
+    /// Returns the outputs of a text tower for a prompt, and whether it was cut.
+    async fn states(
+        &self,
+        tower: &Tower,
+        parts: &Parts,
+        words: Option<&Words>,
+        output: &str,
+    ) -> Result<(Arc<Features>, bool), GenerationError> {
+        let words = words.filter(|_| parts.right.is_some());
+        let count = if words.is_some() { self.spec.words } else { 0 };
+        let Spliced { ids, at, eos, truncated } =
+            splice(&tower.tokenizer, parts, count, tower.context, tower.pad);
+        let vectors: Arc<[f32]> = match words {
+            Some(words) => values(roles::WORDS, &words.features, output)?.into(),
+            // A graph cannot take an empty list. Position -1 uses none of it.
+            None => vec![0.0; tower.width].into(),
+        };
+        let numbers = || ids.iter().chain([&at, &eos]).flat_map(|id| id.to_le_bytes());
+        let text = ContentHash::of(&numbers().collect::<Vec<u8>>());
+        // Under the photo first, so that forgetting the photo forgets the text with its words.
+        let (input, with) = match words {
+            None => (text, None),
+            Some(Words { photo, mask, .. }) => {
+                let mask = mask.as_ref().map_or([].as_slice(), |mask| mask.as_bytes().as_slice());
+                (*photo, Some(ContentHash::of_parts([text.as_bytes().as_slice(), mask])))
+            }
+        };
+        let item = vec![
+            Tensor::I64 { shape: vec![ids.len()], data: ids.into() },
+            Tensor::F32 { shape: vec![vectors.len() / tower.width, tower.width], data: vectors },
+            Tensor::I64 { shape: vec![], data: [at].into() },
+            Tensor::I64 { shape: vec![], data: [eos].into() },
+        ];
+        let prepare = async move { Ok::<_, Infallible>(item) };
+        let request = FeatureRequest::new(tower.role, input, prepare);
+        let request = match with {
+            Some(with) => request.with(with),
+            None => request,
+        };
+        Ok((self.engine.feature(request).await?.features, truncated))
+    }
+
+    /// Returns the condition of no text: zeros.
+    pub(super) fn nothing(&self, like: &Condition) -> Condition {
+        let zeros = |tensor: &Tensor| Tensor::F32 {
+            shape: tensor.shape().to_vec(),
+            data: vec![0.0; tensor.len()].into(),
+        };
+        Condition {
+            context: zeros(&like.context),
+            pooled: zeros(&like.pooled),
+            truncated: false,
+        }
+    }
+}
+
+/// Returns an output of a graph.
+pub(super) fn values<'a>(
+    graph: &'static str,
+    features: &'a Features,
+    name: &str,
+) -> Result<&'a [f32], GenerationError> {
+    features.values(name).ok_or_else(|| GenerationError::Output {
+        graph,
+        problem: format!("it returned no output `{name}`"),
+    })
+}
+
+/// Returns the width of a tower's words.
+pub(super) fn width(graph: &GraphSpec) -> usize {
+    let words = graph.inputs.iter().find(|input| input.name == "words");
+    match words.and_then(|words| words.shape.last()) {
+        Some(crate::engine::pack::Dim::Fixed(width)) => *width,
+        _ => 0,
+    }
+}

@@ -1,0 +1,92 @@
+//! The JSON file beside an image, with the toolkit's keys.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::plan::Job;
+use super::state::FolderState;
+use crate::engine::pack::generator_roles as roles;
+use crate::generation::{Flag, Generator, Settings};
+
+/// Keys and order of the files that the paper's authors published with their toolkit.
+#[derive(Serialize)]
+struct Description<'a> {
+    index: usize,
+    generation_datetime: &'a str,
+    prompt: &'a str,
+    attributes: BTreeMap<&'a str, i8>,
+    detectables: &'a [String],
+    image_path: &'a str,
+    save_name: &'a str,
+    model_name: &'a str,
+    steps: usize,
+    guidance_scale: Value,
+    model_seed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    is_stellar_t: Option<bool>,
+    aux_metadata: Value,
+}
+
+/// Returns the text of the JSON file of a job.
+pub(super) fn describe<'a>(
+    generator: &Generator,
+    state: &FolderState,
+    job: &Job,
+    settings: &Settings,
+    flags: impl IntoIterator<Item = &'a Flag>,
+) -> String {
+    let sign = |present: bool| if present { 1 } else { -1 };
+    let description = Description {
+        index: job.index,
+        generation_datetime: &state.begun,
+        prompt: &job.prompt,
+        attributes: job.attributes.iter().map(|(name, is)| (name.as_str(), sign(*is))).collect(),
+        detectables: &job.detectables,
+        image_path: &job.image_path,
+        save_name: &job.name,
+        model_name: &state.settings.method,
+        steps: settings.steps,
+        guidance_scale: number(settings.guidance),
+        model_seed: settings.seed,
+        is_stellar_t: match job.kind.as_deref() {
+            Some("T") => Some(true),
+            Some("H") => Some(false),
+            _ => None,
+        },
+        aux_metadata: auxiliary(generator, flags.into_iter().map(|flag| flag.code()).collect()),
+    };
+    serde_json::to_string_pretty(&description).expect("plain data always serialises") + "\n"
+}
+
+/// Whole numbers are written as such, as in the authors' files.
+fn number(value: f32) -> Value {
+    if value.fract() == 0.0 { json!(value as i64) } else { json!(value) }
+}
+
+/// The authors' keys, and the pack. What the pack does not say is null.
+fn auxiliary(generator: &Generator, flags: Vec<&str>) -> Value {
+    let (pack, spec) = (generator.pack(), generator.spec());
+    let source = |role: &str| pack.graph(role).map(|graph| &graph.source);
+    let base = source(roles::DENOISER).map(|source| source.checkpoint.as_str());
+    let revision = source(roles::DENOISER).map(|source| source.revision.as_str());
+    let trained = |key: &str| generator.training().and_then(|of| of.get(key)).cloned();
+    let of_words = |value: &str| pack.graph(roles::WORDS).map(|_| value.to_owned());
+    let mut keys = json!({
+        "model_name": trained("base").or_else(|| base.map(Value::from)),
+        "vae_model_name": source(roles::DECODER).map(|source| &source.checkpoint),
+        "revision": revision.filter(|revision| *revision != "local"),
+        "unet_lora_rank": trained("lora_rank"),
+        "inject_encoder": of_words("all"),
+        "image_encoders_to_use": of_words("all"),
+        "mapper_hidden_dim": trained("hidden"),
+        "num_mapper_layers": of_words("2").and(Some(2)),
+        "num_inject_embeddings": pack.graph(roles::WORDS).map(|_| spec.words),
+        "pack": pack.id(),
+    });
+    if !flags.is_empty() {
+        keys["flags"] = json!(flags);
+    }
+    keys
+}

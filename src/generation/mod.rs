@@ -1,0 +1,32 @@
+//! Generation: one image from a prompt and a photo, with the graphs of a generator pack.
+//!
+//! ```text
+//! request ── photo      decode, black background, the graph's pixels          (photo)
+//!         ── words      the vectors that stand for the person                 (condition)
+//!         ── prompt     split at `{}`, token ids around the words             (prompt)
+//!         ── condition  both text towers, with the prompt and without         (condition)
+//!         ── steps      noise → denoiser, guidance, step → latents            (generator)
+//!         ── picture    decoder → bytes → PNG with its provenance             (picture)
+//! ```
+//!
+//! Photos, words and texts are cached features of the engine. The denoiser's items of all images
+//! and timesteps share batches, and dropping the future of an image stops it between two steps.
+//! [`folder`] writes the images of a dataset.
+
+mod condition;
+mod error;
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod folder;
+mod generator;
+mod photo;
+mod picture;
+mod prompt;
+mod request;
+#[cfg(test)]
+mod tests;
+
+pub use error::GenerationError;
+pub use generator::Generator;
+pub use picture::{Flag, Picture, Provenance};
+pub use request::{Request, Settings, Subject};
