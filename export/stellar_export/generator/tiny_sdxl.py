@@ -140,7 +140,7 @@ def image_encoders(maker: Maker) -> None:
             num_hidden_layers=layers,
             num_attention_heads=2,
             image_size=224,
-            patch_size=56,
+            patch_size=16,
             hidden_act=act,
         )
         folder = maker.file(name, "config.json").parent
