@@ -1,0 +1,1 @@
+"""Trains the generators that stellar-score compares: StellarNet-like, ELITE, DreamBooth and Textual Inversion."""
