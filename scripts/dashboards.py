@@ -144,6 +144,8 @@ def service():
                 panel("Queued items", [prom("sum by (graph) (stellar_engine_queue_depth@)")]),
                 panel("Items of rewards", [prom("sum(stellar_rewards_items@)", "being scored"),
                                            prom("sum(stellar_rewards_waiting_items@)", "waiting")]),
+                panel("Items of trainers' clients", [prom("sum by (protocol, outcome) (rate(stellar_adapter_items_total@[$__rate_interval]))")],
+                      text="Items that came through the adapters of `[[rewards.adapter]]`. A failed item has a reward without a number."),
                 panel("Wait in the queue, 95 %", [prom("max by (graph) (instance_graph:stellar_engine_queue_wait_seconds:p95_rate5m@ >= 0) "
                                                        "or 0 * sum by (graph) (stellar_engine_queue_depth@)")], unit="s"),
                 panel("Items per batch", [prom(mean("stellar_engine_batch_size", "graph"))],

@@ -2,15 +2,16 @@
 """Compares rewards of the service with bare sessions and with Python servers, on the same graphs and pixels.
 
     .runtime/export/bin/python scripts/rewards_bench.py [--program target/release/stellar-score] [--pack packs/demo]
-        [--rewards pick_score] [--images 64] [--side 512] [--in-flight 16] [--rounds 3] [--threads 1] [--batch 16]
-        [--fixed] [--cache-texts] [--apart] [--sides service,servers,bare] [--requests 300] [--json FILE]
+        [--rewards pick_score] [--images 64] [--side 512] [--per-request 1] [--in-flight 16] [--rounds 3] [--threads 1]
+        [--batch 16] [--fixed] [--cache-texts] [--apart] [--sides service,servers,bare] [--requests 300] [--json FILE]
 
 The sides take turns within a round, with new images in each. With `--apart` each is started for its turn and stopped after
 it, so that only one has its models in memory:
 
-- *service*: raw pixels (safetensors), one image a request, `--in-flight` requests at once;
+- *service*: raw pixels (safetensors), `--per-request` images a request, `--in-flight` requests at once;
 - *servers*: scripts/rewards_python_server.py, a process for each reward as trainers run them, the same requests to each;
-- *bare*: the graphs alone in a loop of full batches, on pixels that are resized already.
+- *bare*: the graphs alone in a loop of full batches, on pixels that are resized already. A graph that two rewards share
+  runs once, and each prompt is encoded once, as in the service.
 
 The measure is CPU time of the processes that serve, which other work on the machine does not change as it changes
 wall-clock time. Then the time of single requests whose features are all cached is measured: everything but the models.
@@ -88,6 +89,12 @@ def ask_server(port, images, prompts):
     return CONNECTIONS.post(port, "/", body.getvalue(), {"X-Prompts": json.dumps(prompts)})
 
 
+def in_requests(pool, per_request, images, ask):
+    """Asks for the scores of all images in requests of `per_request`; returns a row of scores for each image."""
+    begins = range(0, images, per_request)
+    return [row for rows in pool.map(lambda at: ask(at, at + per_request), begins) for row in rows]
+
+
 class ServiceSide:
     """The service."""
 
@@ -116,11 +123,11 @@ class ServiceSide:
     def score(self, images, prompts):
         rewards = self.arguments.rewards
 
-        def one(at):
-            found, _ = ask_service(self.service.port, rewards, images[at : at + 1], prompts[at : at + 1])
-            return [found[reward][0] for reward in rewards]
+        def some(at, end):
+            found, _ = ask_service(self.service.port, rewards, images[at:end], prompts[at:end])
+            return list(zip(*(found[reward] for reward in rewards)))
 
-        return list(self.pool.map(one, range(len(images))))
+        return in_requests(self.pool, self.arguments.per_request, len(images), some)
 
     def cached(self, image, requests):
         """Milliseconds of single requests whose features are cached, at the client and within the service."""
@@ -169,18 +176,21 @@ class ServersSide:
         return sum(cpu_seconds(process.pid) for process in self.processes)
 
     def score(self, images, prompts):
-        one = lambda at: [ask_server(port, images[at : at + 1], prompts[at : at + 1])[0] for port in self.ports.values()]
-        return list(self.pool.map(one, range(len(images))))
+        some = lambda at, end: list(zip(*(ask_server(port, images[at:end], prompts[at:end]) for port in self.ports.values())))
+        return in_requests(self.pool, self.arguments.per_request, len(images), some)
 
 
 class BareSide:
-    """The graphs of images in a loop in this process. Images are resized before the clock starts."""
+    """The graphs in a loop in this process. Images are resized and prompts tokenized before the clock starts."""
 
     def __init__(self, arguments, _pool):
         self.arguments = arguments
 
     def start(self):
-        self.models = {reward: Model(self.arguments.pack, reward, self.arguments.threads, True) for reward in self.arguments.rewards}
+        self.models, sessions = {}, {}
+        for reward in self.arguments.rewards:
+            self.models[reward] = Model(self.arguments.pack, reward, self.arguments.threads, True, sessions)
+        self.encoded = set()
 
     def stop(self):
         self.models = {}
@@ -188,14 +198,23 @@ class BareSide:
     def cpu(self):
         return time.process_time()
 
-    def prepare(self, images):
-        self.resized = {reward: numpy.stack([model.prepare(image) for image in images]) for reward, model in self.models.items()}
+    def prepare(self, images, prompts):
+        """Inputs of each graph, in full batches; a graph that several rewards share has one."""
+        self.runs, size = [], self.arguments.batch
+        images_of = {id(model.image): (model.image, model) for model in self.models.values()}
+        for session, model in images_of.values():
+            pixels = numpy.stack([model.prepare(image) for image in images])
+            self.runs += [(session, {"pixels": pixels[at : at + size]}) for at in range(0, len(pixels), size)]
+        new = sorted(set(prompts) - self.encoded)
+        self.encoded.update(new)
+        texts = {id(model.text): model for model in self.models.values() if model.text and new}
+        for model in texts.values():
+            ids = model.tokenize(new)
+            self.runs += [(model.text, {"input_ids": ids[at : at + size]}) for at in range(0, len(ids), size)]
 
-    def score(self, images, _prompts):
-        for reward, model in self.models.items():
-            output = "embedding" if model.text else "aesthetic"
-            for begin in range(0, len(images), self.arguments.batch):
-                model.image.run([output], {"pixels": self.resized[reward][begin : begin + self.arguments.batch]})
+    def score(self, _images, _prompts):
+        for session, inputs in self.runs:
+            session.run(None, inputs)
 
 
 SIDES = {"service": ServiceSide, "servers": ServersSide, "bare": BareSide}
@@ -204,7 +223,7 @@ SIDES = {"service": ServiceSide, "servers": ServersSide, "bare": BareSide}
 def measure(side, images, prompts):
     """Returns CPU seconds, wall-clock seconds and scores of a side."""
     if isinstance(side, BareSide):
-        side.prepare(images)
+        side.prepare(images, prompts)
     before, started = side.cpu(), time.monotonic()
     scores = side.score(images, prompts)
     return {"cpu_s": side.cpu() - before, "wall_s": time.monotonic() - started, "scores": scores}
@@ -217,6 +236,7 @@ def main():
     parser.add_argument("--rewards", default="pick_score", help=f"comma-separated, of {', '.join(GRAPHS)}")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--side", type=int, default=512)
+    parser.add_argument("--per-request", type=int, default=1, help="images of a request")
     parser.add_argument("--in-flight", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
@@ -270,7 +290,7 @@ def main():
         for side in list(running):
             end(side)
     print(f"{', '.join(arguments.rewards)}: {arguments.images} images of {arguments.side}², batches of up to {arguments.batch}"
-          f"{' (fixed)' if arguments.fixed else ''}, {arguments.in_flight} requests in flight, {arguments.threads} threads")
+          f"{' (fixed)' if arguments.fixed else ''}, {arguments.in_flight} requests of {arguments.per_request} in flight, {arguments.threads} threads")
     for each in rounds:
         times = "; ".join(f"{name} {each[name]['cpu_s']:.2f} CPU s, {each[name]['wall_s']:.2f} s" for name in sides)
         print(f"  {times}; scores within {each['largest_difference']:.1e}")

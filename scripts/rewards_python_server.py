@@ -23,7 +23,8 @@ import onnxruntime
 from PIL import Image
 
 # The graphs of a reward: of the image, and of the text.
-GRAPHS = {"pick_score": ("pick.image", "pick.text"), "clip_t": ("clip.image", "clip.text"), "aesthetic": ("clip_l.image", None)}
+GRAPHS = {"pick_score": ("pick.image", "pick.text"), "hpsv2": ("hpsv2.image", "hpsv2.text"), "clip_t": ("clip.image", "clip.text"),
+          "aesthetic": ("clip_l.image", None)}
 
 
 def tokenizer(pack):
@@ -46,23 +47,33 @@ def tokenizer(pack):
 class Model:
     """The graphs of one reward."""
 
-    def __init__(self, pack, reward, threads, cache_texts=False):
-        pack = Path(pack)
+    def __init__(self, pack, reward, threads, cache_texts=False, sessions=None):
+        """`sessions` has the sessions of files that are open already, for models that share them."""
+        pack, sessions = Path(pack), {} if sessions is None else sessions
         graphs = {graph["role"]: graph for graph in tomllib.loads((pack / "pack.toml").read_text())["graph"]}
         image, text = GRAPHS[reward]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         # Threads that spin take cores from the other servers.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        session = lambda role: onnxruntime.InferenceSession(
-            str(pack / graphs[role]["files"][0]["path"]), options, providers=["CPUExecutionProvider"])
+
+        def session(role):
+            path = str(pack / graphs[role]["files"][0]["path"])
+            if path not in sessions:
+                sessions[path] = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            return sessions[path]
+
         self.image, self.text = session(image), session(text) if text else None
-        self.side = graphs[image]["geometry"]["height"]
+        self.side, self.letterbox = graphs[image]["geometry"]["height"], graphs[image]["geometry"]["resize"] == "letterbox"
         self.tokenizer = tokenizer(pack) if text else None
         self.texts = {} if cache_texts else None
 
     def prepare(self, pixels):
-        """Resizes the shortest edge and crops the centre, as transformers' processor of CLIP does."""
+        """Resizes the shortest edge and crops the centre, as transformers' processor of CLIP does, or without rounding, as
+        HPSv2 does; the images of this benchmark are squares."""
+        if self.letterbox:
+            planes = [Image.fromarray(pixels[..., at].astype(numpy.float32)) for at in range(3)]
+            return numpy.stack([plane.resize((self.side, self.side), Image.BICUBIC) for plane in planes], axis=-1) / 255
         image = Image.fromarray(pixels)
         scale = self.side / min(image.size)
         width, height = (max(self.side, int(length * scale)) for length in image.size)
@@ -70,12 +81,16 @@ class Model:
         left, top = (width - self.side) // 2, (height - self.side) // 2
         return numpy.asarray(image.crop((left, top, left + self.side, top + self.side)))
 
+    def tokenize(self, prompts):
+        """Token ids of prompts, padded to the longest."""
+        ids = self.tokenizer(prompts, padding=True, max_length=77, truncation=True, return_tensors="np").input_ids
+        return ids.astype(numpy.int64)
+
     def encode(self, prompts):
         """Embeddings of prompts; with a cache, each is computed once."""
         if self.texts is not None and all(prompt in self.texts for prompt in prompts):
             return numpy.stack([self.texts[prompt] for prompt in prompts])
-        ids = self.tokenizer(prompts, padding="max_length", max_length=77, truncation=True, return_tensors="np").input_ids
-        found = self.text.run(["embedding"], {"input_ids": ids.astype(numpy.int64)})[0]
+        found = self.text.run(["embedding"], {"input_ids": self.tokenize(prompts)})[0]
         if self.texts is not None:
             self.texts.update(zip(prompts, found))
         return found

@@ -31,11 +31,14 @@ pub enum Scope {
     Annotate,
     /// Delete data and read the audit log.
     Admin,
+    /// Generate images.
+    Generate,
 }
 
 impl Scope {
     /// All scopes, in the order of the documentation.
-    pub const ALL: [Self; 4] = [Self::Read, Self::Score, Self::Annotate, Self::Admin];
+    pub const ALL: [Self; 5] =
+        [Self::Read, Self::Score, Self::Annotate, Self::Admin, Self::Generate];
 
     /// Returns the name of the scope.
     #[must_use]
@@ -45,6 +48,7 @@ impl Scope {
             Self::Score => "score",
             Self::Annotate => "annotate",
             Self::Admin => "admin",
+            Self::Generate => "generate",
         }
     }
 }
@@ -62,7 +66,9 @@ impl FromStr for Scope {
         Self::ALL
             .into_iter()
             .find(|scope| scope.name() == name)
-            .ok_or_else(|| format!("unknown scope `{name}`: use read, score, annotate or admin"))
+            .ok_or_else(|| {
+                format!("unknown scope `{name}`: use read, score, annotate, admin or generate")
+            })
     }
 }
 
@@ -82,6 +88,9 @@ pub struct KeyLimits {
     /// Bytes in the spool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored_bytes: Option<u64>,
+    /// Generated images per hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generated_per_hour: Option<u32>,
 }
 
 /// The hash of a key's secret. Comparing two takes the same time wherever they differ.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     analysis::{PromptCounter, PromptText, largest_kinds, published_figures},
     config::Config,
-    dataset::{self, Dataset, Findings, SampleSize, Sources},
+    dataset::{self, Dataset, Findings, SampleSize, Sources, TrainingSources},
     engine::Pack,
     figures::statistics::table,
     scoring::Texts,
@@ -50,10 +50,17 @@ pub(super) struct PrepareArgs {
     )]
     prompts: PathBuf,
     /// Output folder; existing files are kept and not written again
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "training")]
+    out: Option<PathBuf>,
+    #[arg(
+        long,
+        value_name = "DIR",
+        help = "Output folder for training data of generators: the photos and masks of everyone \
+                who is not in the evaluation"
+    )]
+    training: Option<PathBuf>,
     /// Delete the files of the download that were used, after the dataset is complete
-    #[arg(long)]
+    #[arg(long, requires = "out")]
     delete_download: bool,
 }
 
@@ -112,16 +119,35 @@ pub(super) async fn run(config: &Config, command: DatasetCommand) -> anyhow::Res
 }
 
 fn prepare(config: &Config, args: PrepareArgs) -> anyhow::Result<ExitCode> {
-    let PrepareArgs { download, prompts, out, delete_download } = args;
-    let sources = Sources { download, prompts, out };
-    let bar = progress::bar("photos");
-    let done = dataset::prepare(&sources, &config.limits.decode(), |done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-    });
-    bar.finish_and_clear();
-    let done = done.context("the dataset is not complete: repeat the command to resume")?;
+    let limits = config.limits.decode();
     let mut text = String::new();
+    if let Some(out) = &args.training {
+        let sources = TrainingSources {
+            download: args.download.clone(),
+            prompts: args.prompts.clone(),
+            out: out.clone(),
+        };
+        let done = photos(|progress| dataset::prepare_training(&sources, &limits, progress))
+            .context("the training data are not complete: repeat the command to resume")?;
+        if done.without_mask > 0 {
+            let _ = writeln!(text, "note: {} photos without a mask left out", done.without_mask);
+        }
+        let _ = writeln!(
+            text,
+            "{}: {} photos of {} identities; {} identities of the evaluation left out; {} files \
+                written, the others already existed; digest {}",
+            out.display(),
+            done.photos,
+            done.identities,
+            done.excluded,
+            done.written,
+            done.digest
+        );
+    }
+    let Some(out) = args.out else { return print(&text) };
+    let sources = Sources { download: args.download, prompts: args.prompts, out };
+    let done = photos(|progress| dataset::prepare(&sources, &limits, progress))
+        .context("the dataset is not complete: repeat the command to resume")?;
     for note in &done.notes {
         let _ = writeln!(text, "note: {note}");
     }
@@ -135,7 +161,7 @@ fn prepare(config: &Config, args: PrepareArgs) -> anyhow::Result<ExitCode> {
         done.photos,
         done.written
     );
-    if delete_download {
+    if args.delete_download {
         for file in &done.used {
             std::fs::remove_file(file)
                 .with_context(|| format!("cannot delete {}", file.display()))?;
@@ -143,6 +169,17 @@ fn prepare(config: &Config, args: PrepareArgs) -> anyhow::Result<ExitCode> {
         let _ = writeln!(text, "deleted {} files of the download", done.used.len());
     }
     print(&text)
+}
+
+/// Runs `work` with a progress bar of photos.
+fn photos<T>(work: impl FnOnce(&mut dyn FnMut(usize, usize)) -> T) -> T {
+    let bar = progress::bar("photos");
+    let done = work(&mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    done
 }
 
 fn check(config: &Config, args: &CheckArgs) -> anyhow::Result<ExitCode> {

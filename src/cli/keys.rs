@@ -43,7 +43,7 @@ pub(super) enum KeysCommand {
 pub(super) struct CreateArgs {
     /// Name of the key, such as the person or the program that uses it
     name: String,
-    /// What the key may do, separated by commas: read, score, annotate, admin
+    /// What the key may do, separated by commas: read, score, annotate, admin, generate
     #[arg(long, value_delimiter = ',', required = true)]
     scopes: Vec<Scope>,
     /// The key expires after so many days
@@ -61,6 +61,9 @@ pub(super) struct CreateArgs {
     /// Most bytes of images that wait in the spool, over all instances, in MiB
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     stored_mib: Option<u64>,
+    /// Most generated images per hour, in each instance of the service
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    generated_per_hour: Option<u32>,
     /// Write the key to a new file that only its owner can read, instead of printing it
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -143,6 +146,7 @@ async fn create(store: &Store, args: CreateArgs) -> anyhow::Result<String> {
             images_per_minute: args.images_per_minute,
             concurrent_requests: args.concurrent_requests,
             stored_bytes: args.stored_mib.map(|mib| mib << 20),
+            generated_per_hour: args.generated_per_hour,
         },
         created,
         expires: args.expires_days.map(|days| created + Duration::days(days.into())),
@@ -229,13 +233,19 @@ fn line(key: &KeyRecord, now: OffsetDateTime) -> String {
     if let Some(expires) = key.expires {
         let _ = write!(line, "  expires {}", expires.date());
     }
-    let KeyLimits { requests_per_minute, images_per_minute, concurrent_requests, stored_bytes } =
-        key.limits;
+    let KeyLimits {
+        requests_per_minute,
+        images_per_minute,
+        concurrent_requests,
+        stored_bytes,
+        generated_per_hour,
+    } = key.limits;
     let limits = [
         (requests_per_minute.map(u64::from), "requests/min"),
         (images_per_minute.map(u64::from), "images/min"),
         (concurrent_requests.map(u64::from), "concurrent"),
         (stored_bytes.map(|bytes| bytes >> 20), "MiB stored"),
+        (generated_per_hour.map(u64::from), "generated/h"),
     ];
     for (limit, unit) in limits {
         if let Some(limit) = limit {

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! prepare   a CelebA-Dialog download and the Stellar prompts → a folder in the Stellar layout
+//!           or everyone else in the download → training data for generators
 //! open      a folder in the Stellar layout or with dataset.jsonl → [`Dataset`] and its problems
 //! check     the same, and all images are decoded
 //! ```
@@ -22,7 +23,9 @@ pub use check::decode_images;
 pub use contents::{
     Dataset, Findings, Identity, Layout, MANIFEST, OpenError, Photo, Problem, Prompt,
 };
-pub use prepare::{PrepareError, Prepared, Sources, prepare};
+pub use prepare::{
+    PrepareError, Prepared, Sources, TrainingData, TrainingSources, prepare, prepare_training,
+};
 pub use sample::{SampleFolders, SampleSize, make_sample};
 pub use stellar::TEST_IDENTITIES;
 

@@ -18,6 +18,12 @@ impl AdaptersTelemetry {
             &["protocol", "outcome"],
             registry
         )?;
+        // From the first export on, so that a dashboard shows zeros and a rate sees the first item.
+        for protocol in Protocol::ALL {
+            for outcome in ["scored", "failed"] {
+                items.with_label_values(&[protocol.name(), outcome]);
+            }
+        }
         Ok(Self { items })
     }
 

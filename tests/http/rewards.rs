@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::{Answer, App, ONE_GRAPH},
-    support::{form::Form, images::png},
+    support::{client::Exchange, form::Form, images::png},
 };
 
 fn encoded(seed: u32) -> String {
@@ -254,6 +254,39 @@ async fn a_request_that_waits_in_vain_gets_503_and_leaves_the_queue() {
     {
         app.until(gauge, 0.0).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_disconnects_frees_its_place_at_once() {
+    let app = App::with(|setup| setup.config.rewards.concurrency = 2).await;
+    let address = app.listen().await;
+    app.gate.close();
+    let begin = |seed: u32| {
+        let body = json!({"rewards": [ONE_GRAPH], "items": [{"image": encoded(seed)}]}).to_string();
+        let headers = [("content-type", "application/json")];
+        let mut exchange =
+            Exchange::begin(address, "POST /v1/rewards", &headers, body.len()).unwrap();
+        exchange.send(body.as_bytes()).unwrap();
+        exchange
+    };
+    let mut first = begin(1);
+    app.gate.reached_by(1).await;
+    // The second has the other place and is in the queue of its graph.
+    let leaving = begin(2);
+    app.until(r#"stellar_engine_queue_depth{graph="clip_l.image"}"#, 1.0).await;
+    let mut third = begin(3);
+    app.until("stellar_rewards_waiting_items", 1.0).await;
+    drop(leaving);
+    app.until("stellar_rewards_waiting_items", 0.0).await;
+    app.gate.open();
+    let answers = tokio::task::spawn_blocking(move || [first.receive(), third.receive()]).await;
+    for answer in answers.unwrap() {
+        assert_eq!(answer.unwrap().status, 200);
+    }
+    let dropped = r#"stellar_engine_items_total{graph="clip_l.image",outcome="dropped"}"#;
+    app.until(dropped, 1.0).await;
+    assert_eq!(app.graphs.sizes(), [1, 1], "the image of the client that left never ran");
+    app.until("stellar_rewards_items", 0.0).await;
 }
 
 #[tokio::test]

@@ -218,8 +218,10 @@ __all__ = [
     "ResultsResponse",
     "RewardProvenance",
     "RewardTimings",
+    "RewardsForm",
     "RewardsRequest",
     "RewardsResponse",
+    "RewardsTensors",
     "Row",
     "RunFlags",
     "RunOrder",
@@ -2962,6 +2964,14 @@ class RewardTimings(TypedDict):
     """Waiting for the first item's turn."""
 
 
+class RewardsForm(TypedDict):
+    """The form of `POST /v1/rewards`. Each image is a further part, under the name by which an item of the document
+    calls it: `{"part": "photo"}`.
+    """
+    request: RewardsRequest
+    """The batch, as JSON."""
+
+
 class RewardsRequest(TypedDict):
     """A batch of images to be rewarded."""
     combine: NotRequired[Optional[Combination]]
@@ -2993,6 +3003,12 @@ class RewardsResponse(TypedDict):
     """Every requested reward by name: a number for each item, or null."""
     timings: RewardTimings
     """Time spent on the request."""
+
+
+RewardsTensors = bytes
+"""A safetensors file: the batch as JSON in `__metadata__.request`, and 8-bit pixels in tensors `images`, `references`
+and `auxiliary` of shape `[N, H, W, 3]`, or `images.0` of `[H, W, 3]`.
+"""
 
 
 class Row(TypedDict):

@@ -114,6 +114,11 @@ impl<S: Clone + Send + Sync + 'static> Guarded<S> {
         self.routes(Access::Scope(Scope::Annotate), routes)
     }
 
+    /// Adds operations that need a key with the scope `generate`.
+    pub(crate) fn generate(self, routes: UtoipaMethodRouter<S>) -> Self {
+        self.routes(Access::Scope(Scope::Generate), routes)
+    }
+
     /// Adds operations that need a key with the scope `admin`.
     pub(crate) fn admin(self, routes: UtoipaMethodRouter<S>) -> Self {
         self.routes(Access::Scope(Scope::Admin), routes)

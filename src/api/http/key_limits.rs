@@ -13,8 +13,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::error::ApiError;
 use crate::key::KeyLimits;
 
-/// The window of the rates, in seconds.
-const WINDOW: f64 = 60.0;
+/// The window of requests and images, in seconds.
+const MINUTE: u32 = 60;
+
+/// The window of generated images, in seconds.
+const HOUR: u32 = 3600;
 
 /// How long a sum of stored bytes is used before the database is asked again.
 const STORED_FOR: Duration = Duration::from_secs(1);
@@ -28,17 +31,21 @@ pub(super) struct Usage {
     limits: KeyLimits,
     requests: Mutex<Bucket>,
     images: Mutex<Bucket>,
+    generated: Mutex<Bucket>,
     concurrent: Arc<Semaphore>,
     stored: Mutex<Option<(Instant, u64)>>,
 }
 
 impl Usage {
     pub(super) fn new(limits: KeyLimits) -> Self {
-        let bucket = |limit: Option<u32>| Mutex::new(Bucket::full(limit.unwrap_or_default()));
+        let bucket = |limit: Option<u32>, window| {
+            Mutex::new(Bucket::full(limit.unwrap_or_default(), window))
+        };
         Self {
             limits,
-            requests: bucket(limits.requests_per_minute),
-            images: bucket(limits.images_per_minute),
+            requests: bucket(limits.requests_per_minute, MINUTE),
+            images: bucket(limits.images_per_minute, MINUTE),
+            generated: bucket(limits.generated_per_hour, HOUR),
             concurrent: Arc::new(Semaphore::new(
                 limits.concurrent_requests.unwrap_or_default() as usize
             )),
@@ -78,6 +85,18 @@ impl Usage {
         Ok(permit)
     }
 
+    /// Counts an image that is about to be generated, or says that the limit is reached.
+    pub(super) fn generate(&self) -> Result<(), ApiError> {
+        let Some(limit) = self.limits.generated_per_hour else { return Ok(()) };
+        let mut generated = lock(&self.generated);
+        if let Some(wait) = generated.wait(limit, Instant::now()) {
+            let what = format!("this API key may generate {limit} images per hour");
+            return Err(ApiError::key_limit(what, wait));
+        }
+        generated.left -= 1.0;
+        Ok(())
+    }
+
     /// Counts images that arrived. They may exceed the limit: the next request then waits longer.
     pub(super) fn count_images(&self, images: usize) {
         if let Some(limit) = self.limits.images_per_minute {
@@ -111,6 +130,7 @@ impl Usage {
         let rates = [
             ("requests", "", limits.requests_per_minute, &self.requests),
             ("images", ";qu=\"images\"", limits.images_per_minute, &self.images),
+            ("generated", ";qu=\"images\"", limits.generated_per_hour, &self.generated),
         ];
         for (name, unit, limit, bucket) in rates {
             let Some(limit) = limit else { continue };
@@ -118,7 +138,8 @@ impl Usage {
             let wait = bucket.wait(limit, now);
             let reset = wait.unwrap_or_else(|| bucket.full_in(limit));
             let left = bucket.left.max(0.0) as u64;
-            let _ = write!(policy, ", \"{name}\";q={limit}{unit};w={WINDOW}");
+            let window = bucket.window;
+            let _ = write!(policy, ", \"{name}\";q={limit}{unit};w={window}");
             let _ = write!(state, ", \"{name}\";r={left};t={reset}");
         }
         if let Some(limit) = limits.concurrent_requests {
@@ -154,21 +175,24 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A token bucket: it holds a minute's worth and refills steadily.
+/// A token bucket: it holds a window's worth and refills steadily.
 #[derive(Debug)]
 struct Bucket {
     left: f64,
     at: Instant,
+    /// Seconds.
+    window: u32,
 }
 
 impl Bucket {
-    fn full(limit: u32) -> Self {
-        Self { left: limit.into(), at: Instant::now() }
+    fn full(limit: u32, window: u32) -> Self {
+        Self { left: limit.into(), at: Instant::now(), window }
     }
 
     fn refill(&mut self, limit: u32, now: Instant) {
-        let earned =
-            now.saturating_duration_since(self.at).as_secs_f64() * f64::from(limit) / WINDOW;
+        let share =
+            now.saturating_duration_since(self.at).as_secs_f64() / f64::from(self.window);
+        let earned = share * f64::from(limit);
         self.left = (self.left + earned).min(limit.into());
         self.at = self.at.max(now);
     }
@@ -177,17 +201,17 @@ impl Bucket {
     fn wait(&mut self, limit: u32, now: Instant) -> Option<u32> {
         self.refill(limit, now);
         let missing = 1.0 - self.left;
-        (missing > 0.0).then(|| seconds(missing, limit))
+        (missing > 0.0).then(|| self.seconds(missing, limit))
     }
 
     fn full_in(&self, limit: u32) -> u32 {
-        seconds(f64::from(limit) - self.left, limit)
+        self.seconds(f64::from(limit) - self.left, limit)
     }
-}
 
-/// Returns the time in which so many are earned.
-fn seconds(missing: f64, limit: u32) -> u32 {
-    (missing * WINDOW / f64::from(limit.max(1))).ceil() as u32
+    /// Returns the time in which so many are earned.
+    fn seconds(&self, missing: f64, limit: u32) -> u32 {
+        (missing * f64::from(self.window) / f64::from(limit.max(1))).ceil() as u32
+    }
 }
 
 #[cfg(test)]
@@ -197,7 +221,7 @@ mod tests {
     #[test]
     fn a_bucket_holds_a_minute_and_refills_steadily() {
         let start = Instant::now();
-        let mut bucket = Bucket { left: 60.0, at: start };
+        let mut bucket = Bucket { left: 60.0, at: start, window: MINUTE };
         bucket.left -= 60.0;
         assert_eq!(bucket.wait(60, start), Some(1));
         assert_eq!(bucket.wait(60, start + Duration::from_secs(1)), None);
@@ -216,6 +240,7 @@ mod tests {
             images_per_minute: Some(600),
             concurrent_requests: Some(3),
             stored_bytes: Some(1_000),
+            generated_per_hour: Some(7),
         });
         let permit = usage.admit().unwrap();
         usage.count_images(10);
@@ -226,12 +251,14 @@ mod tests {
         assert_eq!(
             headers["ratelimit-policy"],
             "\"requests\";q=2;w=60, \"images\";q=600;qu=\"images\";w=60, \
+             \"generated\";q=7;qu=\"images\";w=3600, \
              \"concurrent\";q=3;qu=\"concurrent-requests\", \
              \"stored\";q=1000;qu=\"content-bytes\""
         );
         assert_eq!(
             headers["ratelimit"],
-            "\"requests\";r=1;t=30, \"images\";r=590;t=1, \"concurrent\";r=2, \"stored\";r=500"
+            "\"requests\";r=1;t=30, \"images\";r=590;t=1, \"generated\";r=7;t=0, \
+             \"concurrent\";r=2, \"stored\";r=500"
         );
         drop(permit);
         assert!(usage.admit().is_ok() && usage.admit().is_err(), "two requests a minute");
@@ -249,6 +276,19 @@ mod tests {
         assert!(error.detail().contains("60 images per minute"), "{error:?}");
         let wait = lock(&usage.images).wait(60, Instant::now()).unwrap();
         assert!((30..=31).contains(&wait), "{wait}");
+    }
+
+    #[test]
+    fn generated_images_are_counted_by_the_hour() {
+        let limits = KeyLimits { generated_per_hour: Some(2), ..KeyLimits::default() };
+        let usage = Usage::new(limits);
+        assert!(usage.generate().is_ok() && usage.generate().is_ok());
+        let error = usage.generate().unwrap_err();
+        assert!(error.detail().contains("2 images per hour"), "{error:?}");
+        let wait = lock(&usage.generated).wait(2, Instant::now()).unwrap();
+        assert!((1799..=1800).contains(&wait), "{wait}");
+        assert!(usage.admit().is_ok(), "other requests are not limited by it");
+        assert!(Usage::new(KeyLimits::default()).generate().is_ok());
     }
 
     #[test]

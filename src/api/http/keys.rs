@@ -73,6 +73,11 @@ impl Caller {
         self.usage.count_images(images);
     }
 
+    /// Counts an image that this request generates, or refuses it at the key's limit.
+    pub(crate) fn generate(&self) -> Result<(), ApiError> {
+        self.usage.generate()
+    }
+
     /// Refuses bytes that the key may not store.
     pub(crate) async fn room(&self, store: &Store, bytes: u64) -> Result<(), ApiError> {
         let Some((limit, known)) = self.usage.stored() else { return Ok(()) };

@@ -43,7 +43,7 @@ use crate::{
     telemetry::Bound,
     trace::span,
 };
-use request::{Batch, Named};
+use request::{Batch, Named, RewardsForm, RewardsTensors};
 pub(crate) use request::{RewardsRequest, base64, trainer_metadata};
 pub(crate) use tensors::ppm;
 
@@ -130,8 +130,8 @@ struct RewardTimings {
     post, path = "/v1/rewards", operation_id = "compute_rewards", tag = "rewards",
     request_body(content(
         (RewardsRequest = "application/json"),
-        (Vec<u8> = "multipart/form-data"),
-        (Vec<u8> = "application/x-safetensors"),
+        (RewardsForm = "multipart/form-data"),
+        (RewardsTensors = "application/x-safetensors"),
     )),
     responses(
         (status = 200, description = "Scored; nothing was stored", body = RewardsResponse),

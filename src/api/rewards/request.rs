@@ -60,6 +60,22 @@ pub(crate) struct RewardsRequest {
     pub(super) statistics: bool,
 }
 
+/// The form of `POST /v1/rewards`. Each image is a further part, under the name by which an item of
+/// the document calls it: `{"part": "photo"}`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "documents the form, which is read part by part within limits")]
+pub(super) struct RewardsForm {
+    /// The batch, as JSON.
+    request: RewardsRequest,
+}
+
+/// A safetensors file: the batch as JSON in `__metadata__.request`, and 8-bit pixels in tensors
+/// `images`, `references` and `auxiliary` of shape `[N, H, W, 3]`, or `images.0` of `[H, W, 3]`.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "documents the body, which is read within limits")]
+pub(super) struct RewardsTensors(Vec<u8>);
+
 /// A generated image with what it is judged by.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

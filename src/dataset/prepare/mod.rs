@@ -8,18 +8,22 @@
 mod annotations;
 mod archive;
 mod error;
+mod files;
 mod json;
+mod training;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use self::annotations::{Labels, Prompts};
 use self::archive::Archive;
 pub use self::error::PrepareError;
+use self::files::{IDENTITIES, IMAGES, MASKS, SPLITS, check_image, parse, put, read};
+pub use self::training::{TrainingData, TrainingSources, prepare_training};
 use super::stellar::TEST_IDENTITIES;
-use crate::vision::{self, DecodeLimits};
+use crate::vision::DecodeLimits;
 
 /// Folders of the inputs and of the result.
 #[derive(Debug, Clone)]
@@ -49,9 +53,6 @@ pub struct Prepared {
     pub used: Vec<PathBuf>,
 }
 
-const IMAGES: &str = "image.zip";
-const MASKS: &str = "mask/CelebAMask-HQ-mask-color-palette.zip";
-const IDENTITIES: &str = "identity/identity_CelebA-HQ.txt";
 const ATTRIBUTES: &str = "classification_label/CelebAMask-HQ-attribute-anno.txt";
 const FINEGRAINED: &str = "classification_label/combined_annotation_hq.txt";
 
@@ -118,10 +119,7 @@ pub fn prepare(
             let image = images.read(photo.image)?;
             let mask = masks.read(photo.image)?;
             for (bytes, archive) in [(&image, IMAGES), (&mask, MASKS)] {
-                vision::read_header(bytes, limits).map_err(|error| PrepareError::Archive {
-                    path: sources.download.join(archive),
-                    problem: format!("image {}: {error}", photo.image),
-                })?;
+                check_image(bytes, photo.image, &sources.download.join(archive), limits)?;
             }
             let facts = PhotoFacts {
                 attributes: json::Object(&photo.attributes),
@@ -154,7 +152,7 @@ pub fn prepare(
 fn plan(sources: &Sources, notes: &mut Vec<String>) -> Result<Vec<Folder>, PrepareError> {
     let download = |name: &str| sources.download.join(name);
     let prompts = |name: &str| sources.prompts.join(name);
-    let splits = parse(&prompts("celebahq_ids.txt"), annotations::splits)?;
+    let splits = parse(&prompts(SPLITS), annotations::splits)?;
     let mut attributes = parse(&download(ATTRIBUTES), annotations::attributes)?;
     let mut finegrained = parse(&download(FINEGRAINED), annotations::finegrained)?;
     let identities = parse(&download(IDENTITIES), annotations::identities)?;
@@ -231,33 +229,10 @@ fn plan(sources: &Sources, notes: &mut Vec<String>) -> Result<Vec<Folder>, Prepa
     if problems.is_empty() { Ok(folders) } else { Err(PrepareError::Mismatch(problems)) }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, PrepareError> {
-    std::fs::read(path).map_err(|source| PrepareError::io(path, source))
-}
-
-fn parse<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, PrepareError> {
-    let wrong = |problem| PrepareError::File { path: path.to_owned(), problem };
-    let text =
-        String::from_utf8(read(path)?).map_err(|_| wrong("it is not UTF-8 text".to_owned()))?;
-    parse(text.strip_prefix('\u{feff}').unwrap_or(&text)).map_err(wrong)
-}
-
-/// Writes a file unless it exists with these bytes, and returns whether it was written.
-fn put(path: &Path, bytes: &[u8]) -> Result<bool, PrepareError> {
-    if std::fs::read(path).is_ok_and(|there| there == bytes) {
-        return Ok(false);
-    }
-    let failed = |source| PrepareError::io(path, source);
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    std::fs::write(&partial, bytes).map_err(failed)?;
-    std::fs::rename(&partial, path).map_err(failed)?;
-    Ok(true)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::*;
     use crate::dataset::{Dataset, Findings, SampleSize, make_sample};
