@@ -25,7 +25,7 @@ pub use adapters::{Adapter, AdapterReward, Protocol};
 pub use environment::{DEFAULTS, UnknownVariable};
 pub use renamed::RenamedKey;
 pub use sections::{
-    Analysis, Keys, Limits, Log, LogFormat, Privacy, Rewards, Runs, Server, Store, Traces,
+    Analysis, Generator, Keys, Limits, Log, LogFormat, Privacy, Rewards, Runs, Server, Store, Traces,
 };
 pub use settings::{Setting, SettingSource};
 
@@ -56,6 +56,8 @@ pub struct Config {
     pub runs: Runs,
     /// Rewards for training.
     pub rewards: Rewards,
+    /// Images that are generated on request.
+    pub generator: Generator,
     /// Reports, comparisons and other long analyses.
     pub analysis: Analysis,
     /// Logging to standard error.

@@ -17,6 +17,8 @@ pub struct Needs {
     /// Weights of the pack, which stay in memory while the service runs, and the overhead of the
     /// runtime.
     pub pack: u64,
+    /// Weights of the generator pack, with the overhead of the runtime, and its features.
+    pub generator: u64,
     /// Feature cache: `engine.cache_bytes`.
     pub cache: u64,
     /// Requests being read or scored: `limits.upload_memory_mib` and `rewards.memory_mib`.
@@ -49,8 +51,8 @@ impl Needs {
     #[must_use]
     pub fn of(config: &Config, pack: &Pack) -> Self {
         Self {
-            // The runtime repacks weights for the CPU's kernels, and keeps some of the originals.
-            pack: pack.weight_bytes() * 13 / 10 + PROGRAM,
+            pack: weights(pack) + PROGRAM,
+            generator: 0,
             cache: config.engine.cache_bytes,
             uploads: (config.limits.upload_memory_bytes() + config.rewards.memory_bytes()) as u64,
             pixels: config.limits.pixel_bytes(),
@@ -59,11 +61,19 @@ impl Needs {
         }
     }
 
+    /// Adds a generator pack, which has a feature cache of its own.
+    #[must_use]
+    pub fn with_generator(self, config: &Config, pack: &Pack) -> Self {
+        Self { generator: weights(pack) + config.engine.cache_bytes, ..self }
+    }
+
     /// Returns the sum of all parts, in bytes.
     #[must_use]
     pub fn total(&self) -> u64 {
-        let Self { pack, cache, uploads, pixels, answers, imports } = *self;
-        [cache, uploads, pixels, answers, imports].into_iter().fold(pack, u64::saturating_add)
+        let Self { pack, generator, cache, uploads, pixels, answers, imports } = *self;
+        [generator, cache, uploads, pixels, answers, imports]
+            .into_iter()
+            .fold(pack, u64::saturating_add)
     }
 
     /// Checks the needs against `limits.memory_mib` if it is set. Otherwise logs a warning if they
@@ -92,11 +102,18 @@ impl Needs {
     }
 }
 
+/// Memory of a pack's weights. The runtime repacks weights for the CPU's kernels, and keeps some of
+/// the originals.
+fn weights(pack: &Pack) -> u64 {
+    pack.weight_bytes() * 13 / 10
+}
+
 impl fmt::Display for Needs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { pack, cache, uploads, pixels, answers, imports } = self;
+        let Self { pack, generator, cache, uploads, pixels, answers, imports } = self;
         let parts = [
             ("pack and program", pack),
+            ("generator", generator),
             ("cached features", cache),
             ("uploads", uploads),
             ("pixels", pixels),

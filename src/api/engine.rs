@@ -7,11 +7,11 @@ use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::{http::ApiError, state::Shared};
-use crate::{
-    engine::{Batching, EngineError, Moved, Residency},
-    scoring::Scoring,
+use crate::api::{
+    http::ApiError,
+    state::{App, Shared},
 };
+use crate::engine::{Batching, EngineError, Moved, Residency};
 
 /// What an offload or a reload did.
 #[derive(Debug, Serialize, ToSchema)]
@@ -35,7 +35,7 @@ pub(super) struct EngineResponse {
 
 /// Frees the models' memory, on a GPU and in the process.
 ///
-/// Requests that are being scored are completed first. Until `POST /v1/engine/reload`, those that
+/// The generator's models are freed too. Requests that are being scored are completed first. Until `POST /v1/engine/reload`, those that
 /// need a model get 503 with the code `engine_offloaded`, accepted samples of runs wait, and
 /// `/readyz` is 503. Sending it again is harmless.
 #[utoipa::path(
@@ -47,7 +47,13 @@ pub(super) struct EngineResponse {
     )
 )]
 pub(super) async fn offload(State(app): Shared) -> Result<Json<EngineResponse>, ApiError> {
-    complete(&app.scoring, |scoring| async move { scoring.engine().offload().await }).await
+    complete(&app, |app| async move {
+        if let Some(generation) = &app.generation {
+            generation.generator().engine().offload().await?;
+        }
+        app.scoring.engine().offload().await
+    })
+    .await
 }
 
 /// Loads the models again and warms them up. Sending it while they are loaded is harmless.
@@ -60,23 +66,30 @@ pub(super) async fn offload(State(app): Shared) -> Result<Json<EngineResponse>, 
     )
 )]
 pub(super) async fn reload(State(app): Shared) -> Result<Json<EngineResponse>, ApiError> {
-    complete(&app.scoring, |scoring| async move { scoring.engine().reload().await }).await
+    complete(&app, |app| async move {
+        let moved = app.scoring.engine().reload().await?;
+        if let Some(generation) = &app.generation {
+            generation.generator().engine().reload().await?;
+        }
+        Ok(moved)
+    })
+    .await
 }
 
 /// Runs a change to its end, also if the client leaves.
 async fn complete<F>(
-    scoring: &Arc<Scoring>,
-    change: impl FnOnce(Arc<Scoring>) -> F,
+    app: &Arc<App>,
+    change: impl FnOnce(Arc<App>) -> F,
 ) -> Result<Json<EngineResponse>, ApiError>
 where
     F: Future<Output = Result<Moved, EngineError>> + Send + 'static,
 {
-    let change = tokio::spawn(change(Arc::clone(scoring)));
+    let change = tokio::spawn(change(Arc::clone(app)));
     let moved = change.await.map_err(|error| ApiError::internal(&error))??;
     Ok(Json(EngineResponse {
-        state: scoring.engine().residency(),
+        state: app.scoring.engine().residency(),
         changed: moved.changed,
-        batching: scoring.engine().batching(),
+        batching: app.scoring.engine().batching(),
         drain_seconds: moved.drained.as_secs_f64(),
         seconds: moved.moved.as_secs_f64(),
         resident_bytes_before: moved.before,

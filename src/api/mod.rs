@@ -9,6 +9,7 @@ pub(crate) mod datasets;
 mod deletion;
 mod engine;
 mod face_store;
+mod generate;
 mod health;
 mod http;
 mod images;
@@ -97,6 +98,8 @@ use crate::key::Scope;
         (name = "datasets", description = "Labelled photos from which metrics learn, and prompts"),
         (name = "privacy", description = "Delete stored data"),
         (name = "rewards", description = "Score batches during training, without storing them"),
+        (name = "generation", description = "Images of a person from a prompt and a photo, if a \
+            generator is configured"),
         (name = "leaderboard", description = "Methods ranked by their scores"),
         (name = "analysis", description = "Comparisons of runs, slices, and agreement with \
             annotators"),
@@ -127,6 +130,7 @@ fn routes() -> Guarded<Arc<App>> {
         .score(routes!(adapters::cosmos::enqueue))
         .score(routes!(adapters::cosmos::pull))
         .score(routes!(adapters::cosmos::ping))
+        .generate(routes!(generate::create))
         .score(routes!(methods::create))
         .read(routes!(methods::list))
         .read(routes!(methods::read))

@@ -11,6 +11,7 @@ use crate::api::state::Shared;
 use crate::{
     blocking::blocking,
     engine::{Batching, LaneStatus, Pack, Residency},
+    generation::Generator,
     pack_id::PackId,
     verify::DriftCertificate,
 };
@@ -32,6 +33,45 @@ pub(super) struct ModelsResponse {
     threads: usize,
     /// One entry for each graph of the pack.
     lanes: Vec<LaneStatus>,
+    /// The generator of `POST /v1/generate`, if one is configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generator: Option<GeneratorModels>,
+}
+
+/// The graphs that generate images.
+#[derive(Debug, Serialize, ToSchema)]
+struct GeneratorModels {
+    /// The generator pack.
+    pack: PackId,
+    /// Label of the system.
+    system: String,
+    /// Pixels that width and height are multiples of.
+    side_multiple: usize,
+    /// Width and height in pixels, unless requested.
+    default_side: usize,
+    /// Largest width and height in pixels.
+    largest_side: usize,
+    /// What the weights were trained on and without, if they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    training: Option<serde_json::Value>,
+    /// One entry for each graph.
+    lanes: Vec<LaneStatus>,
+}
+
+impl GeneratorModels {
+    fn of(generator: &Generator) -> Self {
+        let spec = generator.spec();
+        Self {
+            pack: generator.pack().id(),
+            system: spec.system.clone(),
+            side_multiple: spec.side_multiple,
+            default_side: spec.default_side,
+            largest_side: spec.largest_side,
+            training: generator.training().cloned(),
+            lanes: generator.engine().status(),
+        }
+    }
 }
 
 /// Lists the resident graphs with their device, batch size, queue and work done.
@@ -50,6 +90,7 @@ pub(super) async fn list(State(app): Shared) -> Json<ModelsResponse> {
         batching: engine.batching(),
         threads: engine.parallelism().threads,
         lanes: engine.status(),
+        generator: app.generation.as_ref().map(|of| GeneratorModels::of(of.generator())),
     })
 }
 

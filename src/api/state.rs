@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 use crate::api::adapters::Adapters;
 use crate::api::caches::{FacesKey, ResponseCaches};
 use crate::api::face_store::StoredFaces;
+use crate::api::generate::Generation;
 use crate::api::http::admission::Admission;
 use crate::api::http::bodies::BodyLimits;
 use crate::api::http::fair::Turns;
@@ -17,9 +18,10 @@ use crate::api::questions::Questions;
 use crate::api::readiness::Readiness;
 use crate::{
     cache::Cache,
-    config::{Analysis, Config, Limits, Rewards},
+    config::{self, Analysis, Config, Limits, Rewards},
+    generation::Generator,
     runs::Runs,
-    scoring::Scoring,
+    scoring::{Evict, Scoring},
     service::{AuditLog, Keeping},
     store::{ImagesOf, Store},
     telemetry::Telemetry,
@@ -52,6 +54,7 @@ pub struct App {
     pub(super) rewards: Rewards,
     pub(super) reward_turns: Turns,
     pub(super) adapters: Arc<Adapters>,
+    pub(super) generation: Option<Generation>,
     pub(super) questions: Arc<Questions>,
     pub(super) keys: Arc<Keys>,
     audit: AuditLog,
@@ -109,11 +112,21 @@ impl App {
             rewards: config.rewards.clone(),
             reward_turns,
             adapters,
+            generation: None,
             questions: Arc::new(Questions::new(&config.analysis.questions)),
             keys,
             audit,
             readiness: Arc::new(Readiness::new(&config.store)),
         }
+    }
+
+    /// Adds the generator of `POST /v1/generate`. What it has cached of an image is evicted with
+    /// what the models of scoring have.
+    #[must_use]
+    pub fn with_generator(self, generator: Arc<Generator>, config: &config::Generator) -> Self {
+        self.scoring.evict_from(Arc::clone(&generator) as Arc<dyn Evict>);
+        let telemetry = self.telemetry.generation.clone();
+        Self { generation: Some(Generation::new(generator, config, telemetry)), ..self }
     }
 
     /// Returns the audit log, to be flushed before the store is closed.

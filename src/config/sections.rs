@@ -347,6 +347,26 @@ impl Rewards {
     }
 }
 
+/// The `[generator]` section: images that are generated on request.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generator {
+    /// Folder of the generator pack. Empty: no images are generated.
+    pub pack: PathBuf,
+    /// Images that are generated concurrently. Further requests get 429.
+    pub concurrency: usize,
+    /// Deadline of a request, in seconds. After it the response is 504.
+    pub deadline_seconds: u64,
+}
+
+impl Generator {
+    /// Returns the folder of the pack; `None` if no images are generated.
+    #[must_use]
+    pub fn pack(&self) -> Option<&Path> {
+        (!self.pack.as_os_str().is_empty()).then_some(&*self.pack)
+    }
+}
+
 /// The `[analysis]` section: reports, comparisons and other long analyses.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

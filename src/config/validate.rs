@@ -50,6 +50,8 @@ impl Config {
             ("rewards.pickle_wait_seconds", self.rewards.pickle_wait_seconds),
             ("rewards.unirl_wait_seconds", self.rewards.unirl_wait_seconds),
             ("rewards.flow_factory_wait_seconds", self.rewards.flow_factory_wait_seconds),
+            ("generator.concurrency", self.generator.concurrency as u64),
+            ("generator.deadline_seconds", self.generator.deadline_seconds),
             ("analysis.queue", self.analysis.queue as u64),
             ("traces.queue", self.traces.queue as u64),
             ("traces.delay_seconds", self.traces.delay_seconds),
@@ -78,6 +80,7 @@ impl Config {
         let seconds = [
             ("traces.delay_seconds", self.traces.delay_seconds),
             ("rewards.wait_seconds", self.rewards.wait_seconds),
+            ("generator.deadline_seconds", self.generator.deadline_seconds),
             ("rewards.deadline_seconds", self.rewards.deadline_seconds),
             ("rewards.pickle_wait_seconds", self.rewards.pickle_wait_seconds),
             ("rewards.unirl_wait_seconds", self.rewards.unirl_wait_seconds),

@@ -71,6 +71,22 @@ const SECONDS: [f64; 14] =
 const OFFLOADED: &str = "1 while the graphs are not loaded (POST /v1/engine/offload), otherwise 0.";
 
 impl EngineTelemetry {
+    /// Returns the metrics for a second engine in the same process. Lanes of both have series of
+    /// their own; the cache of the second one has none, since its gauges would overwrite those of
+    /// the first.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        let gauge = || IntGauge::new("unregistered", "Not exported.").expect("a valid name");
+        Self {
+            busy: gauge(),
+            offloaded: gauge(),
+            cache_bytes: gauge(),
+            cache_limit_bytes: gauge(),
+            cache_entries: gauge(),
+            ..self.clone()
+        }
+    }
+
     /// Creates the metrics and adds them to `registry`. Fails if they are already registered.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let info = gauges!(

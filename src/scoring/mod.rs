@@ -26,6 +26,6 @@ pub use probes::DatasetProbes;
 pub use relations::{GroundingEvidence, RelationEvidence};
 pub use sample::{EncodedImage, Metadata, Sample, attribute_labels, content};
 pub use scorecard::{ImageFaces, MetricScore, Scorecard};
-pub use service::Scoring;
+pub use service::{Evict, Scoring};
 pub use texts::Texts;
 pub use thumbnails::ThumbnailError;

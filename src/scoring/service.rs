@@ -1,8 +1,11 @@
 //! The scoring service: plans the features of a sample, gathers them, and applies the metrics.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use super::{
@@ -31,6 +34,13 @@ pub struct Scoring {
     caches: Caches,
     pub(super) probes: Arc<ProbeCache>,
     shows_embeddings: AtomicBool,
+    others: OnceLock<Arc<dyn Evict>>,
+}
+
+/// Something that caches what is derived from images.
+pub trait Evict: Send + Sync {
+    /// Evicts what is derived from these images and returns the number of evicted entries.
+    fn evict(&self, images: &HashSet<ContentHash>) -> u64;
 }
 
 impl Scoring {
@@ -48,12 +58,19 @@ impl Scoring {
         let sources = Sources::new(&pack, engine, Decoder::new(limits, pixel_bytes))?;
         let caches = Caches::default();
         let probes = probe_cache(&caches);
-        Ok(Self { pack, sources, caches, probes, shows_embeddings: AtomicBool::new(false) })
+        let shows_embeddings = AtomicBool::new(false);
+        Ok(Self { pack, sources, caches, probes, shows_embeddings, others: OnceLock::new() })
     }
 
     /// Sets the storage for the faces that are found from now on.
     pub fn set_face_store(&self, memory: Arc<dyn FaceMemory>) {
         self.sources.faces.keep_in(memory);
+    }
+
+    /// Adds another cache from which deleted images are evicted; the first one stays.
+    pub fn evict_from(&self, other: Arc<dyn Evict>) {
+        // A second one would belong to another service.
+        let _ = self.others.set(other);
     }
 
     /// Sets whether the evidence of scores from now on includes face embeddings, which identify
@@ -81,7 +98,11 @@ impl Scoring {
     pub async fn forget(self: &Arc<Self>, images: Vec<ContentHash>) -> u64 {
         let this = Arc::clone(self);
         // This scans the whole cache, which must not delay a request.
-        let gone = move || this.engine().forget(&images.into_iter().collect());
+        let gone = move || {
+            let images = images.into_iter().collect();
+            let elsewhere = this.others.get().map_or(0, |other| other.evict(&images));
+            this.engine().forget(&images) + elsewhere
+        };
         let features = blocking(gone).await;
         // Features first, from which probes could be fitted again.
         self.caches.clear();

@@ -14,6 +14,8 @@ pub enum Bound {
     Connections,
     /// The size of the spool, or its disk.
     Disk,
+    /// Images that are generated concurrently.
+    Generations,
     /// Pending samples of a run.
     PendingSamples,
     /// The queue of a graph.
@@ -30,10 +32,11 @@ pub enum Bound {
 
 impl Bound {
     /// All bounds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Analyses,
         Self::Connections,
         Self::Disk,
+        Self::Generations,
         Self::PendingSamples,
         Self::Queue,
         Self::Requests,
@@ -49,6 +52,7 @@ impl Bound {
             Self::Analyses => "analyses",
             Self::Connections => "connections",
             Self::Disk => "disk",
+            Self::Generations => "generations",
             Self::PendingSamples => "pending_samples",
             Self::Queue => "queue",
             Self::Requests => "requests",

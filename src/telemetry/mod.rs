@@ -5,6 +5,7 @@
 
 mod adapters;
 mod admission;
+mod generation;
 mod log;
 mod pack;
 mod process;
@@ -30,6 +31,7 @@ use self::process::ProcessCollector;
 pub use self::{
     adapters::AdaptersTelemetry,
     admission::{AdmissionTelemetry, Bound},
+    generation::{GenerationOutcome, GenerationTelemetry},
     log::init_log,
     pack::{CertificateState, PackTelemetry},
     renamed::RenamedGauge,
@@ -55,6 +57,8 @@ pub struct Telemetry {
     pub admission: AdmissionTelemetry,
     /// Metrics of the adapters for reward clients.
     pub adapters: AdaptersTelemetry,
+    /// Metrics of generated images.
+    pub generation: GenerationTelemetry,
     /// Metrics of the loaded pack.
     pub pack: PackTelemetry,
     requests: IntCounterVec,
@@ -126,6 +130,7 @@ impl Telemetry {
             store: StoreTelemetry::register(&registry)?,
             admission: AdmissionTelemetry::register(&registry)?,
             adapters: AdaptersTelemetry::register(&registry)?,
+            generation: GenerationTelemetry::register(&registry)?,
             pack: PackTelemetry::register(&registry)?,
             requests,
             duration,
