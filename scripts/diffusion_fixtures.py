@@ -5,7 +5,8 @@
     .runtime/export/bin/pip install scipy    # for LMS
     .runtime/export/bin/python scripts/diffusion_fixtures.py
 
-`splice.json` has the ids that diffusers gives a prompt whose placeholder is a textual inversion of several vectors.
+`splice.json` has the ids that diffusers gives a prompt whose placeholder is a textual inversion of several vectors;
+SDXL's second tokenizer is padded with `!`, which makes it a special token.
 The files record the versions. Seeds are fixed: the same versions always write the same files.
 """
 
@@ -93,14 +94,17 @@ def run(scheduler, rng) -> dict:
     return {"noise": short(start), "inputs": inputs, "predictions": predictions, "latents": short(latents)}
 
 
-def tokenizer(folder: pathlib.Path) -> CLIPTokenizer:
+def tokenizer(folder: pathlib.Path, pad: str) -> CLIPTokenizer:
     merges = MERGES.read_text(encoding="utf-8").splitlines()
     letters = list(bytes_to_unicode().values())
     tokens = letters + [letter + "</w>" for letter in letters] + ["".join(merge.split()) for merge in merges]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
-    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    made = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), pad_token=pad)
+    # Loaded as a pipeline loads it: only then is the padding a special token.
+    made.save_pretrained(folder)
+    return CLIPTokenizer.from_pretrained(folder)
 
 
 NASTY = [
@@ -126,19 +130,25 @@ def prompts(count: int) -> list[str]:
 
 
 def splices(count: int) -> dict:
-    """Ids without start and end token, -1 for a word, untruncated."""
+    """Ids of SDXL's tokenizers without start and end token, -1 for a word, untruncated."""
     with tempfile.TemporaryDirectory() as folder:
-        clip = tokenizer(pathlib.Path(folder))
-        names = ["<word>", *(f"<word>_{i}" for i in range(1, WORDS))]
-        clip.add_tokens(names)
-        first = clip.convert_tokens_to_ids("<word>")
-        mixin = TextualInversionLoaderMixin()
+        of = {key: tokenizer(pathlib.Path(folder), pad) for key, pad in (("ids", "<|endoftext|>"), ("ids_2", "!"))}
+        for clip in of.values():
+            clip.add_tokens(["<word>", *(f"<word>_{i}" for i in range(1, WORDS))])
         cases = []
         for prompt in prompts(count):
-            text = mixin.maybe_convert_prompt(prompt.replace("{}", "<word>"), clip)
-            ids = clip(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
-            cases.append({"prompt": prompt, "ids": [-1 if i >= first else i for i in ids]})
+            found = {key: encoded(clip, prompt) for key, clip in of.items()}
+            if found["ids_2"] == found["ids"]:
+                del found["ids_2"]
+            cases.append({"prompt": prompt, **found})
     return {"versions": VERSIONS, "words": WORDS, "cases": cases}
+
+
+def encoded(clip: CLIPTokenizer, prompt: str) -> list[int]:
+    first = clip.convert_tokens_to_ids("<word>")
+    text = TextualInversionLoaderMixin().maybe_convert_prompt(prompt.replace("{}", "<word>"), clip)
+    ids = clip(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+    return [-1 if i >= first else i for i in ids]
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ mod dataset;
 mod doctor;
 mod evaluate;
 mod exchange;
+mod generate;
 mod health;
 mod keys;
 mod local;
@@ -44,6 +45,7 @@ Examples:
   stellar-score serve
   stellar-score score --image generated.png --prompt 'a person riding a horse' --reference photo.jpg
   stellar-score score --image generated.png --metrics aesthetic --json
+  stellar-score generate --pack packs/generator --dataset data/stellar --kind T --out generations/
   stellar-score submit --method mine --dataset data/stellar --images generations/
   stellar-score evaluate --method mine --dataset data/stellar --images generations/ --out results/
   stellar-score report mine --format latex
@@ -87,6 +89,9 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Score one image without a server and print a table
     Score(score::ScoreArgs),
+    /// Generate one image, or those of a dataset in a folder that `submit` takes
+    #[command(after_help = generate::EXAMPLES)]
+    Generate(Box<generate::GenerateArgs>),
     /// Submit a folder of generated images to a server and print the run's report
     Submit(Box<submit::SubmitArgs>),
     /// Evaluate a folder of generated images without a server
@@ -197,6 +202,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 match command {
                     Command::Serve(args) => serve::run(config, args).await,
                     Command::Score(args) => score::run(config, args).await,
+                    Command::Generate(args) => generate::run(config, *args).await,
                     Command::Submit(args) => submit::run(*args).await,
                     Command::Evaluate(args) => evaluate::run(config, *args).await,
                     Command::Run(args) => {

@@ -55,6 +55,20 @@ fn inspect(pack: &Pack) -> anyhow::Result<ExitCode> {
             }
         }
     }
+    if let Some(generator) = &pack.generator {
+        let _ = writeln!(
+            text,
+            "\ngenerator {}: {} words for `{}`, {} pixels by default, at most {}, multiples of {}\n\
+                training  {}",
+            generator.system,
+            generator.words,
+            generator.placeholder,
+            generator.default_side,
+            generator.largest_side,
+            generator.side_multiple,
+            if generator.training.is_some() { "training.json" } else { "not said" }
+        );
+    }
     let goldens = if pack.goldens.is_some() { "present" } else { "none" };
     let drift = match DriftCertificate::stored(pack) {
         Ok(None) => "not measured".to_owned(),

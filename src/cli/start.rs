@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use crate::{
     config::Config,
     engine::{Engine, Pack},
+    generation::{Generator, engine_config},
     memory::Needs,
     scoring::Scoring,
     store::{Store, StoreOptions},
@@ -59,4 +60,17 @@ pub(super) async fn start_scoring_with(
     let scoring = Scoring::new(engine, pack, config.limits.decode(), config.limits.pixel_bytes())?;
     scoring.show_embeddings(config.privacy.return_embeddings);
     Ok(Arc::new(scoring))
+}
+
+/// Opens a generator pack and starts its engine. Loading full-size models takes seconds.
+pub(super) async fn start_generator(config: &Config, pack: &Path) -> anyhow::Result<Arc<Generator>> {
+    let (settings, dir) = (config.clone(), pack.to_owned());
+    let telemetry = Telemetry::new().engine.clone();
+    let generator = tokio::task::spawn_blocking(move || {
+        let pack = Arc::new(Pack::open(&dir)?);
+        Needs::of(&settings, &pack).check(&settings, &pack)?;
+        let engine = Engine::start(&pack, &engine_config(&settings.engine)?, &telemetry)?;
+        anyhow::Ok(Generator::new(engine, pack, settings.limits.decode())?)
+    });
+    generator.await.context("starting the engine panicked")?.map(Arc::new)
 }

@@ -16,7 +16,7 @@ use super::{
     output::{lines, print},
     progress::{self, note},
     score::read_image,
-    start::start_scoring,
+    start::{start_generator, start_scoring},
     submit::problems_first,
 };
 use crate::{
@@ -26,16 +26,18 @@ use crate::{
     scoring::Scoring,
     telemetry::Telemetry,
     verify::{
-        self, AllScored, Case, Certificate, DriftCertificate, Goldens, MeasuredPack, MetricDrift,
-        NullDifference, Samples, Tolerances, ToolkitCertificate, ToolkitParity, find_toolkit,
-        read_run, read_samples, read_score_files, score_all,
+        self, AllScored, Case, Certificate, DriftCertificate, GeneratorCertificate,
+        GeneratorGoldens, Goldens, MeasuredPack, MetricDrift, NullDifference, Samples, Tolerances,
+        ToolkitCertificate, ToolkitParity, certify_generator, find_toolkit, read_run, read_samples,
+        read_score_files, score_all,
     },
     vision,
 };
 
 pub(super) const EXAMPLES: &str = "\
 Without --against and --toolkit, the pack's golden samples are scored and compared with the scores \
-of the original programs.
+of the original programs. A generator pack's golden images are generated and compared with those of \
+diffusers.
 
 --images takes a folder in one of these forms:
   images alone, each with its prompt, if any, in NAME.txt;
@@ -96,6 +98,15 @@ fn tolerance(text: &str) -> Result<(String, f64), String> {
 
 pub(super) async fn run(config: Config, args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let pack = args.pack.clone().unwrap_or_else(|| config.pack.clone());
+    if Pack::generates_in(&pack)? {
+        anyhow::ensure!(
+            args.against.is_none() && args.toolkit.is_none(),
+            "{} generates images: it is compared with its golden images only, leave out --against \
+                and --toolkit",
+            pack.display()
+        );
+        return generator(&config, &args, &pack).await;
+    }
     match (&args.against, &args.images, &args.toolkit) {
         (Some(other), Some(images), _) => against(&config, &args, [&pack, other], images).await,
         (_, _, Some(folder)) => toolkit(config, &args, &pack, folder).await,
@@ -112,6 +123,23 @@ async fn goldens(mut config: Config, args: &VerifyArgs, pack: &Path) -> anyhow::
     let certificate = verify::certify(&scoring, &goldens, |path| read_image(&config, path)).await?;
     scoring.engine().drain().await;
     show(args, &certificate, || golden_table(&certificate, scoring.pack()))?;
+    Ok(exit(certificate.passed))
+}
+
+/// Compares a generator pack with its golden images.
+async fn generator(config: &Config, args: &VerifyArgs, pack: &Path) -> anyhow::Result<ExitCode> {
+    let mut config = config.clone();
+    // Every pass must run the models.
+    config.engine.cache_bytes = 0;
+    let generator = start_generator(&config, pack).await?;
+    let goldens = GeneratorGoldens::read(generator.pack())?;
+    let bar = progress::bar("images compared");
+    bar.set_length(goldens.samples.len() as u64);
+    let certificate = certify_generator(&generator, &goldens, || bar.inc(1)).await;
+    bar.finish_and_clear();
+    let certificate = certificate?;
+    generator.engine().drain().await;
+    show(args, &certificate, || generator_table(&certificate, generator.pack()))?;
     Ok(exit(certificate.passed))
 }
 
@@ -301,6 +329,47 @@ fn golden_table(certificate: &Certificate, pack: &Pack) -> String {
         verdict(certificate.passed, "passed"),
         certificate.samples,
         certificate.largest_batch
+    );
+    text
+}
+
+fn generator_table(certificate: &GeneratorCertificate, pack: &Pack) -> String {
+    let mut text = format!(
+        "Parity of generator pack {} ({}, {} weights) on this machine\nreference: {}\nallowed: \
+            latents {:.0e}, at least {} % of bytes equal\n\n{:<28} {:>11} {:>9} {:>11} {:>9}  \
+            batch\n",
+        pack.name,
+        pack.digest,
+        pack.weights,
+        certificate.reference,
+        certificate.tolerance.latents,
+        100.0 * certificate.tolerance.bytes,
+        "image",
+        "its noise",
+        "bytes",
+        "our noise",
+        "bytes"
+    );
+    for line in &certificate.images {
+        let _ = writeln!(
+            text,
+            "{:<28} {:>11.2e} {:>7.3} % {:>11.2e} {:>7.3} %  {:<6} {}",
+            line.image,
+            line.latents,
+            100.0 * line.bytes,
+            line.seed_latents,
+            100.0 * line.seed_bytes,
+            if line.batch_independent { "same" } else { "OTHER" },
+            verdict(line.passed, "ok")
+        );
+    }
+    let _ = writeln!(
+        text,
+        "\n{}: {} golden images, from the reference's noise and from ours, one by one and \
+            concurrently (mean batch of the denoiser {:.1})",
+        verdict(certificate.passed, "passed"),
+        certificate.images.len(),
+        certificate.mean_batch
     );
     text
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use super::generator::Generator;
-use super::prompt::{Parts, Spliced, splice};
+use super::prompt::{Frame, Parts, Spliced};
 use super::request::Subject;
 use super::{GenerationError, photo};
 use crate::blocking::blocking;
@@ -12,15 +12,13 @@ use crate::content::ContentHash;
 use crate::engine::pack::generator_roles as roles;
 use crate::engine::{FeatureRequest, GraphSpec};
 use crate::tensor::{Features, Tensor};
-use crate::text::ClipTokenizer;
 
 /// A text tower of the pack.
 #[derive(Debug)]
 pub(super) struct Tower {
     pub(super) role: &'static str,
-    pub(super) tokenizer: ClipTokenizer,
-    pub(super) context: usize,
-    pub(super) pad: i64,
+    /// Its token ids.
+    pub(super) frame: Frame,
     /// Width of its words and states.
     pub(super) width: usize,
 }
@@ -46,12 +44,9 @@ pub(super) struct Condition {
 impl Generator {
     /// Returns the words of a photo, cached.
     pub(super) async fn words(&self, subject: &Subject) -> Result<Words, GenerationError> {
-        let Some(graph) = self.engine.graph(roles::WORDS) else {
-            let problem = "is given, but the pack makes no words of photos: leave it out";
-            return Err(GenerationError::request("photo", problem));
-        };
         let (photo, mask) = subject.hashes();
-        let geometry = graph.geometry.ok_or_else(|| GenerationError::Output {
+        let geometry = self.engine.graph(roles::WORDS).and_then(|graph| graph.geometry);
+        let geometry = geometry.ok_or_else(|| GenerationError::Output {
             graph: roles::WORDS,
             problem: "it has no geometry".to_owned(),
         })?;
@@ -88,7 +83,7 @@ impl Generator {
             positions.flat_map(|(first, second)| first.iter().chain(second)).copied().collect();
         Ok(Condition {
             context: Tensor::F32 {
-                shape: vec![self.towers[0].context, widths[0] + widths[1]],
+                shape: vec![context.len() / (widths[0] + widths[1]), widths[0] + widths[1]],
                 data: context.into(),
             },
             pooled: Tensor::F32 { shape: vec![pooled.len()], data: pooled.into() },
@@ -106,8 +101,7 @@ impl Generator {
     ) -> Result<(Arc<Features>, bool), GenerationError> {
         let words = words.filter(|_| parts.right.is_some());
         let count = if words.is_some() { self.spec.words } else { 0 };
-        let Spliced { ids, at, eos, truncated } =
-            splice(&tower.tokenizer, parts, count, tower.context, tower.pad);
+        let Spliced { ids, at, eos, truncated } = tower.frame.splice(parts, count);
         let vectors: Arc<[f32]> = match words {
             Some(words) => values(roles::WORDS, &words.features, output)?.into(),
             // A graph cannot take an empty list. Position -1 uses none of it.

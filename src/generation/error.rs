@@ -1,7 +1,5 @@
 //! Errors of generating an image.
 
-use std::convert::Infallible;
-
 use crate::engine::{EngineError, PackError};
 use crate::vision::DecodeError;
 
@@ -84,8 +82,3 @@ impl From<EngineError> for GenerationError {
     }
 }
 
-impl From<Infallible> for GenerationError {
-    fn from(never: Infallible) -> Self {
-        match never {}
-    }
-}

@@ -8,12 +8,12 @@ use stellar_diffusion::{Sampler, Schedule, guide, randn, rgb8};
 
 use super::condition::{Condition, Tower, values, width};
 use super::picture::{Flag, Picture, Provenance};
-use super::prompt::{Parts, split};
+use super::prompt::{Frame, Parts, split};
 use super::request::{Request, Settings};
 use super::GenerationError;
 use crate::blocking::blocking;
 use crate::engine::pack::{GeneratorSpec, generator_roles as roles};
-use crate::engine::{Engine, Pack, PackError, TokenizerKind};
+use crate::engine::{Engine, Pack, TokenizerKind};
 use crate::tensor::Tensor;
 use crate::text::ClipTokenizer;
 use crate::vision::DecodeLimits;
@@ -106,6 +106,10 @@ impl Generator {
             let problem = "is missing: `{}` in the prompt stands for the person in it; give a \
                 photo, or a prompt without `{}`";
             return Err(GenerationError::request("photo", problem));
+        }
+        if parts.right.is_some() && self.engine.graph(roles::WORDS).is_none() {
+            let problem = "has `{}`, but the pack makes no words of photos: say who it shows";
+            return Err(GenerationError::request("prompt", problem));
         }
         Ok(parts)
     }
@@ -278,11 +282,12 @@ fn tower(pack: &Pack, role: &'static str) -> Result<Tower, GenerationError> {
         .and_then(|graph| Some((graph, graph.text.as_ref()?)))
         .ok_or_else(|| GenerationError::NoGenerator { pack: pack.name.clone() })?;
     let (kind, merges) = pack.read_tokenizer(&text.tokenizer)?;
-    let invalid = |problem| PackError::from(pack.invalid_tokenizer(&text.tokenizer, problem));
+    let invalid = |problem| pack.invalid_tokenizer(&text.tokenizer, problem);
     if kind != TokenizerKind::ClipBpe {
         return Err(invalid("a generator needs CLIP's tokenizer, `clip_bpe`".to_owned()).into());
     }
     let tokenizer = ClipTokenizer::from_merges(&merges, text.cleaning)
         .map_err(|error| invalid(error.to_string()))?;
-    Ok(Tower { role, tokenizer, context: text.context, pad: text.pad, width: width(graph) })
+    let frame = Frame::new(tokenizer, text.context, text.pad).map_err(invalid)?;
+    Ok(Tower { role, frame, width: width(graph) })
 }

@@ -14,6 +14,7 @@
 //! [`folder`] writes the images of a dataset.
 
 mod condition;
+mod engine;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -26,6 +27,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
+pub use engine::engine_config;
 pub use error::GenerationError;
 pub use generator::Generator;
 pub use picture::{Flag, Picture, Provenance};

@@ -3,7 +3,7 @@
 //! The ids equal those of diffusers for a prompt whose placeholder is a textual inversion of
 //! several vectors, but a prompt that is too long keeps its words and its end token.
 
-use crate::text::ClipTokenizer;
+use crate::text::{ClipTokenizer, MAX_CHARS};
 use crate::toolkit::format_prompt;
 
 /// A prompt, split at its placeholder.
@@ -59,40 +59,81 @@ pub(super) struct Spliced {
     pub(super) truncated: bool,
 }
 
-/// Tokenizes both parts of a prompt, with room for `words` between them, padded to `context`.
-///
-/// A prompt that is too long loses the end of its right part, then the end of its left part.
-pub(super) fn splice(
-    tokenizer: &ClipTokenizer,
-    parts: &Parts,
-    words: usize,
+/// How a text tower reads a prompt.
+#[derive(Debug)]
+pub(super) struct Frame {
+    tokenizer: ClipTokenizer,
     context: usize,
     pad: i64,
-) -> Spliced {
-    let (start, end) = tokenizer.frame_ids();
-    let (mut left, mut cut) = tokenizer.encode_part(&parts.left);
-    let (mut right, words) = match &parts.right {
-        Some(right) => {
-            let (right, cut_right) = tokenizer.encode_part(right);
-            cut |= cut_right;
-            (right, words)
+}
+
+/// SDXL's second tokenizer is padded with `!`, which makes it a special token.
+const EXCLAMATION: i64 = 0;
+
+impl Frame {
+    /// Creates the frame of a tower whose texts are padded to `context` tokens with `pad`.
+    ///
+    /// # Errors
+    /// If the padding is neither the end token nor `!`, id 0. Any other would be a special token
+    /// whose text this does not know.
+    pub(super) fn new(
+        tokenizer: ClipTokenizer,
+        context: usize,
+        pad: i64,
+    ) -> Result<Self, String> {
+        let (_, end) = tokenizer.frame_ids();
+        if pad != end && pad != EXCLAMATION {
+            return Err(format!("`pad` is {pad}, expected the end token {end} or {EXCLAMATION}"));
         }
-        None => (Vec::new(), 0),
-    };
-    // A checked pack has room for its words between start and end token.
-    let room = context.saturating_sub(words + 2);
-    let truncated = cut || left.len() + right.len() > room;
-    left.truncate(room);
-    right.truncate(room - left.len());
-    let at = if words > 0 { left.len() as i64 + 1 } else { -1 };
-    let mut ids = vec![start];
-    ids.append(&mut left);
-    ids.resize(ids.len() + words, 0);
-    ids.append(&mut right);
-    let eos = ids.len() as i64;
-    ids.push(end);
-    ids.resize(context, pad);
-    Spliced { ids, at, eos, truncated }
+        Ok(Self { tokenizer, context, pad })
+    }
+
+    /// Encodes a part of a prompt. Also returns true if it was cut.
+    ///
+    /// If the padding is `!`, every `!` has its id: the original tokenizer neither splits nor
+    /// merges special tokens, and reads the text between them by itself.
+    fn encode(&self, text: &str) -> (Vec<i64>, bool) {
+        if self.pad != EXCLAMATION {
+            return self.tokenizer.encode_part(text);
+        }
+        let end = text.char_indices().nth(MAX_CHARS).map_or(text.len(), |(end, _)| end);
+        let mut ids = Vec::new();
+        for (nth, part) in text[..end].split('!').enumerate() {
+            if nth > 0 {
+                ids.push(EXCLAMATION);
+            }
+            ids.append(&mut self.tokenizer.encode_part(part).0);
+        }
+        (ids, end < text.len())
+    }
+
+    /// Tokenizes both parts of a prompt, with room for `words` between them, padded to the context.
+    ///
+    /// A prompt that is too long loses the end of its right part, then the end of its left part.
+    pub(super) fn splice(&self, parts: &Parts, words: usize) -> Spliced {
+        let (start, end) = self.tokenizer.frame_ids();
+        let (mut left, mut cut) = self.encode(&parts.left);
+        let mut right = Vec::new();
+        if let Some(text) = &parts.right {
+            let (ids, cut_right) = self.encode(text);
+            right = ids;
+            cut |= cut_right;
+        }
+        // A checked pack has room for its words between start and end token.
+        let room = self.context.saturating_sub(words + 2);
+        let truncated = cut || left.len() + right.len() > room;
+        left.truncate(room);
+        right.truncate(room - left.len());
+        let at = if words > 0 { left.len() as i64 + 1 } else { -1 };
+        let mut ids = vec![start];
+        ids.append(&mut left);
+        ids.resize(ids.len() + words, 0);
+        ids.append(&mut right);
+        let eos = ids.len() as i64;
+        ids.push(end);
+        ids.resize(self.context, self.pad);
+        Spliced { ids, at, eos, truncated }
+    }
 }
 
 #[cfg(test)]
@@ -111,7 +152,9 @@ mod tests {
     });
 
     fn of(prompt: &str, pad: i64) -> Spliced {
-        splice(&CLIP, &split(prompt).unwrap(), 5, 77, pad)
+        let parts = split(prompt).unwrap();
+        let words = if parts.right.is_some() { 5 } else { 0 };
+        Frame::new(CLIP.clone(), 77, pad).unwrap().splice(&parts, words)
     }
 
     #[test]
@@ -122,19 +165,23 @@ mod tests {
         assert!(cases.len() > 200);
         for case in cases {
             let prompt = case["prompt"].as_str().unwrap();
-            let ids: Vec<i64> =
-                case["ids"].as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect();
-            let found = of(prompt, 49_407);
-            let words = ids.iter().position(|id| *id == -1);
-            if ids.len() <= 75 {
+            for (key, pad) in [("ids", 49_407), ("ids_2", 0)] {
+                // The second tokenizer's ids are only there if they differ.
+                let ids = case.get(key).unwrap_or(&case["ids"]).as_array().unwrap();
+                let ids: Vec<i64> = ids.iter().map(|id| id.as_i64().unwrap()).collect();
+                let found = of(prompt, pad);
+                if ids.len() > 75 {
+                    assert_eq!((found.eos, found.truncated), (76, true), "{prompt}");
+                    continue;
+                }
+                let at = ids.iter().position(|id| *id == -1).map_or(-1, |at| at as i64 + 1);
                 let mut expected = vec![49_406];
                 expected.extend(ids.iter().map(|id| (*id).max(0)));
-                expected.resize(77, 49_407);
+                expected.push(49_407);
+                expected.resize(77, pad);
                 assert_eq!(found.ids, expected, "{prompt}");
-                assert_eq!(found.at, words.map_or(-1, |at| at as i64 + 1), "{prompt}");
-                assert_eq!((found.eos, found.truncated), (ids.len() as i64 + 1, false), "{prompt}");
-            } else {
-                assert_eq!((found.eos, found.truncated), (76, true), "{prompt}");
+                let eos = ids.len() as i64 + 1;
+                assert_eq!((found.at, found.eos, found.truncated), (at, eos, false), "{prompt}");
             }
         }
     }
@@ -163,6 +210,15 @@ mod tests {
         assert_eq!((one.ids[3], one.ids[76], two.ids[3], two.ids[76]), (49_407, 49_407, 49_407, 0));
         let empty = of("", 0);
         assert_eq!((empty.ids[..3].to_vec(), empty.eos), (vec![49_406, 49_407, 0], 1));
+    }
+
+    #[test]
+    fn exclamation_marks_are_special_where_they_are_the_padding() {
+        let ids = |pad| of("wow! hello!!!", pad).ids[1..8].to_vec();
+        assert_eq!(ids(49_407), [2781, 256, 3306, 995, 49_407, 49_407, 49_407]);
+        assert_eq!(ids(0), [2781, 0, 3306, 0, 0, 0, 49_407]);
+        let other = Frame::new(CLIP.clone(), 77, 7).unwrap_err();
+        assert!(other.contains("49407 or 0"), "{other}");
     }
 
     #[test]

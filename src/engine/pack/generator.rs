@@ -29,7 +29,7 @@ pub struct GeneratorSpec {
     pub system: String,
     /// What stands for the person in a prompt.
     pub placeholder: String,
-    /// Vectors that replace the placeholder in each text tower.
+    /// Vectors that replace the placeholder in each text tower; 0 in a pack without words.
     pub words: usize,
     /// Channels of the latents.
     pub latent_channels: usize,
@@ -99,6 +99,10 @@ impl GeneratorSpec {
         let image = [fixed(3), Dim::Dynamic, Dim::Dynamic];
         expect(decoder, &[("latents", Dtype::F32, &latents)], &[("image", &image)])?;
         if let Some(words) = find(roles::WORDS) {
+            if self.words == 0 {
+                let problem = "`words` is 0, but the pack has a graph that makes them";
+                return Err(("generator".to_owned(), problem.to_owned()));
+            }
             let each = |width| [fixed(self.words), fixed(width)];
             if words.kind != GraphKind::Image {
                 return Err((words.entry(), "it must be an image graph".to_owned()));
@@ -110,7 +114,6 @@ impl GeneratorSpec {
 
     fn check_numbers(&self) -> Result<(), String> {
         let numbers = [
-            ("words", self.words),
             ("latent_channels", self.latent_channels),
             ("latent_factor", self.latent_factor),
             ("side_multiple", self.side_multiple),

@@ -33,8 +33,6 @@ pub struct FolderSettings {
     pub pack: PackId,
     /// Name of the method.
     pub method: String,
-    /// Name of the dataset's folder.
-    pub dataset: String,
     /// Which images are generated.
     pub selection: Selection,
     /// Seed, steps, guidance and size.
