@@ -23,6 +23,7 @@ use crate::{
         folder::{self, FolderSettings, FolderState, Photos, Progress, Selection, Split},
     },
     pack_id::Weights,
+    telemetry::Telemetry,
 };
 
 pub(super) const EXAMPLES: &str = "\
@@ -157,7 +158,7 @@ async fn image(config: &Config, args: &GenerateArgs, prompt: &str) -> anyhow::Re
             Some(Subject { photo: file(photo)?, mask: args.mask.as_ref().map(file).transpose()? })
         }
     };
-    let generator = start_generator(config, &args.pack).await?;
+    let generator = start_generator(config, &args.pack, None, Telemetry::new().engine).await?;
     let request = Request {
         prompt: prompt.to_owned(),
         negative_prompt: args.negative_prompt.clone(),
@@ -203,7 +204,7 @@ async fn images(config: &Config, args: &GenerateArgs, root: &Path) -> anyhow::Re
     };
     let mut jobs = folder::plan(&dataset, &selection)?;
     jobs.truncate(args.limit.unwrap_or(usize::MAX));
-    let generator = start_generator(config, &args.pack).await?;
+    let generator = start_generator(config, &args.pack, None, Telemetry::new().engine).await?;
     let settings = args.settings(&generator);
     let state = FolderState::open(
         &args.out,

@@ -16,12 +16,13 @@ use tokio::{
 
 use super::{
     output::print,
-    start::{open_observed_store, start_scoring_with},
+    start::{open_observed_store, start_generator, start_scoring_with},
 };
 use crate::{
     VERSION,
     api::{self, App, Readiness, Starting, Step},
     config::Config,
+    generation::Generator,
     machine,
     pack_id::Weights,
     runs::{Background, Runs, Spool},
@@ -156,6 +157,7 @@ fn bind(listen: SocketAddr) -> io::Result<TcpSocket> {
 pub(super) struct Service {
     pub(super) address: SocketAddr,
     scoring: Arc<Scoring>,
+    generator: Option<Arc<Generator>>,
     store: Store,
     runs: Arc<Runs>,
     readiness: Arc<Readiness>,
@@ -203,10 +205,22 @@ impl Service {
         if scoring.engine().provider().is_gpu() {
             telemetry.watch_cards();
         }
+        let generator = match config.generator.pack() {
+            None => None,
+            Some(pack) => {
+                let telemetry = telemetry.engine.beside();
+                let beside = Some(scoring.pack());
+                let generator = start_generator(config, pack, beside, telemetry).await;
+                Some(generator.context("cannot start the generator (generator.pack)")?)
+            }
+        };
         let of_runs = telemetry.runs.clone();
         let runs = Runs::open(config, store.clone(), spool, Arc::clone(&scoring), of_runs)?;
-        let app =
+        let mut app =
             App::new(config, Arc::clone(&scoring), store.clone(), Arc::clone(&runs), telemetry);
+        if let Some(generator) = &generator {
+            app = app.with_generator(Arc::clone(generator), &config.generator);
+        }
         let readiness = Arc::clone(app.readiness());
         let audit = app.audit_log();
         let (of_purge, retention) = (Arc::clone(&runs), Retention::of(config));
@@ -221,6 +235,7 @@ impl Service {
         Ok(Self {
             address,
             scoring,
+            generator,
             store,
             runs,
             readiness,
@@ -236,7 +251,8 @@ impl Service {
     /// Answers for `delay` while `/readyz` is false, then finishes in-flight requests and closes
     /// everything in order, all within `server.drain_seconds`.
     pub(super) async fn stop(self, delay: Duration) {
-        let Self { scoring, store, runs, readiness, background, purge, stop, audit, .. } = self;
+        let Self { scoring, generator, store, runs, readiness, .. } = self;
+        let Self { background, purge, stop, audit, .. } = self;
         let (mut server, drain) = (self.server, self.drain);
         let end = Instant::now() + drain;
         readiness.leave();
@@ -264,6 +280,9 @@ impl Service {
         }
         purge.abort();
         let closing = async {
+            if let Some(generator) = generator {
+                generator.engine().drain().await;
+            }
             scoring.engine().drain().await;
             audit.flush().await;
             store.close().await;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use crate::{
     config::Config,
-    engine::{Engine, Pack},
+    engine::{Engine, EngineTelemetry, Pack},
     generation::{Generator, engine_config},
     memory::Needs,
     scoring::Scoring,
@@ -62,13 +62,24 @@ pub(super) async fn start_scoring_with(
     Ok(Arc::new(scoring))
 }
 
-/// Opens a generator pack and starts its engine. Loading full-size models takes seconds.
-pub(super) async fn start_generator(config: &Config, pack: &Path) -> anyhow::Result<Arc<Generator>> {
-    let (settings, dir) = (config.clone(), pack.to_owned());
-    let telemetry = Telemetry::new().engine.clone();
+/// Opens a generator pack and starts its engine, alone or beside the pack that scores. Loading
+/// full-size models takes seconds.
+pub(super) async fn start_generator(
+    config: &Config,
+    pack: &Path,
+    beside: Option<&Arc<Pack>>,
+    telemetry: EngineTelemetry,
+) -> anyhow::Result<Arc<Generator>> {
+    let (settings, dir, beside) = (config.clone(), pack.to_owned(), beside.cloned());
     let generator = tokio::task::spawn_blocking(move || {
         let pack = Arc::new(Pack::open(&dir)?);
-        Needs::of(&settings, &pack).check(&settings, &pack)?;
+        match beside {
+            None => Needs::of(&settings, &pack).check(&settings, &pack)?,
+            Some(scoring) => {
+                let needs = Needs::of(&settings, &scoring).with_generator(&settings, &pack);
+                needs.check(&settings, &pack)?;
+            }
+        }
         let engine = Engine::start(&pack, &engine_config(&settings.engine)?, &telemetry)?;
         anyhow::Ok(Generator::new(engine, pack, settings.limits.decode())?)
     });

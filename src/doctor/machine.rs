@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use super::Check;
 use crate::{
     config::Config,
-    engine::{self, Cards, Pack, Provider, ProviderChoice},
+    engine::{self, Cards, Pack, PackError, Provider, ProviderChoice},
     machine,
     memory::Needs,
     pack_id::Weights,
@@ -21,11 +21,40 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Checks what takes a blocking thread.
 pub(super) fn checks(config: &Config) -> Vec<Check> {
     let mut checks = vec![runtime(config), gpu(config)];
+    let generator = config.generator.pack().map(Pack::open);
     match Pack::open(&config.pack) {
-        Ok(opened) => checks.extend([pack(&opened), memory(config, &opened)]),
+        Ok(opened) => {
+            let beside = generator.as_ref().and_then(|pack| pack.as_ref().ok());
+            checks.extend([pack(&opened), memory(config, &opened, beside)]);
+        }
         Err(error) => checks.push(Check::error("pack", error.to_string(), None)),
     }
+    checks.extend(generator.map(generator_pack));
     checks
+}
+
+fn generator_pack(opened: Result<Pack, PackError>) -> Check {
+    match opened {
+        Ok(pack) if pack.generator.is_some() => Check::ok("generator", found(&pack)),
+        Ok(pack) => Check::error(
+            "generator",
+            format!("the pack {} in {} scores images", pack.name, pack.dir.display()),
+            Some("set generator.pack to the folder of a generator pack (docs/GENERATION.md)"),
+        ),
+        Err(error) => Check::error("generator", error.to_string(), None),
+    }
+}
+
+/// Says what a pack is and where it was found.
+fn found(pack: &Pack) -> String {
+    format!(
+        "{} in {}, digest {}, {} graphs, {} MiB, all files verified",
+        pack.name,
+        pack.dir.display(),
+        pack.digest,
+        pack.graphs.len(),
+        pack.weight_bytes().div_ceil(MIB)
+    )
 }
 
 fn runtime(config: &Config) -> Check {
@@ -64,14 +93,7 @@ fn gpu(config: &Config) -> Check {
 }
 
 fn pack(pack: &Pack) -> Check {
-    let found = format!(
-        "{} in {}, digest {}, {} graphs, {} MiB, all files verified",
-        pack.name,
-        pack.dir.display(),
-        pack.digest,
-        pack.graphs.len(),
-        pack.weight_bytes().div_ceil(MIB)
-    );
+    let found = found(pack);
     match pack.weights {
         Weights::Demo => Check::warning(
             "pack",
@@ -82,8 +104,11 @@ fn pack(pack: &Pack) -> Check {
     }
 }
 
-fn memory(config: &Config, pack: &Pack) -> Check {
-    let needs = Needs::of(config, pack);
+fn memory(config: &Config, pack: &Pack, generator: Option<&Pack>) -> Check {
+    let mut needs = Needs::of(config, pack);
+    if let Some(generator) = generator {
+        needs = needs.with_generator(config, generator);
+    }
     let total = needs.total().div_ceil(MIB);
     let text = |of: &str, mib: u64| format!("up to {total} of {mib} MiB of {of} ({needs})");
     if let Some(limit) = config.limits.memory_bytes() {
