@@ -233,8 +233,7 @@ async fn images(config: &Config, args: &GenerateArgs, root: &Path) -> anyhow::Re
             bar.set_message(format!("({} of {})", done.get(), counted(all, "image")));
         }
     };
-    let written =
-        folder::write(&generator, &state, &jobs, args.at_once as usize, told).await;
+    let written = folder::write(&generator, &state, &jobs, args.at_once as usize, told).await;
     bar.finish_and_clear();
     let written = written?;
     warn_about_weights(&generator);

@@ -63,7 +63,10 @@ pub(super) async fn start_scoring_with(
 }
 
 /// Opens a generator pack and starts its engine. Loading full-size models takes seconds.
-pub(super) async fn start_generator(config: &Config, pack: &Path) -> anyhow::Result<Arc<Generator>> {
+pub(super) async fn start_generator(
+    config: &Config,
+    pack: &Path,
+) -> anyhow::Result<Arc<Generator>> {
     let (settings, dir) = (config.clone(), pack.to_owned());
     let telemetry = Telemetry::new().engine.clone();
     let generator = tokio::task::spawn_blocking(move || {

@@ -51,8 +51,7 @@ impl Generator {
             problem: "it has no geometry".to_owned(),
         })?;
         let (of, limits) = (subject.clone(), self.limits);
-        let prepare =
-            async move { blocking(move || photo::pixels(&of, &limits, &geometry)).await };
+        let prepare = async move { blocking(move || photo::pixels(&of, &limits, &geometry)).await };
         let request = FeatureRequest::new(roles::WORDS, photo, prepare);
         let request = match mask {
             Some(mask) => request.with(mask),
@@ -74,8 +73,10 @@ impl Generator {
             self.states(second, parts, words, "words_2")
         )?;
         let truncated = first.1 || second.1;
-        let (hidden_1, hidden_2) =
-            (values(roles::TEXT_1, &first.0, "hidden")?, values(roles::TEXT_2, &second.0, "hidden")?);
+        let (hidden_1, hidden_2) = (
+            values(roles::TEXT_1, &first.0, "hidden")?,
+            values(roles::TEXT_2, &second.0, "hidden")?,
+        );
         let pooled = values(roles::TEXT_2, &second.0, "pooled")?;
         let widths = self.towers.each_ref().map(|tower| tower.width);
         let positions = hidden_1.chunks_exact(widths[0]).zip(hidden_2.chunks_exact(widths[1]));
@@ -138,11 +139,7 @@ impl Generator {
             shape: tensor.shape().to_vec(),
             data: vec![0.0; tensor.len()].into(),
         };
-        Condition {
-            context: zeros(&like.context),
-            pooled: zeros(&like.pooled),
-            truncated: false,
-        }
+        Condition { context: zeros(&like.context), pooled: zeros(&like.pooled), truncated: false }
     }
 }
 

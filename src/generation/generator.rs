@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde_json::Value;
 use stellar_diffusion::{Sampler, Schedule, guide, randn, rgb8};
 
+use super::GenerationError;
 use super::condition::{Condition, Tower, values, width};
 use super::picture::{Flag, Picture, Provenance};
 use super::prompt::{Frame, Parts, split};
 use super::request::{Request, Settings};
-use super::GenerationError;
 use crate::blocking::blocking;
 use crate::engine::pack::{GeneratorSpec, generator_roles as roles};
 use crate::engine::{Engine, Pack, TokenizerKind};

@@ -211,4 +211,3 @@ async fn subject(job: &Job) -> Result<Subject, FolderError> {
     };
     Ok(Subject { photo: read(&job.photo).await?, mask })
 }
-
