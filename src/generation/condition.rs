@@ -4,24 +4,15 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use super::generator::Generator;
-use super::prompt::{Frame, Parts, Spliced};
+use super::prompt::{Parts, Spliced};
 use super::request::Subject;
+use super::tower::Tower;
 use super::{GenerationError, photo};
 use crate::blocking::blocking;
 use crate::content::ContentHash;
+use crate::engine::FeatureRequest;
 use crate::engine::pack::generator_roles as roles;
-use crate::engine::{FeatureRequest, GraphSpec};
 use crate::tensor::{Features, Tensor};
-
-/// A text tower of the pack.
-#[derive(Debug)]
-pub(super) struct Tower {
-    pub(super) role: &'static str,
-    /// Its token ids.
-    pub(super) frame: Frame,
-    /// Width of its words and states.
-    pub(super) width: usize,
-}
 
 /// The words of a photo.
 pub(super) struct Words {
@@ -153,13 +144,4 @@ pub(super) fn values<'a>(
         graph,
         problem: format!("it returned no output `{name}`"),
     })
-}
-
-/// Returns the width of a tower's words.
-pub(super) fn width(graph: &GraphSpec) -> usize {
-    let words = graph.inputs.iter().find(|input| input.name == "words");
-    match words.and_then(|words| words.shape.last()) {
-        Some(crate::engine::pack::Dim::Fixed(width)) => *width,
-        _ => 0,
-    }
 }

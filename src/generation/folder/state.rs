@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
+use super::error::FolderError;
 use super::file::write_file;
 use super::plan::Selection;
-use super::write::FolderError;
 use crate::generation::Settings;
 use crate::pack_id::PackId;
 
