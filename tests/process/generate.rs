@@ -111,7 +111,7 @@ fn a_killed_command_goes_on_and_ends_with_the_bytes_of_an_uninterrupted_one() {
     let at = folder.path();
     made_up_run(at);
     let settings = ["--kind", "T", "--steps", "20", "--size", "64"];
-    let printed = images(at, "whole", &[&settings[..], &["--at-once", "1"]].concat()).printed();
+    let printed = images(at, "whole", &[&settings[..], &["--concurrency", "1"]].concat()).printed();
     assert!(printed.contains("8 images") && printed.contains("8 generated, 0 were there"));
     let whole = files(&at.join("whole"));
     assert_eq!(whole.len(), 16);

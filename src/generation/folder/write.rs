@@ -36,8 +36,8 @@ pub enum Progress {
     Image,
 }
 
-/// Generates the images of `jobs` that the folder does not have, `at_once` at a time, so that their
-/// steps share batches.
+/// Generates the images of `jobs` that the folder does not have, `concurrency` at a time, so that
+/// their steps share batches.
 ///
 /// An image counts as done once both of its files are there. The JSON file is written last.
 ///
@@ -48,7 +48,7 @@ pub async fn write(
     generator: &Generator,
     state: &FolderState,
     jobs: &[Job],
-    at_once: usize,
+    concurrency: usize,
     progress: impl Fn(Progress),
 ) -> Result<Written, FolderError> {
     let mut left = Vec::with_capacity(jobs.len());
@@ -65,7 +65,7 @@ pub async fn write(
         progress(Progress::Image);
         Ok::<_, FolderError>(Written { generated: 1, kept: 0, flagged: flagged.into() })
     });
-    let mut images = images.buffer_unordered(at_once.max(1));
+    let mut images = images.buffer_unordered(concurrency.max(1));
     let mut written = Written { kept, ..Written::default() };
     while let Some(one) = images.try_next().await? {
         written.generated += one.generated;
