@@ -31,7 +31,8 @@ pub(crate) fn fakes() -> Fakes {
     let (denoiser, others) = (FakeControl::default(), FakeControl::default());
     let pack = demo_pack();
     let telemetry = EngineTelemetry::register(&Registry::new()).unwrap();
-    let config = EngineConfig { max_delay_ms: 1, ..EngineConfig::default() };
+    // Long enough for both items of a step on a busy machine.
+    let config = EngineConfig { max_delay_ms: 20, ..EngineConfig::default() };
     let engine = Engine::with_backends(&pack.graphs, &config, &telemetry, |spec| {
         let control = if spec.role == roles::DENOISER { &denoiser } else { &others };
         Box::new(Fake { spec: spec.clone(), inner: FakeBackend::new(spec, control.clone()) })

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use stellar_diffusion::{Sampler, guide, randn, rgb8};
+use stellar_diffusion::{Plan, Sampler, guide, randn, rgb8};
 
 use super::GenerationError;
 use super::condition::{Condition, values};
@@ -21,15 +21,17 @@ impl Generator {
     /// # Errors
     /// What is invalid and what to do.
     pub fn check(&self, request: &Request) -> Result<(), GenerationError> {
-        self.parts(request).map(drop)
+        self.ready(request).map(drop)
     }
 
-    /// Checks a request and splits its prompt.
-    fn parts(&self, request: &Request) -> Result<Parts, GenerationError> {
+    /// Checks a request, splits its prompt and plans its steps.
+    fn ready(&self, request: &Request) -> Result<(Parts, Plan), GenerationError> {
         request.settings.check(&self.spec)?;
-        self.schedule
-            .plan(request.settings.steps)
-            .map_err(|error| GenerationError::request("steps", error.to_string()))?;
+        let steps = request.settings.steps;
+        let plan = self.schedule.plan(steps).map_err(|_| {
+            let most = self.schedule.train_timesteps;
+            GenerationError::request("steps", format!("is {steps}: it must be 1 to {most}"))
+        })?;
         let parts = split(&request.prompt)
             .map_err(|problem| GenerationError::request("prompt", problem))?;
         if parts.right.is_some() && request.subject.is_none() {
@@ -41,7 +43,7 @@ impl Generator {
             let problem = "has `{}`, but the pack makes no words of photos: say who it shows";
             return Err(GenerationError::request("prompt", problem));
         }
-        Ok(parts)
+        Ok((parts, plan))
     }
 
     /// Generates an image from the noise of its seed. Calls `stepped` after each step with the
@@ -56,8 +58,9 @@ impl Generator {
         request: &Request,
         stepped: impl Fn(usize),
     ) -> Result<Picture, GenerationError> {
+        // Before any work: sizes are bounded from here on.
+        self.check(request)?;
         let (seed, length) = (request.settings.seed, self.latents(&request.settings));
-        request.settings.check(&self.spec)?;
         let noise = blocking(move || randn(seed, length)).await;
         let noise = noise.map_err(|error| GenerationError::request("width", error.to_string()))?;
         self.generate_from(request, noise, stepped).await
@@ -84,7 +87,7 @@ impl Generator {
         noise: Vec<f32>,
         stepped: impl Fn(usize),
     ) -> Result<Picture, GenerationError> {
-        let parts = self.parts(request)?;
+        let (parts, plan) = self.ready(request)?;
         let settings = &request.settings;
         let expected = self.latents(settings);
         if noise.len() != expected {
@@ -120,10 +123,6 @@ impl Generator {
         if without.as_ref().is_some_and(|without| without.truncated) {
             flags.insert(Flag::NegativeTruncated);
         }
-        let plan = self
-            .schedule
-            .plan(settings.steps)
-            .map_err(|error| GenerationError::request("steps", error.to_string()))?;
         let mut sampler = Sampler::new(Arc::new(plan), noise);
         while let Some(timestep) = sampler.timestep() {
             let [rows, columns] = self.sides(settings);

@@ -21,7 +21,7 @@ pub struct Written {
     pub generated: usize,
     /// Images that were there.
     pub kept: usize,
-    /// Images with a flag other than [`Flag::NoPlaceholder`](crate::generation::Flag).
+    /// Generated images with a flag, see [`Flag`](crate::generation::Flag).
     pub flagged: usize,
 }
 
