@@ -107,7 +107,16 @@ def _free_names(model: ir.Model, public: set[str]) -> None:
 
 
 def compact(model: ir.Model) -> None:
-    """Stores float32 weights as float16 where that loses nothing and saves something, and widens them inside."""
+    """Makes the file smaller without a change of a number.
+
+    float32 weights are stored as float16 where that loses nothing and saves something, and are widened inside. Shapes of
+    inner values are left out: a runtime infers them.
+    """
+    ends = {id(v) for v in (*model.graph.inputs, *model.graph.outputs)}
+    for node in model.graph:
+        for value in node.outputs:
+            if id(value) not in ends:
+                value.shape = value.type = None
     first = model.graph[0]
     for name, wide in list(model.graph.initializers.items()):
         if wide.dtype != ir.DataType.FLOAT or wide.const_value.size < COMPACT_FROM:
@@ -121,7 +130,7 @@ def compact(model: ir.Model) -> None:
         stored.const_value = ir.tensor(half, name=stored.name)
         cast = ir.node("Cast", [stored], {"to": ir.DataType.FLOAT})
         widened = cast.outputs[0]
-        widened.name, widened.shape, widened.type = f"{name}.wide", wide.shape, wide.type
+        widened.name = f"{name}.wide"
         model.graph.insert_before(first, cast)
         ir.convenience.replace_all_uses_with(wide, widened)
         del model.graph.initializers[name]

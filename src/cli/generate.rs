@@ -37,7 +37,7 @@ Images of a dataset are named identity-photo-prompt, as in the paper. An interru
 where it was when it is called again.";
 
 /// Most images in flight. Further ones only wait in the denoiser's queue.
-const MOST_AT_ONCE: u64 = 64;
+const MOST_CONCURRENCY: u64 = 64;
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").args(["dataset", "prompt"]).required(true))]
@@ -77,8 +77,8 @@ pub(super) struct GenerateArgs {
     method: Option<String>,
     /// Images in flight, whose steps share batches
     #[arg(long, value_name = "N", default_value_t = 4, requires = "dataset",
-        value_parser = clap::value_parser!(u64).range(1..=MOST_AT_ONCE))]
-    at_once: u64,
+        value_parser = clap::value_parser!(u64).range(1..=MOST_CONCURRENCY))]
+    concurrency: u64,
     /// What the image must not show
     #[arg(long, value_name = "PROMPT")]
     negative_prompt: Option<String>,
@@ -234,8 +234,7 @@ async fn images(config: &Config, args: &GenerateArgs, root: &Path) -> anyhow::Re
             bar.set_message(format!("({} of {})", done.get(), counted(all, "image")));
         }
     };
-    let written =
-        folder::write(&generator, &state, &jobs, args.at_once as usize, told).await;
+    let written = folder::write(&generator, &state, &jobs, args.concurrency as usize, told).await;
     bar.finish_and_clear();
     let written = written?;
     warn_about_weights(&generator);

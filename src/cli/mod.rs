@@ -24,6 +24,7 @@ mod submission;
 mod submit;
 mod validate;
 mod verify;
+mod verify_generator;
 
 use std::{io::Write as _, os::unix::process::CommandExt as _, path::PathBuf, process::ExitCode};
 

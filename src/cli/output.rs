@@ -49,6 +49,11 @@ pub(super) fn shown(text: &str) -> Cow<'_, str> {
     label::escaped(text, |character| matches!(character, '\n' | '\t'))
 }
 
+/// Returns `word`, or that it is not so.
+pub(super) fn verdict(passed: bool, word: &'static str) -> &'static str {
+    if passed { word } else { "FAILED" }
+}
+
 pub(super) fn print(text: &str) -> anyhow::Result<ExitCode> {
     match std::io::stdout().write_all(shown(text).as_bytes()) {
         // `| head` closes the pipe early, which is not a failure.

@@ -13,11 +13,12 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{
-    output::{lines, print},
+    output::{lines, print, verdict},
     progress::{self, note},
     score::read_image,
-    start::{start_generator, start_scoring},
+    start::start_scoring,
     submit::problems_first,
+    verify_generator,
 };
 use crate::{
     config::Config,
@@ -26,10 +27,9 @@ use crate::{
     scoring::Scoring,
     telemetry::Telemetry,
     verify::{
-        self, AllScored, Case, Certificate, DriftCertificate, GeneratorCertificate,
-        GeneratorGoldens, Goldens, MeasuredPack, MetricDrift, NullDifference, Samples, Tolerances,
-        ToolkitCertificate, ToolkitParity, certify_generator, find_toolkit, read_run, read_samples,
-        read_score_files, score_all,
+        self, AllScored, Case, Certificate, DriftCertificate, Goldens, MeasuredPack, MetricDrift,
+        NullDifference, Samples, Tolerances, ToolkitCertificate, ToolkitParity, find_toolkit,
+        read_run, read_samples, read_score_files, score_all,
     },
     vision,
 };
@@ -128,18 +128,8 @@ async fn goldens(mut config: Config, args: &VerifyArgs, pack: &Path) -> anyhow::
 
 /// Compares a generator pack with its golden images.
 async fn generator(config: &Config, args: &VerifyArgs, pack: &Path) -> anyhow::Result<ExitCode> {
-    let mut config = config.clone();
-    // Every pass must run the models.
-    config.engine.cache_bytes = 0;
-    let generator = start_generator(&config, pack).await?;
-    let goldens = GeneratorGoldens::read(generator.pack())?;
-    let bar = progress::bar("images compared");
-    bar.set_length(goldens.samples.len() as u64);
-    let certificate = certify_generator(&generator, &goldens, || bar.inc(1)).await;
-    bar.finish_and_clear();
-    let certificate = certificate?;
-    generator.engine().drain().await;
-    show(args, &certificate, || generator_table(&certificate, generator.pack()))?;
+    let (certificate, pack) = verify_generator::certify(config, pack).await?;
+    show(args, &certificate, || verify_generator::table(&certificate, &pack))?;
     Ok(exit(certificate.passed))
 }
 
@@ -331,51 +321,6 @@ fn golden_table(certificate: &Certificate, pack: &Pack) -> String {
         certificate.largest_batch
     );
     text
-}
-
-fn generator_table(certificate: &GeneratorCertificate, pack: &Pack) -> String {
-    let mut text = format!(
-        "Parity of generator pack {} ({}, {} weights) on this machine\nreference: {}\nallowed: \
-            latents {:.0e}, at least {} % of bytes equal\n\n{:<28} {:>11} {:>9} {:>11} {:>9}  \
-            batch\n",
-        pack.name,
-        pack.digest,
-        pack.weights,
-        certificate.reference,
-        certificate.tolerance.latents,
-        100.0 * certificate.tolerance.bytes,
-        "image",
-        "its noise",
-        "bytes",
-        "our noise",
-        "bytes"
-    );
-    for line in &certificate.images {
-        let _ = writeln!(
-            text,
-            "{:<28} {:>11.2e} {:>7.3} % {:>11.2e} {:>7.3} %  {:<6} {}",
-            line.image,
-            line.latents,
-            100.0 * line.bytes,
-            line.seed_latents,
-            100.0 * line.seed_bytes,
-            if line.batch_independent { "same" } else { "OTHER" },
-            verdict(line.passed, "ok")
-        );
-    }
-    let _ = writeln!(
-        text,
-        "\n{}: {} golden images, from the reference's noise and from ours, one by one and \
-            concurrently (mean batch of the denoiser {:.1})",
-        verdict(certificate.passed, "passed"),
-        certificate.images.len(),
-        certificate.mean_batch
-    );
-    text
-}
-
-fn verdict(passed: bool, word: &'static str) -> &'static str {
-    if passed { word } else { "FAILED" }
 }
 
 fn drift_table(certificate: &DriftCertificate) -> String {

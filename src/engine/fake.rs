@@ -231,44 +231,6 @@ pub fn clip_graphs() -> Vec<GraphSpec> {
     ]
 }
 
-/// Returns the graphs of a small generator for tests: towers of widths 6 and 8, two words, latents
-/// of two channels.
-///
-/// A [`FakeBackend`] gives dynamic dimensions length one, so denoiser and decoder need another.
-#[must_use]
-pub fn generator_graphs() -> Vec<GraphSpec> {
-    use super::pack::generator_roles as roles;
-    let f32 = |name, shape: &[i64]| tensor(name, Dtype::F32, shape);
-    let text = |role, width: i64, outputs| {
-        let inputs = vec![
-            tensor("input_ids", Dtype::I64, &[77]),
-            f32("words", &[-1, width]),
-            tensor("at", Dtype::I64, &[]),
-            tensor("eos", Dtype::I64, &[]),
-        ];
-        let pad = if role == roles::TEXT_1 { 49_407 } else { 0 };
-        let text =
-            TextSpec { tokenizer: "clip".into(), cleaning: Cleaning::HfSlow, context: 77, pad };
-        GraphSpec { text: Some(text), ..graph(role, GraphKind::Joint, inputs, outputs) }
-    };
-    let (sample, latents) = (f32("sample", &[2, -1, -1]), f32("latents", &[2, -1, -1]));
-    let denoiser = vec![
-        sample,
-        f32("timestep", &[]),
-        f32("context", &[77, 14]),
-        f32("pooled", &[8]),
-        f32("time_ids", &[6]),
-    ];
-    let (noise, pixels) = (f32("noise", &[2, -1, -1]), f32("image", &[3, -1, -1]));
-    vec![
-        image(roles::WORDS, vec![f32("words_1", &[2, 6]), f32("words_2", &[2, 8])]),
-        text(roles::TEXT_1, 6, vec![f32("hidden", &[77, 6])]),
-        text(roles::TEXT_2, 8, vec![f32("hidden", &[77, 8]), f32("pooled", &[8])]),
-        graph(roles::DENOISER, GraphKind::Joint, denoiser, vec![noise]),
-        graph(roles::DECODER, GraphKind::Joint, vec![latents], vec![pixels]),
-    ]
-}
-
 /// Returns an image graph of 4 × 4 pixels for tests.
 #[must_use]
 pub fn image(role: &str, outputs: Vec<TensorSpec>) -> GraphSpec {

@@ -4,24 +4,15 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use super::generator::Generator;
-use super::prompt::{Frame, Parts, Spliced};
+use super::prompt::{Parts, Spliced};
 use super::request::Subject;
+use super::tower::Tower;
 use super::{GenerationError, photo};
 use crate::blocking::blocking;
 use crate::content::ContentHash;
+use crate::engine::FeatureRequest;
 use crate::engine::pack::generator_roles as roles;
-use crate::engine::{FeatureRequest, GraphSpec};
 use crate::tensor::{Features, Tensor};
-
-/// A text tower of the pack.
-#[derive(Debug)]
-pub(super) struct Tower {
-    pub(super) role: &'static str,
-    /// Its token ids.
-    pub(super) frame: Frame,
-    /// Width of its words and states.
-    pub(super) width: usize,
-}
 
 /// The words of a photo.
 pub(super) struct Words {
@@ -51,8 +42,7 @@ impl Generator {
             problem: "it has no geometry".to_owned(),
         })?;
         let (of, limits) = (subject.clone(), self.limits);
-        let prepare =
-            async move { blocking(move || photo::pixels(&of, &limits, &geometry)).await };
+        let prepare = async move { blocking(move || photo::pixels(&of, &limits, &geometry)).await };
         let request = FeatureRequest::new(roles::WORDS, photo, prepare);
         let request = match mask {
             Some(mask) => request.with(mask),
@@ -74,8 +64,10 @@ impl Generator {
             self.states(second, parts, words, "words_2")
         )?;
         let truncated = first.1 || second.1;
-        let (hidden_1, hidden_2) =
-            (values(roles::TEXT_1, &first.0, "hidden")?, values(roles::TEXT_2, &second.0, "hidden")?);
+        let (hidden_1, hidden_2) = (
+            values(roles::TEXT_1, &first.0, "hidden")?,
+            values(roles::TEXT_2, &second.0, "hidden")?,
+        );
         let pooled = values(roles::TEXT_2, &second.0, "pooled")?;
         let widths = self.towers.each_ref().map(|tower| tower.width);
         let positions = hidden_1.chunks_exact(widths[0]).zip(hidden_2.chunks_exact(widths[1]));
@@ -138,11 +130,7 @@ impl Generator {
             shape: tensor.shape().to_vec(),
             data: vec![0.0; tensor.len()].into(),
         };
-        Condition {
-            context: zeros(&like.context),
-            pooled: zeros(&like.pooled),
-            truncated: false,
-        }
+        Condition { context: zeros(&like.context), pooled: zeros(&like.pooled), truncated: false }
     }
 }
 
@@ -156,13 +144,4 @@ pub(super) fn values<'a>(
         graph,
         problem: format!("it returned no output `{name}`"),
     })
-}
-
-/// Returns the width of a tower's words.
-pub(super) fn width(graph: &GraphSpec) -> usize {
-    let words = graph.inputs.iter().find(|input| input.name == "words");
-    match words.and_then(|words| words.shape.last()) {
-        Some(crate::engine::pack::Dim::Fixed(width)) => *width,
-        _ => 0,
-    }
 }

@@ -61,8 +61,10 @@ pub(super) enum PhotoError {
     Photo(DecodeError),
     #[error("the mask cannot be used: {0}")]
     Mask(DecodeError),
-    #[error("mask has no foreground: all of its pixels are black; leave it out to use the whole \
-        photo")]
+    #[error(
+        "mask has no foreground: all of its pixels are black; leave it out to use the whole \
+        photo"
+    )]
     Empty,
 }
 
@@ -81,4 +83,3 @@ impl From<EngineError> for GenerationError {
         }
     }
 }
-

@@ -1,21 +1,16 @@
-//! The generator: an engine with the graphs of a generator pack, and the loop over its steps.
+//! The generator: an engine with the graphs of a generator pack.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::Value;
-use stellar_diffusion::{Sampler, Schedule, guide, randn, rgb8};
+use stellar_diffusion::Schedule;
 
-use super::condition::{Condition, Tower, values, width};
-use super::picture::{Flag, Picture, Provenance};
-use super::prompt::{Frame, Parts, split};
-use super::request::{Request, Settings};
 use super::GenerationError;
-use crate::blocking::blocking;
+use super::picture::Provenance;
+use super::request::Settings;
+use super::tower::{Tower, tower};
 use crate::engine::pack::{GeneratorSpec, generator_roles as roles};
-use crate::engine::{Engine, Pack, TokenizerKind};
-use crate::tensor::Tensor;
-use crate::text::ClipTokenizer;
+use crate::engine::{Engine, Pack};
 use crate::vision::DecodeLimits;
 
 /// Generates images with the graphs of one pack.
@@ -25,7 +20,7 @@ pub struct Generator {
     pub(super) towers: [Tower; 2],
     pub(super) limits: DecodeLimits,
     pack: Arc<Pack>,
-    schedule: Schedule,
+    pub(super) schedule: Schedule,
     training: Option<Value>,
 }
 
@@ -85,209 +80,4 @@ impl Generator {
     pub fn provenance(&self, settings: Settings) -> Provenance {
         Provenance::new(self.spec.system.clone(), self.pack.id(), settings)
     }
-
-    /// Checks a request without computing anything.
-    ///
-    /// # Errors
-    /// What is invalid and what to do.
-    pub fn check(&self, request: &Request) -> Result<(), GenerationError> {
-        self.parts(request).map(drop)
-    }
-
-    /// Checks a request and splits its prompt.
-    fn parts(&self, request: &Request) -> Result<Parts, GenerationError> {
-        request.settings.check(&self.spec)?;
-        self.schedule
-            .plan(request.settings.steps)
-            .map_err(|error| GenerationError::request("steps", error.to_string()))?;
-        let parts = split(&request.prompt)
-            .map_err(|problem| GenerationError::request("prompt", problem))?;
-        if parts.right.is_some() && request.subject.is_none() {
-            let problem = "is missing: `{}` in the prompt stands for the person in it; give a \
-                photo, or a prompt without `{}`";
-            return Err(GenerationError::request("photo", problem));
-        }
-        if parts.right.is_some() && self.engine.graph(roles::WORDS).is_none() {
-            let problem = "has `{}`, but the pack makes no words of photos: say who it shows";
-            return Err(GenerationError::request("prompt", problem));
-        }
-        Ok(parts)
-    }
-
-    /// Generates an image from the noise of its seed. Calls `stepped` after each step with the
-    /// number of completed steps.
-    ///
-    /// The same request gives the same image. Dropping the future stops between two steps.
-    ///
-    /// # Errors
-    /// The request is invalid, a file cannot be decoded, a queue is full, or a graph fails.
-    pub async fn generate(
-        &self,
-        request: &Request,
-        stepped: impl Fn(usize),
-    ) -> Result<Picture, GenerationError> {
-        let (seed, length) = (request.settings.seed, self.latents(&request.settings));
-        request.settings.check(&self.spec)?;
-        let noise = blocking(move || randn(seed, length)).await;
-        let noise = noise.map_err(|error| GenerationError::request("width", error.to_string()))?;
-        self.generate_from(request, noise, stepped).await
-    }
-
-    /// Returns the number of latents of an image.
-    fn latents(&self, settings: &Settings) -> usize {
-        let [rows, columns] = self.sides(settings);
-        self.spec.latent_channels * rows * columns
-    }
-
-    fn sides(&self, settings: &Settings) -> [usize; 2] {
-        [settings.height, settings.width].map(|side| side / self.spec.latent_factor)
-    }
-
-    /// Like [`generate`](Self::generate), from given noise: channels, rows and columns of the
-    /// latents.
-    ///
-    /// # Errors
-    /// As [`generate`](Self::generate), or the noise has another length.
-    pub async fn generate_from(
-        &self,
-        request: &Request,
-        noise: Vec<f32>,
-        stepped: impl Fn(usize),
-    ) -> Result<Picture, GenerationError> {
-        let parts = self.parts(request)?;
-        let settings = &request.settings;
-        let expected = self.latents(settings);
-        if noise.len() != expected {
-            let problem = format!("has {} values, expected {expected}", noise.len());
-            return Err(GenerationError::request("noise", problem));
-        }
-        let _in_use = self.engine.enter()?;
-        let mut flags = BTreeSet::new();
-        let words = match &request.subject {
-            Some(subject) if parts.right.is_some() => {
-                if subject.mask.is_none() {
-                    flags.insert(Flag::Unmasked);
-                }
-                Some(self.words(subject).await?)
-            }
-            _ => {
-                flags.insert(Flag::NoPlaceholder);
-                None
-            }
-        };
-        let with = self.condition(&parts, words.as_ref()).await?;
-        if with.truncated {
-            flags.insert(Flag::Truncated);
-        }
-        let without = match (&request.negative_prompt, settings.is_guided()) {
-            (_, false) => None,
-            (None, true) => Some(self.nothing(&with)),
-            (Some(text), true) => {
-                let parts = Parts { left: text.clone(), right: None };
-                Some(self.condition(&parts, None).await?)
-            }
-        };
-        if without.as_ref().is_some_and(|without| without.truncated) {
-            flags.insert(Flag::NegativeTruncated);
-        }
-        let plan = self
-            .schedule
-            .plan(settings.steps)
-            .map_err(|error| GenerationError::request("steps", error.to_string()))?;
-        let mut sampler = Sampler::new(Arc::new(plan), noise);
-        while let Some(timestep) = sampler.timestep() {
-            let [rows, columns] = self.sides(settings);
-            let sample = Tensor::F32 {
-                shape: vec![self.spec.latent_channels, rows, columns],
-                data: sampler.input().into(),
-            };
-            let noise = self.noise(settings, &sample, timestep, &with, without.as_ref()).await?;
-            sampler.advance(noise).map_err(|error| wrong(roles::DENOISER, &error))?;
-            stepped(sampler.completed());
-        }
-        let latents = sampler.into_latents();
-        let pixels = self.decode(settings, &latents).await?;
-        let Settings { width, height, .. } = *settings;
-        Ok(Picture { width, height, pixels, latents, flags })
-    }
-
-    /// Predicts the noise of one step. The items with the prompt and without it share a batch.
-    async fn noise(
-        &self,
-        settings: &Settings,
-        sample: &Tensor,
-        timestep: f32,
-        with: &Condition,
-        without: Option<&Condition>,
-    ) -> Result<Vec<f32>, GenerationError> {
-        let (height, width) = (settings.height as f32, settings.width as f32);
-        let run = |condition: &Condition| {
-            let item = vec![
-                sample.clone(),
-                Tensor::F32 { shape: vec![], data: [timestep].into() },
-                condition.context.clone(),
-                condition.pooled.clone(),
-                // Size of the original, corner of the crop, size of the result.
-                Tensor::F32 {
-                    shape: vec![6],
-                    data: [height, width, 0.0, 0.0, height, width].into(),
-                },
-            ];
-            self.engine.run(roles::DENOISER, item)
-        };
-        let Some(without) = without else {
-            let found = run(with).await?;
-            return values(roles::DENOISER, &found, "noise").map(<[f32]>::to_vec);
-        };
-        let (with, without) = tokio::try_join!(run(with), run(without))?;
-        let mut noise = values(roles::DENOISER, &with, "noise")?.to_vec();
-        let without = values(roles::DENOISER, &without, "noise")?;
-        guide(&mut noise, without, settings.guidance)
-            .map_err(|error| wrong(roles::DENOISER, &error))?;
-        Ok(noise)
-    }
-
-    /// Decodes latents to bytes.
-    async fn decode(
-        &self,
-        settings: &Settings,
-        latents: &[f32],
-    ) -> Result<Vec<u8>, GenerationError> {
-        let [rows, columns] = self.sides(settings);
-        let scaled: Vec<f32> =
-            latents.iter().map(|latent| latent / self.spec.scaling_factor).collect();
-        let item = Tensor::F32 {
-            shape: vec![self.spec.latent_channels, rows, columns],
-            data: scaled.into(),
-        };
-        let found = self.engine.run(roles::DECODER, vec![item]).await?;
-        let Settings { width, height, .. } = *settings;
-        blocking(move || {
-            let planes = values(roles::DECODER, &found, "image")?;
-            rgb8(planes, height, width).map_err(|error| wrong(roles::DECODER, &error))
-        })
-        .await
-    }
-}
-
-fn wrong(graph: &'static str, error: &dyn std::error::Error) -> GenerationError {
-    GenerationError::Output { graph, problem: error.to_string() }
-}
-
-/// Loads the tokenizer of a text tower.
-fn tower(pack: &Pack, role: &'static str) -> Result<Tower, GenerationError> {
-    // Checked when the pack was opened.
-    let (graph, text) = pack
-        .graph(role)
-        .and_then(|graph| Some((graph, graph.text.as_ref()?)))
-        .ok_or_else(|| GenerationError::NoGenerator { pack: pack.name.clone() })?;
-    let (kind, merges) = pack.read_tokenizer(&text.tokenizer)?;
-    let invalid = |problem| pack.invalid_tokenizer(&text.tokenizer, problem);
-    if kind != TokenizerKind::ClipBpe {
-        return Err(invalid("a generator needs CLIP's tokenizer, `clip_bpe`".to_owned()).into());
-    }
-    let tokenizer = ClipTokenizer::from_merges(&merges, text.cleaning)
-        .map_err(|error| invalid(error.to_string()))?;
-    let frame = Frame::new(tokenizer, text.context, text.pad).map_err(invalid)?;
-    Ok(Tower { role, frame, width: width(graph) })
 }

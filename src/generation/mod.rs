@@ -5,7 +5,7 @@
 //!         ── words      the vectors that stand for the person                 (condition)
 //!         ── prompt     split at `{}`, token ids around the words             (prompt)
 //!         ── condition  both text towers, with the prompt and without         (condition)
-//!         ── steps      noise → denoiser, guidance, step → latents            (generator)
+//!         ── steps      noise → denoiser, guidance, step → latents            (steps)
 //!         ── picture    decoder → bytes → PNG with its provenance             (picture)
 //! ```
 //!
@@ -24,8 +24,10 @@ mod photo;
 mod picture;
 mod prompt;
 mod request;
+mod steps;
 #[cfg(test)]
 mod tests;
+mod tower;
 
 pub use engine::engine_config;
 pub use error::GenerationError;

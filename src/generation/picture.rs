@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{GenerationError, Settings};
 use crate::VERSION;
@@ -30,9 +31,7 @@ pub struct Picture {
 }
 
 /// Something about an image that its user may not expect.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Flag {
     /// The prompt has no placeholder, so the person is not in it.
@@ -59,7 +58,7 @@ impl Flag {
 }
 
 /// Where an image is from. It stands in the PNG, without prompt and photo, which are private.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Provenance {
     /// Always true: the image shows nothing that happened.
     pub generated: bool,
@@ -140,8 +139,7 @@ mod tests {
             flags: BTreeSet::new(),
         };
         let settings = Settings { seed: 42, steps: 100, guidance: 5.0, width: 2, height: 1 };
-        let pack =
-            PackId { name: "größe".into(), digest: "12ab".into(), weights: Weights::Demo };
+        let pack = PackId { name: "größe".into(), digest: "12ab".into(), weights: Weights::Demo };
         let provenance = Provenance::new("stellarnet-like".into(), pack, settings);
         let file = picture.png(&provenance).unwrap();
         let image = decode(&file, &DecodeLimits::default()).unwrap();
@@ -151,14 +149,21 @@ mod tests {
         assert_eq!(text.keyword, "stellar-score");
         let found: serde_json::Value = serde_json::from_str(&text.text).unwrap();
         assert_eq!(found["generated"], true);
-        assert_eq!((&found["pack"]["name"], &found["pack"]["digest"]), (&"größe".into(), &"12ab".into()));
-        assert_eq!((&found["seed"], &found["steps"], &found["guidance"]), (&42.into(), &100.into(), &5.0.into()));
+        assert_eq!(
+            (&found["pack"]["name"], &found["pack"]["digest"]),
+            (&"größe".into(), &"12ab".into())
+        );
+        assert_eq!(
+            (&found["seed"], &found["steps"], &found["guidance"]),
+            (&42.into(), &100.into(), &5.0.into())
+        );
         assert_eq!(picture.png(&provenance).unwrap(), file, "no clock is in it");
     }
 
     #[test]
     fn flags_have_the_same_name_everywhere() {
-        for flag in [Flag::NoPlaceholder, Flag::Unmasked, Flag::Truncated, Flag::NegativeTruncated] {
+        for flag in [Flag::NoPlaceholder, Flag::Unmasked, Flag::Truncated, Flag::NegativeTruncated]
+        {
             assert_eq!(serde_json::to_value(flag).unwrap(), flag.code());
         }
     }

@@ -42,7 +42,9 @@ pub(super) fn split(prompt: &str) -> Result<Parts, String> {
     let mut parts = parts.into_iter();
     match (parts.next(), parts.next()) {
         (Some(left), right) if !several => Ok(Parts { left, right }),
-        _ => Err("has several placeholders: the person can be inserted once, leave one `{}`".into()),
+        _ => {
+            Err("has several placeholders: the person can be inserted once, leave one `{}`".into())
+        }
     }
 }
 
@@ -76,11 +78,7 @@ impl Frame {
     /// # Errors
     /// If the padding is neither the end token nor `!`, id 0. Any other would be a special token
     /// whose text this does not know.
-    pub(super) fn new(
-        tokenizer: ClipTokenizer,
-        context: usize,
-        pad: i64,
-    ) -> Result<Self, String> {
+    pub(super) fn new(tokenizer: ClipTokenizer, context: usize, pad: i64) -> Result<Self, String> {
         let (_, end) = tokenizer.frame_ids();
         if pad != end && pad != EXCLAMATION {
             return Err(format!("`pad` is {pad}, expected the end token {end} or {EXCLAMATION}"));

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::GenerationError;
 use crate::content::ContentHash;
@@ -42,7 +43,7 @@ impl Subject {
 }
 
 /// Settings of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Seed of the noise. Only its low 32 bits count, as in PyTorch.

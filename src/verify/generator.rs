@@ -114,7 +114,8 @@ impl GeneratorGoldens {
             format!("the pack {} has no golden images: export it again with them", pack.name)
         })?;
         let path = goldens.file.display();
-        let text = crate::read::text(&goldens.file).with_context(|| format!("cannot read {path}"))?;
+        let text =
+            crate::read::text(&goldens.file).with_context(|| format!("cannot read {path}"))?;
         let read: Self = serde_json::from_str(&text)
             .with_context(|| format!("{path} is not a file of golden images"))?;
         anyhow::ensure!(
@@ -151,8 +152,7 @@ impl GoldenImage {
         let array = |path: &Path| {
             let path = dir.join(path);
             let read = npy::read(&file(&path)?).map_err(anyhow::Error::msg);
-            read.map(|(_, values)| values)
-                .with_context(|| format!("cannot use {}", path.display()))
+            read.map(|(_, values)| values).with_context(|| format!("cannot use {}", path.display()))
         };
         let image = dir.join(&self.image);
         let pixels = vision::decode(&file(&image)?, &DecodeLimits::default())
@@ -235,8 +235,7 @@ fn parity(
 /// Returns the largest difference of a latent and the share of equal bytes. Of other sizes, nothing
 /// is equal.
 fn differences(expected: &Expected, found: &Picture) -> (f32, f64) {
-    if expected.latents.len() != found.latents.len()
-        || expected.pixels.len() != found.pixels.len()
+    if expected.latents.len() != found.latents.len() || expected.pixels.len() != found.pixels.len()
     {
         return (f32::INFINITY, 0.0);
     }

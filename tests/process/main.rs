@@ -12,6 +12,7 @@ mod deaths;
 mod disk;
 mod doctor;
 mod environment;
+mod generate;
 mod gpu;
 mod harness;
 mod health;

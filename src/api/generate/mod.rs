@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::ToSchema;
 
 use self::form::Fields;
-pub(super) use self::form::{GenerateForm, GenerateSettings};
+pub(super) use self::form::GenerateForm;
 use crate::api::{
     http::{ApiError, Code, drain, keys},
     state::{App, Shared},
@@ -106,8 +106,7 @@ impl Drop for Counted<'_> {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct GenerateResponse {
     /// Content hash of the file.
-    #[schema(value_type = String)]
-    hash: ContentHash,
+    hash: String,
     /// What was not as expected, such as `unmasked`.
     flags: BTreeSet<Flag>,
     /// Pack and settings of the image, as in the file.
@@ -200,7 +199,7 @@ async fn respond(
     tracing::info!(milliseconds = taken.as_millis() as u64, "image generated");
     if wants_json {
         return Ok(Json(GenerateResponse {
-            hash: ContentHash::of(&file),
+            hash: ContentHash::of(&file).to_string(),
             flags: picture.flags,
             provenance,
             seconds: taken.as_secs_f64(),

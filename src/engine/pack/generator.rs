@@ -69,9 +69,8 @@ impl GeneratorSpec {
         self.check_numbers().map_err(|problem| ("generator".to_owned(), problem))?;
         let find = |role: &str| graphs.iter().find(|graph| graph.role == role);
         let need = |role: &str| {
-            find(role).ok_or_else(|| {
-                ("generator".to_owned(), format!("the pack has no graph `{role}`"))
-            })
+            find(role)
+                .ok_or_else(|| ("generator".to_owned(), format!("the pack has no graph `{role}`")))
         };
         let (denoiser, decoder) = (need(roles::DENOISER)?, need(roles::DECODER)?);
         let widths = [
@@ -234,4 +233,81 @@ fn expect_outputs(graph: &GraphSpec, outputs: &[Output]) -> Result<(), Inconsist
 
 fn tensor(name: &str, dtype: Dtype, shape: &[Dim]) -> TensorSpec {
     TensorSpec { name: name.to_owned(), dtype, shape: shape.to_vec() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::pack::Pack;
+
+    fn demo() -> (GeneratorSpec, Vec<GraphSpec>) {
+        let pack =
+            Pack::open(concat!(env!("CARGO_MANIFEST_DIR"), "/packs/demo-generator")).unwrap();
+        (pack.generator.unwrap(), pack.graphs)
+    }
+
+    fn at<'a>(graphs: &'a mut [GraphSpec], role: &str) -> &'a mut GraphSpec {
+        graphs.iter_mut().find(|graph| graph.role == role).unwrap()
+    }
+
+    #[test]
+    fn the_demo_pack_is_consistent_with_words_and_without() {
+        let (mut spec, mut graphs) = demo();
+        assert_eq!(spec.check(&graphs), Ok(()));
+        graphs.retain(|graph| graph.role != roles::WORDS);
+        spec.words = 0;
+        assert_eq!(spec.check(&graphs), Ok(()));
+    }
+
+    #[test]
+    fn wrong_numbers_are_refused_with_their_key() {
+        type Edit = fn(&mut GeneratorSpec);
+        let cases: [(Edit, &str); 9] = [
+            (|spec| spec.latent_channels = 0, "`latent_channels` is 0"),
+            (|spec| spec.scaling_factor = f32::NAN, "`scaling_factor` is NaN"),
+            (|spec| spec.scaling_factor = 0.0, "`scaling_factor` is 0"),
+            (|spec| spec.system = " ".into(), "`system` is empty"),
+            (|spec| spec.side_multiple = 12, "a multiple of `latent_factor`, 8"),
+            (|spec| spec.default_side = 65, "`default_side` is 65, expected a multiple"),
+            (|spec| spec.largest_side = 32, "more than `largest_side`"),
+            (|spec| spec.words = 0, "`words` is 0, but"),
+            (|spec| spec.words = 76, "too little for 76 words"),
+        ];
+        for (edit, reason) in cases {
+            let (mut spec, graphs) = demo();
+            edit(&mut spec);
+            let (_, problem) = spec.check(&graphs).unwrap_err();
+            assert!(problem.contains(reason), "{reason}: {problem}");
+        }
+    }
+
+    #[test]
+    fn graphs_that_do_not_fit_together_are_refused() {
+        let (spec, graphs) = demo();
+        let refused = |edit: &dyn Fn(&mut Vec<GraphSpec>)| {
+            let mut graphs = graphs.clone();
+            edit(&mut graphs);
+            spec.check(&graphs).unwrap_err()
+        };
+        for role in [roles::TEXT_1, roles::TEXT_2, roles::DENOISER, roles::DECODER] {
+            let (_, problem) = refused(&|graphs| graphs.retain(|graph| graph.role != role));
+            assert!(problem.contains(&format!("no graph `{role}`")), "{problem}");
+        }
+        let (entry, problem) = refused(&|graphs| at(graphs, roles::DENOISER).inputs.swap(0, 1));
+        assert!(entry.contains("denoiser") && problem.contains("expected sample"), "{problem}");
+        let (entry, problem) = refused(&|graphs| {
+            at(graphs, roles::TEXT_1).outputs[0].shape[1] = Dim::Fixed(31);
+        });
+        assert!(entry.contains("text_1") && problem.contains("words f32[any, 31]"), "{problem}");
+        let (entry, problem) = refused(&|graphs| {
+            at(graphs, roles::WORDS).outputs[1].shape[0] = Dim::Fixed(4);
+        });
+        assert!(entry.contains("words") && problem.contains("words_2 f32[4, 40]"), "{problem}");
+        let (entry, problem) = refused(&|graphs| {
+            at(graphs, roles::DECODER).outputs[0].name = "pixels".into();
+        });
+        assert!(entry.contains("decoder") && problem.contains("no output image"), "{problem}");
+        let (entry, problem) = refused(&|graphs| at(graphs, roles::TEXT_2).text = None);
+        assert!(entry.contains("text_2") && problem.contains("`text` table"), "{problem}");
+    }
 }

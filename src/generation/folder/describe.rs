@@ -10,6 +10,9 @@ use super::state::FolderState;
 use crate::engine::pack::generator_roles as roles;
 use crate::generation::{Flag, Generator, Settings};
 
+/// Hidden layers of each perceptron that makes words, as in the authors' system.
+const MAPPER_LAYERS: usize = 2;
+
 /// Keys and order of the files that the paper's authors published with their toolkit.
 #[derive(Serialize)]
 struct Description<'a> {
@@ -67,22 +70,22 @@ fn number(value: f32) -> Value {
 
 /// The authors' keys, and the pack. What the pack does not say is null.
 fn auxiliary(generator: &Generator, flags: Vec<&str>) -> Value {
-    let (pack, spec) = (generator.pack(), generator.spec());
+    let pack = generator.pack();
     let source = |role: &str| pack.graph(role).map(|graph| &graph.source);
-    let base = source(roles::DENOISER).map(|source| source.checkpoint.as_str());
-    let revision = source(roles::DENOISER).map(|source| source.revision.as_str());
+    let (denoiser, decoder) = (source(roles::DENOISER), source(roles::DECODER));
+    let base = denoiser.map(|source| Value::from(source.checkpoint.as_str()));
     let trained = |key: &str| generator.training().and_then(|of| of.get(key)).cloned();
-    let of_words = |value: &str| pack.graph(roles::WORDS).map(|_| value.to_owned());
+    let has_words = pack.graph(roles::WORDS).is_some();
     let mut keys = json!({
-        "model_name": trained("base").or_else(|| base.map(Value::from)),
-        "vae_model_name": source(roles::DECODER).map(|source| &source.checkpoint),
-        "revision": revision.filter(|revision| *revision != "local"),
+        "model_name": trained("base").or(base),
+        "vae_model_name": decoder.map(|source| source.checkpoint.as_str()),
+        "revision": denoiser.map(|source| source.revision.as_str()).filter(|of| *of != "local"),
         "unet_lora_rank": trained("lora_rank"),
-        "inject_encoder": of_words("all"),
-        "image_encoders_to_use": of_words("all"),
+        "inject_encoder": has_words.then_some("all"),
+        "image_encoders_to_use": has_words.then_some("all"),
         "mapper_hidden_dim": trained("hidden"),
-        "num_mapper_layers": of_words("2").and(Some(2)),
-        "num_inject_embeddings": pack.graph(roles::WORDS).map(|_| spec.words),
+        "num_mapper_layers": has_words.then_some(MAPPER_LAYERS),
+        "num_inject_embeddings": has_words.then_some(generator.spec().words),
         "pack": pack.id(),
     });
     if !flags.is_empty() {

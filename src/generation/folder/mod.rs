@@ -9,6 +9,7 @@
 //! ```
 
 mod describe;
+mod error;
 mod file;
 mod plan;
 mod state;
@@ -16,7 +17,8 @@ mod state;
 mod tests;
 mod write;
 
+pub use error::FolderError;
 pub use file::write_file;
 pub use plan::{Job, Photos, PlanError, Selection, Split, plan};
 pub use state::{FolderSettings, FolderState, STATE};
-pub use write::{FolderError, Progress, Written, write};
+pub use write::{Progress, Written, write};

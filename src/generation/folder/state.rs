@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
+use super::error::FolderError;
 use super::file::write_file;
 use super::plan::Selection;
-use super::write::FolderError;
 use crate::generation::Settings;
 use crate::pack_id::PackId;
 
@@ -146,9 +146,8 @@ fn differences(prefix: &str, there: &Value, wanted: &Value) -> Vec<String> {
     let mut keys: Vec<_> = there.keys().chain(wanted.keys()).collect();
     keys.sort();
     keys.dedup();
-    let value = |map: &serde_json::Map<String, Value>, key| {
-        map.get(key).cloned().unwrap_or(Value::Null)
-    };
+    let value =
+        |map: &serde_json::Map<String, Value>, key| map.get(key).cloned().unwrap_or(Value::Null);
     keys.into_iter()
         .flat_map(|key| {
             let dot = if prefix.is_empty() { "" } else { "." };

@@ -1,0 +1,279 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::Value;
+
+use super::*;
+use crate::dataset::{Dataset, Identity, Layout, Photo, Prompt};
+use crate::generation::Settings;
+use crate::generation::fake::{Fakes, fakes};
+use crate::upload::read_folder;
+
+fn goldens() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("packs/demo-generator/goldens")
+}
+
+/// Two people with two prompts each, whose photos are golden images.
+fn dataset() -> Dataset {
+    let photo = |name: &str, file: &str, mask: Option<&str>| Photo {
+        name: name.to_owned(),
+        path: file.into(),
+        attributes: BTreeMap::from([("Male".to_owned(), false), ("Young".to_owned(), true)]),
+        finegrained_attributes: BTreeMap::new(),
+        mask: mask.map(Into::into),
+    };
+    let person = |name: &str, photos| Identity { name: name.to_owned(), photos };
+    let prompt = |identity: &str, text: &str| Prompt {
+        identity: identity.to_owned(),
+        text: text.to_owned(),
+        kind: Some("T".to_owned()),
+        categories: vec!["sports".to_owned()],
+        detectables: vec!["skis".to_owned()],
+        relations: Vec::new(),
+    };
+    let first = vec![
+        photo("0", "astronaut-face.jpg", Some("mask-colours.png")),
+        photo("1", "rocket.jpg", None),
+    ];
+    Dataset {
+        root: goldens(),
+        layout: Layout::Stellar,
+        identities: vec![
+            person("000", first),
+            person("001", vec![photo("0", "chelsea.webp", None)]),
+        ],
+        prompts: vec![
+            prompt("000", "{} skiing"),
+            prompt("000", "{} as a clown"),
+            prompt("001", "{} asleep"),
+        ],
+    }
+}
+
+fn settings(fakes: &Fakes) -> FolderSettings {
+    FolderSettings {
+        pack: fakes.generator.pack().id(),
+        method: "stellarnet-like".to_owned(),
+        selection: Selection { split: Split::Test, kind: None, photos: Photos::All },
+        settings: Settings { seed: 42, steps: 2, guidance: 5.0, width: 64, height: 64 },
+        seed_by_name: false,
+        negative_prompt: None,
+    }
+}
+
+async fn fill(fakes: &Fakes, folder: &Path, settings: FolderSettings) -> Written {
+    let jobs = plan(&dataset(), &settings.selection).unwrap();
+    let state = FolderState::open(folder, settings).unwrap();
+    write(&fakes.generator, &state, &jobs, 3, |_| ()).await.unwrap()
+}
+
+/// All visible files with their bytes.
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let named = files.map(|path| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        (name, fs::read(path).unwrap())
+    });
+    named.filter(|(name, _)| !name.starts_with('.')).collect()
+}
+
+#[tokio::test]
+async fn a_folder_has_the_papers_names_and_keys_and_submit_takes_it() {
+    let (fakes, folder) = (fakes(), tempfile::tempdir().unwrap());
+    let settings = settings(&fakes);
+    let written = fill(&fakes, folder.path(), settings).await;
+    assert_eq!(written, Written { generated: 5, kept: 0, flagged: 3 });
+    let files = contents(folder.path());
+    let names: Vec<&str> = files.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "000-0-00.json",
+            "000-0-00.png",
+            "000-0-01.json",
+            "000-0-01.png",
+            "000-1-00.json",
+            "000-1-00.png",
+            "000-1-01.json",
+            "000-1-01.png",
+            "001-0-00.json",
+            "001-0-00.png"
+        ]
+    );
+    let text = String::from_utf8(files["000-0-00.json"].clone()).unwrap();
+    let about: serde_json::Map<String, Value> = serde_json::from_str(&text).unwrap();
+    let mut keys: Vec<(usize, &String)> =
+        about.keys().map(|key| (text.find(&format!("\n  \"{key}\"")).unwrap(), key)).collect();
+    keys.sort();
+    let keys: Vec<&str> = keys.into_iter().map(|(_, key)| key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "index",
+            "generation_datetime",
+            "prompt",
+            "attributes",
+            "detectables",
+            "image_path",
+            "save_name",
+            "model_name",
+            "steps",
+            "guidance_scale",
+            "model_seed",
+            "is_stellar_t",
+            "aux_metadata"
+        ]
+    );
+    assert_eq!(about["attributes"], serde_json::json!({"Male": -1, "Young": 1}));
+    assert_eq!(about["guidance_scale"].to_string(), "5");
+    assert_eq!((&about["model_seed"], &about["steps"]), (&42.into(), &2.into()));
+    assert_eq!(about["generation_datetime"].as_str().unwrap().len(), "20231208_192827".len());
+    let auxiliary = &about["aux_metadata"];
+    assert_eq!(auxiliary["pack"]["digest"], fakes.generator.pack().digest.to_string());
+    assert_eq!(
+        (&auxiliary["revision"], &auxiliary["num_inject_embeddings"]),
+        (&Value::Null, &5.into())
+    );
+    assert!(auxiliary.get("flags").is_none());
+    let unmasked: Value = serde_json::from_slice(&files["000-1-00.json"]).unwrap();
+    assert_eq!(unmasked["aux_metadata"]["flags"], serde_json::json!(["unmasked"]));
+
+    let read = read_folder(folder.path(), &dataset()).unwrap();
+    assert!(read.is_sound() && read.problems.is_empty(), "{:?}", read.problems);
+    assert_eq!((read.items.len(), read.missing), (5, 0));
+    assert_eq!(read.items[0].reference, goldens().join("astronaut-face.jpg"));
+    assert_eq!(read.items[0].metadata.settings.seed, Some(42));
+}
+
+#[tokio::test]
+async fn an_interrupted_folder_goes_on_and_ends_with_the_same_bytes() {
+    let (fakes, folder) = (fakes(), tempfile::tempdir().unwrap());
+    let settings = settings(&fakes);
+    fill(&fakes, folder.path(), settings.clone()).await;
+    let whole = contents(folder.path());
+    // One image is missing, one has no description yet, one was being written.
+    fs::remove_file(folder.path().join("000-0-00.png")).unwrap();
+    fs::remove_file(folder.path().join("000-1-01.json")).unwrap();
+    fs::write(folder.path().join(".000-0-00.png.partial"), "half").unwrap();
+    let before = items(&fakes);
+    assert_eq!(
+        fill(&fakes, folder.path(), settings.clone()).await,
+        Written { generated: 2, kept: 3, flagged: 1 }
+    );
+    assert_eq!(items(&fakes) - before, 2 * 2 * 2);
+    assert_eq!(contents(folder.path()), whole);
+    assert!(!folder.path().join(".000-0-00.png.partial").exists());
+    assert_eq!(fill(&fakes, folder.path(), settings).await.kept, 5);
+}
+
+fn items(fakes: &Fakes) -> usize {
+    fakes.denoiser.sizes().into_iter().sum()
+}
+
+#[tokio::test]
+async fn a_folder_of_other_settings_is_refused_with_the_difference() {
+    let (fakes, folder) = (fakes(), tempfile::tempdir().unwrap());
+    let first = settings(&fakes);
+    fill(&fakes, folder.path(), first.clone()).await;
+    let mut others = vec![
+        FolderSettings { method: "other".into(), ..first.clone() },
+        FolderSettings { seed_by_name: true, ..first.clone() },
+        FolderSettings { negative_prompt: Some("blur".into()), ..first.clone() },
+    ];
+    others.push(FolderSettings {
+        settings: Settings { steps: 3, ..first.settings },
+        ..first.clone()
+    });
+    let named = [
+        "method is \"stellarnet-like\" there and \"other\" here",
+        "seed_by_name is false there and true here",
+        "negative_prompt is null there and \"blur\" here",
+        "settings.steps is 2 there and 3 here",
+    ];
+    for (other, difference) in others.into_iter().zip(named) {
+        let error = FolderState::open(folder.path(), other).unwrap_err().to_string();
+        assert!(error.contains(difference) && error.contains("another folder"), "{error}");
+    }
+    fs::write(folder.path().join(STATE), "{}").unwrap();
+    let error = FolderState::open(folder.path(), first).unwrap_err().to_string();
+    assert!(error.contains(STATE) && error.contains("not valid"), "{error}");
+}
+
+#[tokio::test]
+async fn a_folder_in_use_or_of_others_is_refused() {
+    let (fakes, folder) = (fakes(), tempfile::tempdir().unwrap());
+    let state = FolderState::open(folder.path(), settings(&fakes)).unwrap();
+    let error = FolderState::open(folder.path(), settings(&fakes)).unwrap_err().to_string();
+    assert!(error.contains("another command is writing"), "{error}");
+    drop(state);
+    FolderState::open(folder.path(), settings(&fakes)).unwrap();
+    let foreign = tempfile::tempdir().unwrap();
+    fs::write(foreign.path().join("000-0-00.png"), "an image").unwrap();
+    let error = FolderState::open(foreign.path(), settings(&fakes)).unwrap_err().to_string();
+    assert!(error.contains("did not write"), "{error}");
+    assert!(!foreign.path().join(STATE).exists());
+}
+
+#[tokio::test]
+async fn images_of_a_changed_dataset_are_not_kept() {
+    let (fakes, folder) = (fakes(), tempfile::tempdir().unwrap());
+    fill(&fakes, folder.path(), settings(&fakes)).await;
+    let state = FolderState::open(folder.path(), settings(&fakes)).unwrap();
+    let mut changed = dataset();
+    changed.prompts[2].text = "{} awake".into();
+    let jobs = plan(&changed, &state.settings.selection).unwrap();
+    let error = write(&fakes.generator, &state, &jobs, 3, |_| ()).await.unwrap_err().to_string();
+    assert!(error.contains("001-0-00.json") && error.contains("has changed"), "{error}");
+}
+
+#[tokio::test]
+async fn seeds_by_name_differ_and_are_reproducible() {
+    let (fakes, folder) = (fakes(), tempfile::tempdir().unwrap());
+    let by_name = FolderSettings { seed_by_name: true, ..settings(&fakes) };
+    fill(&fakes, folder.path(), by_name.clone()).await;
+    let seeds = |folder: &Path| -> Vec<u64> {
+        let files = contents(folder).into_iter().filter(|(name, _)| name.ends_with(".json"));
+        let about = files.map(|(_, text)| serde_json::from_slice::<Value>(&text).unwrap());
+        about.map(|about| about["model_seed"].as_u64().unwrap()).collect()
+    };
+    let mut found = seeds(folder.path());
+    assert!(found.iter().all(|seed| u32::try_from(*seed).is_ok()), "all of their bits count");
+    let again = tempfile::tempdir().unwrap();
+    fill(&fakes, again.path(), by_name).await;
+    assert_eq!(seeds(again.path()), found);
+    found.sort_unstable();
+    found.dedup();
+    assert_eq!(found.len(), 5);
+}
+
+#[tokio::test]
+async fn progress_counts_kept_images_and_steps() {
+    let (fakes, folder) = (fakes(), tempfile::tempdir().unwrap());
+    let jobs = plan(&dataset(), &settings(&fakes).selection).unwrap();
+    let state = FolderState::open(folder.path(), settings(&fakes)).unwrap();
+    write(&fakes.generator, &state, &jobs[..2], 1, |_| ()).await.unwrap();
+    let counts: [AtomicUsize; 3] = Default::default();
+    let told = |progress| match progress {
+        Progress::Kept(kept) => counts[0].store(kept, Ordering::Relaxed),
+        Progress::Step => drop(counts[1].fetch_add(1, Ordering::Relaxed)),
+        Progress::Image => drop(counts[2].fetch_add(1, Ordering::Relaxed)),
+    };
+    write(&fakes.generator, &state, &jobs, 2, told).await.unwrap();
+    assert_eq!(counts.map(AtomicUsize::into_inner), [2, 6, 3]);
+}
+
+#[tokio::test]
+async fn an_image_that_fails_is_named_and_the_others_stay() {
+    let (fakes, folder) = (fakes(), tempfile::tempdir().unwrap());
+    let state = FolderState::open(folder.path(), settings(&fakes)).unwrap();
+    let mut jobs = plan(&dataset(), &state.settings.selection).unwrap();
+    jobs[4].photo = goldens().join("goldens.json");
+    let error = write(&fakes.generator, &state, &jobs, 1, |_| ()).await.unwrap_err().to_string();
+    assert!(error.contains("image 001-0-00: the photo cannot be used"), "{error}");
+    assert_eq!(contents(folder.path()).len(), 8);
+    jobs[4].photo = goldens().join("none.jpg");
+    let error = write(&fakes.generator, &state, &jobs, 1, |_| ()).await.unwrap_err().to_string();
+    assert!(error.contains("none.jpg"), "{error}");
+}

@@ -6,12 +6,13 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
 
 use super::describe::describe;
+use super::error::FolderError;
 use super::file::write_file;
 use super::plan::Job;
 use super::state::FolderState;
 use crate::blocking::blocking;
 use crate::content::ContentHash;
-use crate::generation::{GenerationError, Generator, Request, Settings, Subject};
+use crate::generation::{Generator, Request, Settings, Subject};
 
 /// Result of writing a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,67 +21,8 @@ pub struct Written {
     pub generated: usize,
     /// Images that were there.
     pub kept: usize,
-    /// Images with a flag other than [`Flag::NoPlaceholder`](crate::generation::Flag).
+    /// Generated images with a flag, see [`Flag`](crate::generation::Flag).
     pub flagged: usize,
-}
-
-/// Why a folder cannot be written.
-#[derive(Debug, thiserror::Error)]
-pub enum FolderError {
-    /// A file cannot be read or written.
-    #[error("cannot use {}: {source}", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// The error of the operating system.
-        source: std::io::Error,
-    },
-    /// Another command writes the folder.
-    #[error("another command is writing {}: wait until it ends, or use another folder", .0.display())]
-    Busy(PathBuf),
-    /// The folder has files, but not of this command.
-    #[error(
-        "{} has files that this command did not write: use an empty folder, or one that it began",
-        .0.display()
-    )]
-    Foreign(PathBuf),
-    /// The folder has images of other settings.
-    #[error(
-        "{} has images of other settings ({differences}): use the same settings, or another folder",
-        folder.display()
-    )]
-    Other {
-        /// The folder.
-        folder: PathBuf,
-        /// Settings that differ.
-        differences: String,
-    },
-    /// The file with the settings is damaged.
-    #[error(
-        "{} is not valid: {problem}; use another folder, or remove this one",
-        path.display()
-    )]
-    State {
-        /// The file.
-        path: PathBuf,
-        /// The problem.
-        problem: String,
-    },
-    /// An image is of another prompt or photo.
-    #[error(
-        "{} is of another prompt, photo or seed: the dataset has changed since the folder was \
-            begun; use another folder",
-        .0.display()
-    )]
-    Changed(PathBuf),
-    /// An image could not be generated.
-    #[error("image {name}: {source}")]
-    Image {
-        /// Name of the image.
-        name: String,
-        /// The cause.
-        source: GenerationError,
-    },
 }
 
 /// Progress of a folder.
@@ -94,8 +36,8 @@ pub enum Progress {
     Image,
 }
 
-/// Generates the images of `jobs` that the folder does not have, `at_once` at a time, so that their
-/// steps share batches.
+/// Generates the images of `jobs` that the folder does not have, `concurrency` at a time, so that
+/// their steps share batches.
 ///
 /// An image counts as done once both of its files are there. The JSON file is written last.
 ///
@@ -106,7 +48,7 @@ pub async fn write(
     generator: &Generator,
     state: &FolderState,
     jobs: &[Job],
-    at_once: usize,
+    concurrency: usize,
     progress: impl Fn(Progress),
 ) -> Result<Written, FolderError> {
     let mut left = Vec::with_capacity(jobs.len());
@@ -123,7 +65,7 @@ pub async fn write(
         progress(Progress::Image);
         Ok::<_, FolderError>(Written { generated: 1, kept: 0, flagged: flagged.into() })
     });
-    let mut images = images.buffer_unordered(at_once.max(1));
+    let mut images = images.buffer_unordered(concurrency.max(1));
     let mut written = Written { kept, ..Written::default() };
     while let Some(one) = images.try_next().await? {
         written.generated += one.generated;
@@ -211,4 +153,3 @@ async fn subject(job: &Job) -> Result<Subject, FolderError> {
     };
     Ok(Subject { photo: read(&job.photo).await?, mask })
 }
-
