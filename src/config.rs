@@ -25,7 +25,8 @@ pub use adapters::{Adapter, AdapterReward, Protocol};
 pub use environment::{DEFAULTS, UnknownVariable};
 pub use renamed::RenamedKey;
 pub use sections::{
-    Analysis, Generator, Keys, Limits, Log, LogFormat, Privacy, Rewards, Runs, Server, Store, Traces,
+    Analysis, Generator, Keys, Limits, Log, LogFormat, Privacy, Rewards, Runs, Server, Store,
+    Traces,
 };
 pub use settings::{Setting, SettingSource};
 

@@ -63,12 +63,9 @@ impl FromStr for Scope {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|scope| scope.name() == name)
-            .ok_or_else(|| {
-                format!("unknown scope `{name}`: use read, score, annotate, admin or generate")
-            })
+        Self::ALL.into_iter().find(|scope| scope.name() == name).ok_or_else(|| {
+            format!("unknown scope `{name}`: use read, score, annotate, admin or generate")
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use crate::{
     config::Config,
     engine::{Engine, EngineTelemetry, Pack},
-    generation::{Generator, engine_config},
+    generation::{GenerationError, Generator, engine_config},
     memory::Needs,
     scoring::Scoring,
     store::{Store, StoreOptions},
@@ -84,22 +84,6 @@ pub(super) async fn start_generator(
                 needs.check(&settings, &pack)?;
             }
         }
-=======
-/// Opens a generator pack and starts its engine. Loading full-size models takes seconds.
-pub(super) async fn start_generator(
-    config: &Config,
-    pack: &Path,
-) -> anyhow::Result<Arc<Generator>> {
-    let (settings, dir) = (config.clone(), pack.to_owned());
-    let telemetry = Telemetry::new().engine.clone();
-    let generator = tokio::task::spawn_blocking(move || {
-        let pack = Arc::new(Pack::open(&dir)?);
-        if pack.generator.is_none() {
-            // Before its graphs are loaded, which may take a minute.
-            return Err(GenerationError::NoGenerator { pack: pack.name.clone() }.into());
-        }
-        Needs::of(&settings, &pack).check(&settings, &pack)?;
->>>>>>> w-grust
         let engine = Engine::start(&pack, &engine_config(&settings.engine)?, &telemetry)?;
         anyhow::Ok(Generator::new(engine, pack, settings.limits.decode())?)
     });

@@ -143,10 +143,7 @@ pub(super) struct GenerateResponse {
         (status = 504, description = "The deadline passed before the image was ready"),
     )
 )]
-pub(super) async fn create(
-    State(app): Shared,
-    request: Request,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn create(State(app): Shared, request: Request) -> Result<HttpResponse, ApiError> {
     Box::pin(drain::whole(request, |request| answer(&app, request))).await
 }
 

@@ -190,8 +190,7 @@ impl Bucket {
     }
 
     fn refill(&mut self, limit: u32, now: Instant) {
-        let share =
-            now.saturating_duration_since(self.at).as_secs_f64() / f64::from(self.window);
+        let share = now.saturating_duration_since(self.at).as_secs_f64() / f64::from(self.window);
         let earned = share * f64::from(limit);
         self.left = (self.left + earned).min(limit.into());
         self.at = self.at.max(now);
