@@ -6,6 +6,7 @@ use super::{output::verdict, progress, start::start_generator};
 use crate::{
     config::Config,
     engine::Pack,
+    telemetry::Telemetry,
     verify::{GeneratorCertificate, GeneratorGoldens, certify_generator},
 };
 
@@ -17,7 +18,7 @@ pub(super) async fn certify(
     let mut config = config.clone();
     // Every pass must run the models.
     config.engine.cache_bytes = 0;
-    let generator = start_generator(&config, pack).await?;
+    let generator = start_generator(&config, pack, None, Telemetry::new().engine).await?;
     let goldens = GeneratorGoldens::read(generator.pack())?;
     let bar = progress::bar("images compared");
     bar.set_length(goldens.samples.len() as u64);

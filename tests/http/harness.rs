@@ -21,6 +21,7 @@ use stellar_score::{
         Backend, BackendError, Engine, GraphSpec, Pack,
         fake::{FakeBackend, FakeControl},
     },
+    generation::{Generator, engine_config},
     runs::{Background, Runs, Spool},
     scoring::Scoring,
     store::{Store, StoreOptions},
@@ -166,13 +167,23 @@ impl App {
         let runs = Runs::open(&config, store.clone(), spool, Arc::clone(&scoring), of_runs)
             .expect("the folder is new");
         let background = Some(runs.start());
-        let app = api::App::new(
+        let generator = config.generator.pack().map(|pack| {
+            let pack = Arc::new(Pack::open(pack).expect("the pack is whole"));
+            let settings = engine_config(&config.engine).expect("the runtime loads");
+            let engine = Engine::start(&pack, &settings, &telemetry.engine.beside());
+            let engine = engine.expect("the engine starts");
+            Generator::new(engine, pack, config.limits.decode()).expect("the pack generates")
+        });
+        let mut app = api::App::new(
             &config,
             Arc::clone(&scoring),
             store.clone(),
             Arc::clone(&runs),
             telemetry,
         );
+        if let Some(generator) = generator {
+            app = app.with_generator(Arc::new(generator), &config.generator);
+        }
         // Real clients always send a Host header.
         let router =
             api::router(Arc::new(app)).layer(MapRequestLayer::new(|mut request: Request<Body>| {

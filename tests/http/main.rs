@@ -9,6 +9,7 @@ mod demo;
 mod events;
 mod failures;
 mod forms;
+mod generate;
 mod harness;
 mod identity;
 mod images;

@@ -245,7 +245,8 @@ impl From<GenerationError> for ApiError {
     fn from(error: GenerationError) -> Self {
         match error {
             GenerationError::Request { key, problem } => {
-                Self::new(Code::InvalidField, format!("{key} {problem}"))
+                let field = if key == "photo" { "reference" } else { key };
+                Self::new(Code::InvalidField, format!("{field} {problem}"))
             }
             GenerationError::Photo(error) => Self::image("reference", &error),
             GenerationError::Mask(error) => Self::image("mask", &error),
