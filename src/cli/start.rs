@@ -84,7 +84,7 @@ pub(super) async fn start_generator(
                 needs.check(&settings, &pack)?;
             }
         }
-        let engine = Engine::start(&pack, &engine_config(&settings.engine)?, &telemetry)?;
+        let engine = Engine::start(&pack, &engine_config(&settings.engine), &telemetry)?;
         anyhow::Ok(Generator::new(engine, pack, settings.limits.decode())?)
     });
     generator.await.context("starting the engine panicked")?.map(Arc::new)

@@ -1,6 +1,6 @@
 //! The settings of a generator's engine.
 
-use crate::engine::{Batching, EngineConfig, StartError, examine};
+use crate::engine::{Batching, EngineConfig};
 
 /// Items of one step of an image: with the prompt and without it.
 const PAIR: usize = 2;
@@ -12,23 +12,16 @@ const PATIENCE: u64 = 1;
 /// Returns the settings of the engine with which a seed gives the same bytes, whatever shares the
 /// batch.
 ///
-/// On a CPU, rows of a batch do not depend on its size: measured bit by bit on the demo pack, and
-/// on matrix products of SDXL's widths. On a GPU they do, so batches have one size there: the
-/// configured `max_batch`, or two, since two images of 1024 × 1024 pixels occupy a GPU. Another
-/// `max_batch` may give other last bits.
-///
-/// # Errors
-/// A setting is out of range, or the runtime or the provider does not work.
-pub fn engine_config(config: &EngineConfig) -> Result<EngineConfig, StartError> {
-    let mut config = config.clone();
-    if config.max_delay_ms == 0 {
-        config.max_delay_ms = PATIENCE;
+/// All batches have one size: the configured `max_batch`, or two, which is one step of an image.
+/// With batches of several sizes, the words of a photo differ in the last bit, and after some steps
+/// a few bytes of the image. Another `max_batch` may give other last bits for the same reason.
+/// Larger batches pay where two items do not occupy the device: small images on a GPU.
+#[must_use]
+pub fn engine_config(config: &EngineConfig) -> EngineConfig {
+    EngineConfig {
+        batching: Batching::Fixed,
+        max_batch: if config.max_batch == 0 { PAIR } else { config.max_batch },
+        max_delay_ms: config.max_delay_ms.max(PATIENCE),
+        ..config.clone()
     }
-    if examine(&config)?.provider.is_gpu() {
-        config.batching = Batching::Fixed;
-        if config.max_batch == 0 {
-            config.max_batch = PAIR;
-        }
-    }
-    Ok(config)
 }

@@ -180,7 +180,7 @@ fn the_demo_generator_pack_equals_diffusers() {
     let json = run(&mut program(&["pack", "verify", &pack, "--json"])).printed();
     let certificate: Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(certificate["passed"], true, "{json}");
-    assert!(certificate["mean_batch"].as_f64().expect("a number") > 2.0, "{json}");
+    assert!(certificate["mean_batch"].as_f64().expect("a number") > 1.5, "{json}");
     for image in certificate["images"].as_array().expect("a list") {
         assert_eq!(image["batch_independent"], true, "{image}");
         assert!(image["bytes"].as_f64().expect("a number") >= 0.999, "{image}");

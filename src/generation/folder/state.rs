@@ -15,11 +15,12 @@ use super::plan::Selection;
 use crate::generation::Settings;
 use crate::pack_id::PackId;
 
-/// Name of the file with the settings. Commands that read images ignore hidden files.
-pub const STATE: &str = ".generation.json";
+/// Name of the file with the settings. Our commands ignore hidden files; the toolkit reads them too
+/// if they end like an image or its description, so this one has no ending.
+pub const STATE: &str = ".generation";
 
 /// Name of the file that a running command locks.
-const LOCK: &str = ".generation.lock";
+const LOCK: &str = ".generation-lock";
 
 /// The toolkit's format of a time.
 const TIME: &[BorrowedFormatItem] =

@@ -140,6 +140,11 @@ async fn a_folder_has_the_papers_names_and_keys_and_submit_takes_it() {
     let unmasked: Value = serde_json::from_slice(&files["000-1-00.json"]).unwrap();
     assert_eq!(unmasked["aux_metadata"]["flags"], serde_json::json!(["unmasked"]));
 
+    // The toolkit takes every *.png and *.json, also hidden ones.
+    let all = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let taken = all.filter(|path| path.extension().is_some_and(|of| of == "png" || of == "json"));
+    assert_eq!(taken.count(), 10);
+
     let read = read_folder(folder.path(), &dataset()).unwrap();
     assert!(read.is_sound() && read.problems.is_empty(), "{:?}", read.problems);
     assert_eq!((read.items.len(), read.missing), (5, 0));
