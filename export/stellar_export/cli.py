@@ -75,17 +75,18 @@ def parser() -> argparse.ArgumentParser:
         rand.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
     demo = commands.add_parser("demo", help="build the demo pack that is committed with the service")
     demo.add_argument("--out", type=Path, required=True)
+    tiny = commands.add_parser("tiny-sdxl", help="make a tiny random SDXL with image encoders, in the official layout")
+    tiny.add_argument("--out", type=Path, required=True, help="folder to write, absent or empty")
+    tiny.add_argument("--seed", type=int, default=0)
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
     arguments = parser().parse_args(argv)
+    commands = {"build": _build, "demo": _demo, "tiny-sdxl": _tiny_sdxl}
     try:
-        if arguments.command == "demo":
-            _demo(arguments)
-        else:
-            _build(arguments)
+        commands[arguments.command](arguments)
     except ExportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -168,6 +169,13 @@ def _demo(a: argparse.Namespace) -> None:
             notice=demo.NOTICE,
             say=_say,
         )
+
+
+def _tiny_sdxl(a: argparse.Namespace) -> None:
+    from .generator import tiny_sdxl
+
+    tiny_sdxl.make(a.out, a.seed)
+    _say(f"{a.out}: a random SDXL of seed {a.seed}")
 
 
 def _say(line: str) -> None:

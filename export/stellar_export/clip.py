@@ -111,17 +111,14 @@ def read_config(folder: Folder) -> ClipConfig:
     )
 
 
-def image_tower(w: Weights, c: ClipConfig, pre: Preprocess, precision: Precision) -> ClipImageTower:
-    """Takes the vision half of a checkpoint."""
-    if (pre.height, pre.width) != (c.image, c.image):
-        raise ExportError(f"{w.origin}: pictures of {pre.height}×{pre.width} for a tower of {c.image}×{c.image}")
-    v, at = c.vision, "vision_model"
-    tokens = (c.image // c.patch) ** 2 + 1
-    body = VisionTransformer(
-        patch=w.take(f"{at}.embeddings.patch_embedding.weight", v.width, 3, c.patch, c.patch),
+def vision_body(w: Weights, v: Tower, image: int, patch: int, precision: Precision) -> VisionTransformer:
+    """Takes the vision half up to its last layer; pictures are `image` wide, patches `patch`."""
+    at = "vision_model"
+    return VisionTransformer(
+        patch=w.take(f"{at}.embeddings.patch_embedding.weight", v.width, 3, patch, patch),
         patch_bias=None,
         cls=w.take(f"{at}.embeddings.class_embedding", v.width),
-        position=w.take(f"{at}.embeddings.position_embedding.weight", tokens, v.width),
+        position=w.take(f"{at}.embeddings.position_embedding.weight", (image // patch) ** 2 + 1, v.width),
         norm_pre=layouts.norm(w, f"{at}.pre_layrnorm", v.width, v.eps),  # sic
         blocks=[
             layouts.hf_clip_block(w, f"{at}.encoder.layers.{i}", v.width, v.mlp, v.heads, v.act, v.eps, precision)
@@ -129,9 +126,17 @@ def image_tower(w: Weights, c: ClipConfig, pre: Preprocess, precision: Precision
         ],
         precision=precision,
     )
+
+
+def image_tower(w: Weights, c: ClipConfig, pre: Preprocess, precision: Precision) -> ClipImageTower:
+    """Takes the vision half of a checkpoint."""
+    if (pre.height, pre.width) != (c.image, c.image):
+        raise ExportError(f"{w.origin}: pictures of {pre.height}×{pre.width} for a tower of {c.image}×{c.image}")
+    v = c.vision
+    body = vision_body(w, v, c.image, c.patch, precision)
     projection = Linear(w.take("visual_projection.weight", c.projection, v.width), None, precision)
     return ClipImageTower(
-        Normalise(pre.mean, pre.std), body, layouts.norm(w, f"{at}.post_layernorm", v.width, v.eps), projection
+        Normalise(pre.mean, pre.std), body, layouts.norm(w, "vision_model.post_layernorm", v.width, v.eps), projection
     )
 
 

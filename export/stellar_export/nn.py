@@ -267,16 +267,26 @@ class VisionTransformer(nn.Module):
         self.norm_pre = norm_pre
         self.blocks = nn.ModuleList(blocks)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def embed(self, x: Tensor) -> Tensor:
+        """Tokens before the first layer."""
         bias = None if self.patch_bias is None else self.patch_bias.to(self.compute)
         x = F.conv2d(x.to(self.compute), self.patch.to(self.compute), bias, stride=self.stride)
         x = x.flatten(2).transpose(1, 2)
         x = torch.cat([self.cls.to(self.compute).expand(x.shape[0], -1, -1), x], dim=1) + self.position.to(self.compute)
-        if self.norm_pre is not None:
-            x = self.norm_pre(x)
+        return x if self.norm_pre is None else self.norm_pre(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
         for block in self.blocks:
             x = block(x)
         return x
+
+    def states(self, x: Tensor) -> list[Tensor]:
+        """Tokens before the first layer and after each."""
+        found = [self.embed(x)]
+        for block in self.blocks:
+            found.append(block(found[-1]))
+        return found
 
 
 def normalised(x: Tensor) -> Tensor:

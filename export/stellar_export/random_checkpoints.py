@@ -194,9 +194,8 @@ class Maker:
         spec = hf_clip_spec(s, patch, projection)
         self.weights(self.state(hub_id, spec), hub_id)
 
-    def clip_tokenizer(
-        self, hub_id: str, preprocessor: bool = True, pad: str = "<|endoftext|>", context: int = 77
-    ) -> None:
+    def tokenizer_files(self, *parts: str, pad: str = "<|endoftext|>", context: int = 77) -> None:
+        """CLIP's tokenizer as transformers saves it, in this folder under the root."""
         merges = vocabulary.clip_merges_of_package()
         special = dict(
             bos_token="<|startoftext|>",
@@ -204,15 +203,19 @@ class Maker:
             unk_token="<|endoftext|>",
             pad_token=pad,
         )
-        self.file("hub", hub_id, "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
-        self.json(vocabulary.clip_vocabulary(merges), "hub", hub_id, "vocab.json")
-        self.json(special, "hub", hub_id, "special_tokens_map.json")
+        self.file(*parts, "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+        self.json(vocabulary.clip_vocabulary(merges), *parts, "vocab.json")
+        self.json(special, *parts, "special_tokens_map.json")
         self.json(
             dict(tokenizer_class="CLIPTokenizer", model_max_length=context, do_lower_case=True, errors="replace", **special),
-            "hub",
-            hub_id,
+            *parts,
             "tokenizer_config.json",
         )
+
+    def clip_tokenizer(
+        self, hub_id: str, preprocessor: bool = True, pad: str = "<|endoftext|>", context: int = 77
+    ) -> None:
+        self.tokenizer_files("hub", hub_id, pad=pad, context=context)
         if preprocessor:
             self.json(
                 dict(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -60,6 +60,10 @@ class Weights:
         if self._checking_only:
             return torch.empty(shape, device="meta")
         return tensor.float()
+
+    def renamed(self, rename: Callable[[str], str]) -> Weights:
+        """The same tensors under other names, none of them taken."""
+        return Weights(self.origin, {rename(name): loader for name, loader in self._loaders.items()})
 
     @contextlib.contextmanager
     def checking_only(self) -> Iterator[None]:
@@ -122,9 +126,12 @@ def load_state_dict(path: Path, *inside: str) -> Weights:
     return of_state_dict(str(path), state)
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The weight files of a folder in Hugging Face layout: one file, or an index followed by its shards."""
-    for name in WEIGHT_FILES:
+def weight_files(folder: Path, names: Sequence[str] = WEIGHT_FILES) -> list[Path]:
+    """The weight files of a folder in Hugging Face layout: one file, or an index followed by its shards.
+
+    `names` are looked for in their order.
+    """
+    for name in names:
         path = folder / name
         if not path.is_file():
             continue
@@ -135,12 +142,12 @@ def weight_files(folder: Path) -> list[Path]:
         if absent:
             raise ExportError(f"{path} names {_listing(absent)}, which {'is' if len(absent) == 1 else 'are'} not there")
         return [path, *(folder / s for s in shards)]
-    raise ExportError(f"{folder}: no weights (looked for {', '.join(WEIGHT_FILES)})")
+    raise ExportError(f"{folder}: no weights (looked for {', '.join(names)})")
 
 
-def load_folder(folder: Path) -> Weights:
+def load_folder(folder: Path, names: Sequence[str] = WEIGHT_FILES) -> Weights:
     """The weights of a folder in Hugging Face layout: safetensors or PyTorch, whole or in shards."""
-    files = [p for p in weight_files(folder) if not p.name.endswith(".index.json")]
+    files = [p for p in weight_files(folder, names) if not p.name.endswith(".index.json")]
     loaders: dict[str, Callable[[], torch.Tensor]] = {}
     for path in files:
         if path.suffix == ".safetensors":
