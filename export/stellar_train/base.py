@@ -17,15 +17,16 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModel
+
+from stellar_export.generator.base import DIFFUSERS_FILES, fill, renamed_attention
+from stellar_export.weights import load_folder
 
 from .errors import TrainError
 from .text import TextEncoder
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_MODEL_FILE = "diffusion_pytorch_model"
 
 
 class Base:
@@ -36,8 +37,8 @@ class Base:
             raise TrainError(f"{folder} is not a base model: it has no model_index.json")
         self.folder, self.device, self.dtype = folder, device, DTYPES[precision]
         self.is_xl = (folder / "text_encoder_2").is_dir()
-        self.unet = _diffusers(UNet2DConditionModel, folder / "unet").to(device, self.dtype)
-        self.vae = _diffusers(AutoencoderKL, folder / "vae").to(device)
+        self.unet = _filled(UNet2DConditionModel, folder / "unet").to(device, self.dtype)
+        self.vae = _filled(AutoencoderKL, folder / "vae").to(device)
         self.encoders = [
             self._encoder("", CLIPTextModel),
             *([self._encoder("_2", CLIPTextModelWithProjection)] if self.is_xl else []),
@@ -169,25 +170,14 @@ def strict(kind: type, folder: Path):
     return model.eval().requires_grad_(False)
 
 
-def _diffusers(kind: type, folder: Path):
-    """A diffusers model whose keys are exactly those of the folder's files."""
+def _filled(kind: type, folder: Path):
+    """A diffusers model of a folder whose keys are exactly the module's."""
     if not (folder / "config.json").is_file():
         raise TrainError(f"{folder}: there is no model (config.json is missing)")
-    for ending in (".safetensors", "-0*.safetensors", ".fp16.safetensors", ".fp16-0*.safetensors"):
-        if files := sorted(folder.glob(_MODEL_FILE + ending)):
-            break
-    else:
-        raise TrainError(f"{folder}: there is no {_MODEL_FILE}.safetensors")
-    state = {key: tensor.float() for file in files for key, tensor in load_file(file).items()}
-    with torch.device("meta"):
-        model = kind.from_config(kind.load_config(folder))
-    # SD 1.4's VAE has the names of older versions.
-    model._convert_deprecated_attention_blocks(state)
-    try:
-        model.load_state_dict(state, strict=True, assign=True)
-    except RuntimeError as error:
-        raise TrainError(f"{folder}: {error}") from error
-    return model.eval().requires_grad_(False)
+    weights = load_folder(folder, DIFFUSERS_FILES)
+    if kind is AutoencoderKL:
+        weights = renamed_attention(weights)
+    return fill(kind, json.loads((folder / "config.json").read_text()), weights)
 
 
 def digest(*folders: Path) -> str:

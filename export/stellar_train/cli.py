@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from stellar_export.errors import ExportError
+
 from .configuration import METHODS, Configuration, defaults_text
 from .errors import TrainError
 
@@ -47,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             return accept(arguments.work)
         return _train(arguments)
-    except TrainError as error:
+    except ExportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

@@ -5,11 +5,10 @@ import torch
 from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 
+from stellar_export.preprocess import CLIP_MEAN, CLIP_STD
+
 from .errors import TrainError
 
-# Of OpenAI's CLIP; the bigG tower has the same.
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _BLACK = (0, 0, 0)
 
 

@@ -1,39 +1,13 @@
-"""Prompts with S*: the tokens around `{}`, and text encoders that take word vectors in its place."""
+"""Text encoders that take word vectors in place of `{}`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from stellar_export.generator.splice import PLACEHOLDER, splice
+
 from .errors import TrainError
-
-PLACEHOLDER = "{}"
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Ids [context] with zeros where the words go, the first word's position (−1: none) and that of the end token."""
-
-    ids: Tensor
-    at: int
-    eos: int
-
-
-def splice(tokenizer, prompt: str, words: int) -> Tokens:
-    """Tokens of a prompt with `words` places for `{}`. What is too long is cut on the right; end token and words stay."""
-    left, *right = prompt.split(PLACEHOLDER)
-    if len(right) > 1:
-        raise TrainError(f"the prompt {prompt!r} has {PLACEHOLDER} more than once")
-    context = tokenizer.model_max_length
-    before = tokenizer(left, add_special_tokens=False).input_ids
-    places = [0] * words if right else []
-    before = before[: context - 2 - len(places)]
-    after = tokenizer(right[0], add_special_tokens=False).input_ids if right else []
-    body = (before + places + after)[: context - 2]
-    ids = [tokenizer.bos_token_id, *body, tokenizer.eos_token_id]
-    padded = ids + [tokenizer.pad_token_id] * (context - len(ids))
-    return Tokens(torch.tensor(padded), 1 + len(before) if right else -1, len(ids) - 1)
 
 
 class TextEncoder:
@@ -59,10 +33,11 @@ class TextEncoder:
     def encode(self, prompts: Sequence[str], words: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Hidden states [B, 77, D] and, of an encoder with a projection, pooled [B, P]; `words` are [B, N, D]."""
         count = 0 if words is None else words.shape[1]
-        tokens = [splice(self.tokenizer, prompt, count) for prompt in prompts]
+        pad = self.tokenizer.pad_token_id
+        tokens = [splice(self.tokenizer, prompt, count, pad) for prompt in prompts]
         tower = self.model.text_model
         device = tower.embeddings.token_embedding.weight.device
-        embedded = tower.embeddings.token_embedding(torch.stack([t.ids for t in tokens]).to(device))
+        embedded = tower.embeddings.token_embedding(torch.tensor([t.ids for t in tokens], device=device))
         if words is not None:
             if missing := next((p for p, t in zip(prompts, tokens, strict=True) if t.at < 0), None):
                 raise TrainError(f"the prompt {missing!r} has no {PLACEHOLDER}")
