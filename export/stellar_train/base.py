@@ -193,6 +193,14 @@ def digest(*folders: Path) -> str:
     return hasher.hexdigest()
 
 
+def digest_of(parts: Sequence[Tensor | str]) -> str:
+    """Of tensors and texts in memory."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        hasher.update(part.encode() + b"\0" if isinstance(part, str) else part.cpu().contiguous().numpy().tobytes())
+    return hasher.hexdigest()
+
+
 def device(name: str) -> torch.device:
     """The device of a configuration; `auto` is a GPU where there is one."""
     if name == "auto":

@@ -79,6 +79,8 @@ def train(method: Method, configuration: Configuration, out: Path, about: dict[s
     if step:
         report.say(f"continues after step {step}")
     try:
+        if step == 0 and output.validate_every and (held_out := method.validate()):
+            report.add(0, held_out)
         while step < training.steps:
             step += 1
             values: dict[str, float] = {}

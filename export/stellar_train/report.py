@@ -13,6 +13,11 @@ from . import files
 METRICS = "metrics.jsonl"
 
 
+def say(line: str, quiet: bool = False) -> None:
+    if not quiet:
+        print(line, file=sys.stderr, flush=True)
+
+
 class Report:
     """Continues after `step`: lines of later steps, which an interrupted training wrote, are removed."""
 
@@ -35,8 +40,7 @@ class Report:
         return SummaryWriter(str(self.out / "tensorboard"), purge_step=self.first + 1)
 
     def say(self, line: str) -> None:
-        if not self.quiet:
-            print(line, file=sys.stderr, flush=True)
+        say(line, self.quiet)
 
     def add(self, step: int, values: dict[str, float]) -> None:
         self._lines.write(json.dumps({"step": step, **values}) + "\n")

@@ -1,7 +1,6 @@
 """From a configuration to a trained method: reads what is needed, trains, and says what was excluded."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from . import base as bases
@@ -10,6 +9,7 @@ from .configuration import Configuration
 from .errors import TrainError
 from .personal import FromPhotos
 from .photos import Photos, Towers
+from .report import say
 
 FINISHED = "finished.json"
 
@@ -34,7 +34,18 @@ def provenance(configuration: Configuration, base: Path, found: data.TrainingDat
 
 def from_photos(configuration: Configuration, out: Path, quiet: bool = False) -> None:
     """Trains `stellarnet` or `elite`."""
-    say = _say(quiet)
+    prepared = prepare(configuration, out, quiet)
+    if prepared is None:
+        return say(f"{out} is finished already", quiet)
+    method, about = prepared
+    loop.train(method, configuration, out, about, quiet)
+    files.write_json(out / FINISHED, {"configuration": configuration.digest(), **about})
+
+
+def prepare(
+    configuration: Configuration, out: Path, quiet: bool = False
+) -> tuple[FromPhotos, dict[str, str]] | None:
+    """The method with its models and data, and what its checkpoints are valid for; `None` if `out` is finished."""
     folder = configuration.need("data", "folder", "--data")
     base_folder = configuration.need("base", "folder", "--base")
     found = data.read(folder)
@@ -45,7 +56,7 @@ def from_photos(configuration: Configuration, out: Path, quiet: bool = False) ->
     towers = {name: _tower(configuration, base_folder, name) for name in names}
     about = {"base": bases.digest(base_folder, *towers.values()), "data": found.digest}
     if is_finished(out, configuration, about):
-        return say(f"{out} is finished already")
+        return None
     precision = configuration.training.precision
     base = bases.Base(base_folder, device, precision)
     layers = configuration.model.layers
@@ -58,7 +69,7 @@ def from_photos(configuration: Configuration, out: Path, quiet: bool = False) ->
         "cached_views": configuration.data.views if is_cached else None,
         "augment": configuration.data.augment,
         "generator": lambda *place: loop.generator(configuration.training.seed, *place),
-        "say": say,
+        "say": lambda line: say(line, quiet),
     }
     train, held_out = (Photos(items, base, read, **common) for items in (train_items, held_out_items))
     about_weights = provenance(configuration, base_folder, found)
@@ -73,13 +84,7 @@ def from_photos(configuration: Configuration, out: Path, quiet: bool = False) ->
         method = Elite(configuration, base, train, held_out, about_weights)
     if configuration.training.gradient_checkpointing:
         base.checkpoint_gradients()
-    run(method, configuration, out, about, quiet)
-
-
-def run(method: loop.Method, configuration: Configuration, out: Path, about: dict[str, str], quiet: bool) -> None:
-    """Trains and notes in OUT that it is finished."""
-    loop.train(method, configuration, out, about, quiet)
-    files.write_json(out / FINISHED, {"configuration": configuration.digest(), **about})
+    return method, about
 
 
 def is_finished(out: Path, configuration: Configuration, about: dict[str, str]) -> bool:
@@ -97,9 +102,3 @@ def _tower(configuration: Configuration, base: Path, name: str) -> Path:
     if given is None:
         raise TrainError(f"model.towers: {name!r} is not known; choose of image_encoder and image_encoder_2")
     return Path(given) if given else base / name
-
-
-def _say(quiet: bool) -> Callable[[str], None]:
-    import sys
-
-    return (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
