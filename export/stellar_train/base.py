@@ -46,7 +46,7 @@ class Base:
         schedule = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
         self.schedule_config = schedule
         if (kind := schedule.get("prediction_type", "epsilon")) != "epsilon":
-            raise TrainError(f"{folder}: it predicts {kind}; only models that predict the noise (epsilon) are supported")
+            raise TrainError(f"{folder}: it predicts {kind}; only noise (epsilon) is supported")
         self.schedule = DDPMScheduler.from_config(schedule)
         self.latent_factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.scaling = self.vae.config.scaling_factor

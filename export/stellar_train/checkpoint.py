@@ -51,9 +51,7 @@ def load(out: Path, about: dict[str, str]) -> Checkpoint | None:
     folder = found[-1]
     state = json.loads((folder / "state.json").read_text())
     if differing := [name for name, value in about.items() if state.get(name) != value]:
-        raise TrainError(
-            f"{folder} is of another training: {', '.join(differing)} differ; continue with the same, or give another --out"
-        )
+        raise TrainError(f"{folder} is of another training: {', '.join(differing)} differ; give another --out")
     optimiser = torch.load(folder / "optimiser.pt", map_location="cpu", weights_only=True)
     return Checkpoint(state["step"], load_file(folder / "trained.safetensors"), optimiser)
 

@@ -20,7 +20,7 @@ _ABOUT = {
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="stellar_train", description="Trains the generators that stellar-score compares.")
+    top = argparse.ArgumentParser(prog="stellar_train", description="Trains generators of images of people.")
     commands = top.add_subparsers(dest="command", required=True)
     for method in METHODS:
         command = commands.add_parser(method, help=_ABOUT[method], description=_ABOUT[method])

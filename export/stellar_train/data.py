@@ -101,7 +101,9 @@ def _refuse_prompts(folder: Path, path: Path, manifest: dict) -> None:
     found = next((folder / name for name in PROMPT_FILES if (folder / name).exists()), None)
     if found is not None:
         raise TrainError(f"{found}: prompts of the evaluation may not lie in training data; remove it")
-    if {"prompt", "prompts"} & manifest.keys() or any({"prompt", "prompts"} & file.keys() for file in manifest["files"]):
+    if {"prompt", "prompts"} & manifest.keys() or any(
+        {"prompt", "prompts"} & file.keys() for file in manifest["files"]
+    ):
         raise TrainError(f"{path} has prompts: training uses its own templates and never those of the evaluation")
 
 

@@ -68,9 +68,7 @@ class FromPhotos(loop.Method):
         mask = batch.mask if self.masked else torch.ones_like(batch.mask)
         return masked_loss(prediction, noise, mask), words
 
-    def condition(
-        self, prompts: Sequence[str], words: Sequence[Tensor], kept: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
+    def condition(self, prompts: Sequence[str], words: Sequence[Tensor], kept: Tensor) -> tuple[Tensor, Tensor | None]:
         """Context and pooled vector; zeros where `kept` [B] is 0."""
         context, pooled = self.base.encode(prompts, words)
         return context * kept[:, None, None], None if pooled is None else pooled * kept[:, None]
@@ -124,4 +122,6 @@ def _spread(count: int, most: int) -> list[int]:
 def _other(photos: Photos, n: int) -> int:
     """The next photo of another identity."""
     items = photos.items
-    return next(m % len(items) for m in range(n + 1, n + len(items)) if items[m % len(items)].identity != items[n].identity)
+    return next(
+        m % len(items) for m in range(n + 1, n + len(items)) if items[m % len(items)].identity != items[n].identity
+    )

@@ -42,9 +42,7 @@ def from_photos(configuration: Configuration, out: Path, quiet: bool = False) ->
     files.write_json(out / FINISHED, {"configuration": configuration.digest(), **about})
 
 
-def prepare(
-    configuration: Configuration, out: Path, quiet: bool = False
-) -> tuple[FromPhotos, dict[str, str]] | None:
+def prepare(configuration: Configuration, out: Path, quiet: bool = False) -> tuple[FromPhotos, dict[str, str]] | None:
     """The method with its models and data, and what its checkpoints are valid for; `None` if `out` is finished."""
     folder = configuration.need("data", "folder", "--data")
     base_folder = configuration.need("base", "folder", "--base")
