@@ -11,7 +11,6 @@ from diffusers import (
     AutoencoderKL,
     DDPMScheduler,
     EulerDiscreteScheduler,
-    LMSDiscreteScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
@@ -128,6 +127,7 @@ class Base:
 
     def _pipeline(self):
         first = self.encoders[0]
+        betas = {k: self.schedule_config[k] for k in ("beta_start", "beta_end", "beta_schedule")}
         parts = {"vae": self.vae, "unet": self.unet, "text_encoder": first.model, "tokenizer": first.tokenizer}
         if self.is_xl:
             second = self.encoders[1]
@@ -135,14 +135,14 @@ class Base:
                 **parts,
                 text_encoder_2=second.model,
                 tokenizer_2=second.tokenizer,
-                scheduler=EulerDiscreteScheduler.from_config(self.schedule_config),
+                scheduler=EulerDiscreteScheduler(
+                    **betas, num_train_timesteps=1000, steps_offset=1, timestep_spacing="leading"
+                ),
                 add_watermarker=False,
             )
-        # The sampler of ELITE: its own default is another one.
-        betas = {k: self.schedule_config[k] for k in ("beta_start", "beta_end", "beta_schedule")}
         return StableDiffusionPipeline(
             **parts,
-            scheduler=LMSDiscreteScheduler(**betas, num_train_timesteps=1000),
+            scheduler=EulerDiscreteScheduler(**betas, num_train_timesteps=1000),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,

@@ -69,8 +69,8 @@ def state(unet: nn.Module) -> dict[str, Tensor]:
     """The adapters of a UNet under diffusers' keys."""
     found: dict[str, Tensor] = {}
     for path, layer in layers(unet):
-        found[f"unet.{path}.lora.down.weight"] = layer.down.detach().cpu().contiguous()
-        found[f"unet.{path}.lora.up.weight"] = layer.up.detach().cpu().contiguous()
+        found[f"unet.{path}.lora.down.weight"] = layer.down.detach().cpu().clone()
+        found[f"unet.{path}.lora.up.weight"] = layer.up.detach().cpu().clone()
     return found
 
 
