@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from stellar_score.dataset import Dataset, Job, Photo
 from torch import Tensor, nn
 
@@ -71,7 +72,7 @@ def train(configuration: Configuration, out: Path, quiet: bool = False) -> None:
         place.mkdir(parents=True, exist_ok=True)
         method = (DreamBooth if is_dreambooth else TextualInversion)(configuration, base, picture, digest, prior)
         if finished:
-            method.restore(method.read(place))
+            method.restore(load_file(place / lora.FILE))
         else:
             loop.train(method, configuration, place, about, quiet)
             files.write_json(place / runs.FINISHED, {"configuration": configuration.digest(), **about})
