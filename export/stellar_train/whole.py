@@ -121,11 +121,11 @@ class Vae(_Whole):
 
     def save(self, out: Path, steps: int) -> None:
         super().save(out, steps)
-        # As of the published VAE: the UNet's latents have a standard deviation of 1.
+        wanted = self.configuration.vae.deviation
         means = torch.cat(
             [self.base.moments(self.images[n : n + 16]).chunk(2, dim=1)[0] for n in range(0, len(self.images), 16)]
         )
-        self.module.register_to_config(scaling_factor=1 / float(means.std()))
+        self.module.register_to_config(scaling_factor=wanted / float(means.std()))
 
 
 class Unet(_Whole):

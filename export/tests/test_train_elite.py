@@ -53,8 +53,15 @@ def sd_base(tiny_base, tmp_path_factory):
     shutil.copytree(tiny_base, out, ignore=shutil.ignore_patterns("*_2", "unet"))
     torch.manual_seed(0)
     unet = diffusers.UNet2DConditionModel(
-        **SD_1_4 | dict(sample_size=8, block_out_channels=(8, 8, 16, 16), attention_head_dim=2, cross_attention_dim=32,
-                        norm_num_groups=4, layers_per_block=1)
+        **SD_1_4
+        | dict(
+            sample_size=8,
+            block_out_channels=(8, 8, 16, 16),
+            attention_head_dim=2,
+            cross_attention_dim=32,
+            norm_num_groups=4,
+            layers_per_block=1,
+        )
     )
     unet.save_pretrained(out / "unet")
     return out
@@ -68,8 +75,13 @@ def short(base: Path, folder: Path, cache: Path, **sections):
 
 
 def test_training_writes_the_originals_file_and_leaves_the_rest_of_the_unet(sd_base, training_data, tmp_path):
-    settings = short(sd_base, training_data, tmp_path / "cache", training={"steps": 2},
-                     output={"validate_every": 2, "validation_steps": 2})
+    settings = short(
+        sd_base,
+        training_data,
+        tmp_path / "cache",
+        training={"steps": 2},
+        output={"validate_every": 2, "validation_steps": 2},
+    )
     out = tmp_path / "out"
     out.mkdir()
     runs.from_photos(settings, out, quiet=True)

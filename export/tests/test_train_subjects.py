@@ -66,7 +66,12 @@ def test_dreambooth_trains_and_generates_for_each_photo_and_goes_on_where_it_was
     made = tmp_path / "made"
     settings = short("dreambooth", tiny_base, dataset, generation=generation(made))
     subjects.train(settings, tmp_path / "out", quiet=True)
-    assert sorted(p.name for p in made.glob("*.png")) == ["000-0-00.png", "000-1-00.png", "001-0-00.png", "001-1-00.png"]
+    assert sorted(p.name for p in made.glob("*.png")) == [
+        "000-0-00.png",
+        "000-1-00.png",
+        "001-0-00.png",
+        "001-1-00.png",
+    ]
     about = json.loads((made / "001-1-00.json").read_text())
     assert about.keys() >= KEYS
     assert (about["save_name"], about["prompt"], about["model_seed"], about["steps"]) == (

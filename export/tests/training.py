@@ -10,8 +10,8 @@ import pytest
 
 diffusers = pytest.importorskip("diffusers", reason="training needs the packages of requirements-reference.txt")
 
-from stellar_train import made_up, runs
-from stellar_train.configuration import Configuration
+from stellar_train import made_up, runs  # noqa: E402
+from stellar_train.configuration import Configuration  # noqa: E402
 
 SIDE = 64
 SHORT = {
