@@ -1,12 +1,13 @@
 """The training folder that `stellar-score dataset prepare --training` writes, and what it is refused for."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import TrainError
 
-MANIFEST = "training.json"
+MANIFEST, SUMS = "training.json", "SHA256SUMS"
 SCHEMA = 1
 # Prompts of the benchmark, as its repository and `dataset prepare` name them. Nothing may be trained on them.
 PROMPT_FILES = ("prompts_t.json", "prompts_h.json", "prompt.json", "stellar_t.json", "stellar_h.json", "dataset.jsonl")
@@ -34,12 +35,20 @@ TEMPLATES = (
 
 @dataclass(frozen=True)
 class Item:
-    """A photo of the training data with its mask."""
+    """A photo of the training data with its mask, and the SHA-256 that both files must have."""
 
     name: str
     image: Path
     mask: Path
     identity: int
+    sums: tuple[str, str]
+
+    def content(self) -> str:
+        """Hash over both files. Raises `TrainError` if they are not those that the manifest was made of."""
+        for path, wanted in zip((self.image, self.mask), self.sums, strict=True):
+            if hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
+                raise TrainError(f"{path} has changed since `dataset prepare --training`: make the folder again")
+        return hashlib.sha256("".join(self.sums).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -86,15 +95,30 @@ def read(folder: Path) -> TrainingData:
             )
     if len(files) != manifest.get("images", len(files)):
         raise TrainError(f"{path}: it lists {len(files)} files and says that there are {manifest['images']}")
+    sums = _sums(folder, digest)
     items = []
     for file in files:
         image, mask = (_inside(folder, file[key], path) for key in ("image", "mask"))
-        items.append(Item(image.stem, image, mask, file["identity"]))
+        if unlisted := next((file[key] for key in ("image", "mask") if file[key] not in sums), None):
+            raise TrainError(f"{folder / SUMS} does not list {unlisted}: make the folder again")
+        items.append(Item(image.stem, image, mask, file["identity"], (sums[file["image"]], sums[file["mask"]])))
     if len({item.name for item in items}) != len(items):
         raise TrainError(f"{path}: two files have the same name")
     if not items:
         raise TrainError(f"{path}: it lists no files")
     return TrainingData(sorted(items, key=lambda item: item.name), digest, len(excluded))
+
+
+def _sums(folder: Path, digest: str) -> dict[str, str]:
+    """The hashes of all files, whose own hash is the digest of the data."""
+    path = folder / SUMS
+    if not path.is_file():
+        raise TrainError(f"{folder} has no {SUMS}: make the folder with `stellar-score dataset prepare --training`")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise TrainError(f"{path} is not the one whose hash {MANIFEST} has as its digest: make the folder again")
+    lines = (line.split("  ", 1) for line in content.decode().splitlines())
+    return {parts[1]: parts[0] for parts in lines if len(parts) == 2}
 
 
 def _refuse_prompts(folder: Path, path: Path, manifest: dict) -> None:

@@ -1,6 +1,7 @@
 """Made-up training data: each identity is a colour inside the mask, and the background is noise that says nothing."""
 
 import colorsys
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,9 @@ def identities(out: Path, count: int, photos: int = 1, side: int = 64, seed: int
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(array).save(path, quality=95)
             listed.append({"image": f"images/{number}.jpg", "mask": f"masks/{number}.png", "identity": 100 + n})
+    names = sorted(file[key] for file in listed for key in ("image", "mask"))
+    sums = "".join(f"{hashlib.sha256((out / name).read_bytes()).hexdigest()}  {name}\n" for name in names).encode()
+    files.write(out / "SHA256SUMS", sums)
     files.write_json(
         out / "training.json",
         {
@@ -43,8 +47,7 @@ def identities(out: Path, count: int, photos: int = 1, side: int = 64, seed: int
             "identities": count,
             "excluded_identities": excluded,
             "excluded": list(range(excluded)),
-            "source": {"name": "made up"},
-            "digest": f"made-up-{count}-{photos}-{side}-{seed}",
+            "digest": hashlib.sha256(sums).hexdigest(),
             "files": listed,
         },
     )

@@ -96,7 +96,7 @@ class Photos:
         self._latents = cache / f"latents-{side}-{vae}"
         chosen = hashlib.blake2b(repr((towers.digest, towers.layers)).encode(), digest_size=8).hexdigest()
         self._features = cache / f"features-{chosen}"
-        self._content = [_content(item) for item in self.items]
+        self._content = [item.content() for item in self.items]
         self._fill(say)
 
     def _fill(self, say: Callable[[str], None]) -> None:
@@ -175,10 +175,3 @@ class Photos:
             name: [torch.stack([each[f"{name}.{i}"] for each in found]).float() for i in range(len(layers))]
             for name, layers in self.towers.layers.items()
         }
-
-
-def _content(item: Item) -> str:
-    hasher = hashlib.blake2b(digest_size=8)
-    for path in (item.image, item.mask):
-        hasher.update(path.read_bytes())
-    return hasher.hexdigest()

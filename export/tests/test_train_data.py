@@ -1,5 +1,6 @@
 """What training data are refused for, and what becomes of photos and masks."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -85,6 +86,27 @@ def test_prompts_in_the_manifest_are_refused(folder, change):
 def test_a_broken_manifest_says_what_is_wrong(folder, change, problem):
     edited(folder, change)
     with pytest.raises(TrainError, match=problem):
+        data.read(folder)
+
+
+def test_a_picture_that_was_changed_is_refused(folder):
+    item = data.read(folder).items[0]
+    assert item.content() == data.read(folder).items[0].content()
+    item.mask.write_bytes(item.image.read_bytes())
+    with pytest.raises(TrainError, match=r"masks/0\.png has changed"):
+        data.read(folder).items[0].content()
+
+
+def test_hashes_that_are_not_those_of_the_manifest_are_refused(folder):
+    sums = folder / "SHA256SUMS"
+    sums.write_text(sums.read_text().replace("images/1.jpg", "images/9.jpg"))
+    with pytest.raises(TrainError, match="as its digest"):
+        data.read(folder)
+    edited(folder, lambda m: m.update(digest=hashlib.sha256(sums.read_bytes()).hexdigest()))
+    with pytest.raises(TrainError, match=r"does not list images/1\.jpg"):
+        data.read(folder)
+    sums.unlink()
+    with pytest.raises(TrainError, match="has no SHA256SUMS"):
         data.read(folder)
 
 
