@@ -78,13 +78,38 @@ def parser() -> argparse.ArgumentParser:
     tiny = commands.add_parser("tiny-sdxl", help="make a tiny random SDXL with image encoders, in the official layout")
     tiny.add_argument("--out", type=Path, required=True, help="folder to write, absent or empty")
     tiny.add_argument("--seed", type=int, default=0)
+    _generator_options(commands)
     return top
+
+
+def _generator_options(commands: argparse._SubParsersAction) -> None:
+    generator = commands.add_parser(
+        "generator",
+        help="build a generator pack",
+        description="Builds a pack that generates pictures from an SDXL base model and a trained StellarNet checkpoint.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    generator.add_argument("--out", type=Path, required=True, help="pack folder to write; an existing pack is replaced")
+    generator.add_argument("--base", type=Path, required=True, help="folder of an SDXL as diffusers saves it")
+    generator.add_argument("--stellarnet", type=Path, help="trained checkpoint; without it photos have no words")
+    generator.add_argument("--image-encoder", type=Path, help="CLIP-L; default: image_encoder/ of --base")
+    generator.add_argument("--image-encoder-2", type=Path, help="CLIP bigG; default: image_encoder_2/ of --base")
+    generator.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="the decoder is always fp32")
+    generator.add_argument("--for", choices=("cpu", "gpu"), default="cpu", dest="device", help="where it is to be served")
+    generator.add_argument("--name", help="the pack's name; default: the folder's")
+    generator.add_argument("--no-goldens", action="store_true", help="leave out the pictures by diffusers")
+    generator.add_argument(
+        "--external-above", type=int, default=256, metavar="MIB", help="larger weights go to a file beside the graph"
+    )
+    generator.add_argument("--flops", action="store_true", help="write how much arithmetic each graph is")
+    demo = commands.add_parser("demo-generator", help="build the demo generator pack that is committed with the service")
+    demo.add_argument("--out", type=Path, required=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
     arguments = parser().parse_args(argv)
-    commands = {"build": _build, "demo": _demo, "tiny-sdxl": _tiny_sdxl}
+    commands = {"build": _build, "demo": _demo, "tiny-sdxl": _tiny_sdxl, "generator": _generator, "demo-generator": _demo_generator}
     try:
         commands[arguments.command](arguments)
     except ExportError as error:
@@ -176,6 +201,29 @@ def _tiny_sdxl(a: argparse.Namespace) -> None:
 
     tiny_sdxl.make(a.out, a.seed)
     _say(f"{a.out}: a random SDXL of seed {a.seed}")
+
+
+def _generator(a: argparse.Namespace) -> None:
+    from .generator.export import Options, build
+    from .nn import PRECISIONS
+
+    options = Options(
+        a.base,
+        a.stellarnet,
+        (a.image_encoder, a.image_encoder_2),
+        PRECISIONS[a.precision],
+        a.device == "gpu",
+        a.external_above * 2**20,
+        a.flops,
+        not a.no_goldens,
+    )
+    build(options, a.out, a.name or a.out.resolve().name, _say)
+
+
+def _demo_generator(a: argparse.Namespace) -> None:
+    from .generator import demo
+
+    demo.build(a.out, _say)
 
 
 def _say(line: str) -> None:

@@ -10,22 +10,7 @@ MODELS = tuple(FAMILIES)
 # Few distinct token rows: five text towers with 49,408 rows each would fill the pack with noise.
 SIZES = Sizes(distinct_tokens=4096, dreamsim_width=16, owl_patch=28)
 
-# What of the pack is other people's work; the manifest names the rest's source, which is this program's random numbers.
-NOTICE = """\
-Most weights in this pack are random numbers. Of others are:
-
-graphs/faces.pnet.onnx, graphs/faces.rnet.onnx, graphs/faces.onet.onnx
-    The weights of MTCNN as published in facenet-pytorch 2.6.0, rearranged.
-    Copyright (c) 2019 Timothy Esler. MIT License, below.
-tokenizers/clip-merges.txt
-    The vocabulary of CLIP. Copyright (c) 2021 OpenAI. MIT License, below.
-tokenizers/bert-vocab.txt
-    The vocabulary of bert-base-uncased, by Google. Apache License, Version 2.0:
-    http://www.apache.org/licenses/LICENSE-2.0
-goldens/*.jpg, *.png, *.webp
-    Public domain or CC0; export/stellar_export/pictures/README.md of the repository
-    of stellar-score names the source of each.
-
+MIT = """\
 MIT License
 
 Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
@@ -41,3 +26,21 @@ WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEM
 COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
 OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
 """
+
+# What of the pack is other people's work; the manifest names the rest's source, which is this program's random numbers.
+NOTICE = f"""\
+Most weights in this pack are random numbers. Of others are:
+
+graphs/faces.pnet.onnx, graphs/faces.rnet.onnx, graphs/faces.onet.onnx
+    The weights of MTCNN as published in facenet-pytorch 2.6.0, rearranged.
+    Copyright (c) 2019 Timothy Esler. MIT License, below.
+tokenizers/clip-merges.txt
+    The vocabulary of CLIP. Copyright (c) 2021 OpenAI. MIT License, below.
+tokenizers/bert-vocab.txt
+    The vocabulary of bert-base-uncased, by Google. Apache License, Version 2.0:
+    http://www.apache.org/licenses/LICENSE-2.0
+goldens/*.jpg, *.png, *.webp
+    Public domain or CC0; export/stellar_export/pictures/README.md of the repository
+    of stellar-score names the source of each.
+
+{MIT}"""

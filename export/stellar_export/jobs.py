@@ -48,6 +48,10 @@ class GraphJob:
     """The names of a scene graph's `classes` and `predicates`."""
     precision: Precision | None = None
     """Of the arithmetic, where it is not what was asked for."""
+    compact: bool = False
+    """Whether weights that are float16 numbers are still to be stored as such: for modules that are not of `nn.py`."""
+    attention: bool = False
+    """Whether torch's own attention becomes one node in a graph for GPUs."""
     settled: Settled | None = None
     """Which outputs the graph is held to, where the last bits decide about some."""
 

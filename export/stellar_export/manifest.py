@@ -93,6 +93,8 @@ class Manifest:
     tokenizers: list[dict] = field(default_factory=list)
     graphs: list[GraphEntry] = field(default_factory=list)
     goldens: dict | None = None
+    generator: dict | None = None
+    """What a pack that generates pictures says beyond its graphs."""
 
     def dumps(self) -> str:
         lines = [
@@ -104,8 +106,9 @@ class Manifest:
         for header, tables in (("tokenizer", self.tokenizers), ("graph", [g.toml() for g in self.graphs])):
             for table in tables:
                 lines += ["", f"[[{header}]]", *(f"{k} = {_value(v)}" for k, v in table.items())]
-        if self.goldens:
-            lines += ["", "[goldens]", *(f"{k} = {_value(v)}" for k, v in self.goldens.items())]
+        for header, table in (("generator", self.generator), ("goldens", self.goldens)):
+            if table:
+                lines += ["", f"[{header}]", *(f"{k} = {_value(v)}" for k, v in table.items())]
         return "\n".join(lines) + "\n"
 
 

@@ -112,7 +112,7 @@ class Embedding(nn.Module):
             rows, index = np.unique(table.numpy(), axis=0, return_inverse=True)
             if len(rows) * 2 <= len(table) and len(rows) <= 2**15:
                 table = torch.from_numpy(rows)
-                row = torch.from_numpy(index.reshape(-1).astype(np.int16))
+                row = torch.from_numpy(index.reshape(-1).astype(np.uint8 if len(rows) <= 2**8 else np.int16))
                 self.row = nn.Parameter(row, requires_grad=False)
         self.table = stored(table, precision)
 

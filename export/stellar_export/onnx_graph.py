@@ -25,6 +25,9 @@ EXTERNAL_ABOVE = 256 * 2**20
 # Of a graph with such a file, tensors below this many bytes stay in the graph: norms, biases, lists of numbers.
 KEPT_BELOW = 16 * 2**10
 
+# Values from which half of a weight's bytes are more than the node that widens it.
+COMPACT_FROM = 256
+
 # Largest difference between PyTorch and ONNX Runtime on unit-length embeddings and unit-size scores.
 TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "int8": 1e-1}
 
@@ -44,9 +47,9 @@ def to_onnx(module: nn.Module, inputs: Sequence[IoSpec], outputs: Sequence[IoSpe
     """Traces the module with a dynamic batch, and dynamic lengths within these limits where an input's shape says -1.
 
     Inputs share the length of an axis. With `free` there are no limits, and what the tracer finds out about lengths on
-    its way (that one is odd, say) is not held against them.
+    its way (that one is odd, or that a kernel takes batches of up to 63) is not held against them.
     """
-    batch = torch.export.Dim("batch", min=1)
+    batch = torch.export.Dim.AUTO if free else torch.export.Dim("batch", min=1)
     axes = {i for spec in inputs for i, n in enumerate(spec.shape) if n == -1}
     lengths = {
         i: torch.export.Dim.AUTO if free else torch.export.Dim(f"length{i}" if i else "length", min=shortest, max=longest)
@@ -101,6 +104,37 @@ def _free_names(model: ir.Model, public: set[str]) -> None:
         for value in node.outputs:
             if value.name in public and id(value) not in ends:
                 value.name = f"inner.{value.name}"
+
+
+def compact(model: ir.Model) -> None:
+    """Makes the file smaller without a change of a number.
+
+    float32 weights are stored as float16 where that loses nothing and saves something, and are widened inside. Shapes of
+    inner values are left out: a runtime infers them.
+    """
+    ends = {id(v) for v in (*model.graph.inputs, *model.graph.outputs)}
+    for node in model.graph:
+        for value in node.outputs:
+            if id(value) not in ends:
+                value.shape = value.type = None
+    first = model.graph[0]
+    for name, wide in list(model.graph.initializers.items()):
+        if wide.dtype != ir.DataType.FLOAT or wide.const_value.size < COMPACT_FROM:
+            continue
+        values = wide.const_value.numpy()
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if not np.array_equal(half.astype(np.float32), values):
+            continue
+        stored = ir.Value(name=f"{name}.half", shape=wide.shape, type=ir.TensorType(ir.DataType.FLOAT16))
+        stored.const_value = ir.tensor(half, name=stored.name)
+        cast = ir.node("Cast", [stored], {"to": ir.DataType.FLOAT})
+        widened = cast.outputs[0]
+        widened.name = f"{name}.wide"
+        model.graph.insert_before(first, cast)
+        ir.convenience.replace_all_uses_with(wide, widened)
+        del model.graph.initializers[name]
+        model.graph.initializers[stored.name] = stored
 
 
 def save(model: ir.Model, path: Path, external_above: int = EXTERNAL_ABOVE) -> list[Path]:

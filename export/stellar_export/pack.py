@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from . import EXPORTER, vocabulary
@@ -17,7 +18,7 @@ from .flops import count
 from .jobs import GraphJob, Request
 from .manifest import GraphEntry, Manifest, sha256_of
 from .nn import FUSED_OPSET, AttentionForm, Precision, fuse
-from .onnx_graph import EXTERNAL_ABOVE, OPSET, TOLERANCE, check, release, run_torch, save, to_onnx
+from .onnx_graph import EXTERNAL_ABOVE, OPSET, TOLERANCE, check, compact, release, run_torch, save, to_onnx
 from .quantise import quantise
 
 MANIFEST = "pack.toml"
@@ -54,7 +55,7 @@ class Builder:
         # Before attention is fused: PyTorch's counter does not know the processor's fused kernel.
         operations = count(module, job) if self.flops else None
         opset = OPSET
-        if self.gpu and fuse(module, AttentionForm.NODE):
+        if self.gpu and (fuse(module, AttentionForm.NODE) or job.attention):
             opset = FUSED_OPSET
         elif precision.quantised:
             fuse(module, AttentionForm.RUNTIMES)
@@ -63,6 +64,8 @@ class Builder:
         del module
         if precision.quantised and not quantise(model):
             raise ExportError(f"{role}: there is no product to be done in eight bits")
+        if job.compact:
+            compact(model)
         files = save(model, self.folder / "graphs" / f"{role}.onnx", self.external_above)
         release(model)
         tolerance = job.looseness * TOLERANCE[precision.name]
@@ -76,7 +79,7 @@ class Builder:
         self.say(
             f"  {' and '.join(job.roles):24} {_bytes(size):>9}  {time.monotonic() - started:6.1f} s  {held}"
         )
-        listed = [self._listed(f) for f in files]
+        listed = [self.listed(f) for f in files]
         labels = self._write_labels(role, job.labels) if job.labels else None
         for name in job.roles:
             self.graphs.append(
@@ -97,16 +100,32 @@ class Builder:
                 )
             )
 
-    def _listed(self, file: Path) -> dict:
+    def listed(self, file: Path) -> dict:
         """A file of the pack as the manifest names it."""
         return dict(path=file.relative_to(self.folder).as_posix(), sha256=sha256_of(file))
 
     def _write_labels(self, role: str, labels: dict) -> dict:
         """Writes the names behind a scene graph's numbers."""
-        path = self.folder / "labels" / f"{role}.json"
+        return self.write_json(labels, "labels", f"{role}.json")
+
+    def write_json(self, content: object, *parts: str) -> dict:
+        """Writes a file of the pack; returns how the manifest names it."""
+        path = self.folder.joinpath(*parts)
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(labels, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
-        return self._listed(path)
+        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+        return self.listed(path)
+
+    def manifest(self, name: str, demo: bool) -> Manifest:
+        """Writes the tokenizers; returns the manifest of what was added. The pack is official unless something is not."""
+        if self.demo_reasons and not demo:
+            self.say(f"not of a published size, so this is a demo pack: {', '.join(self.demo_reasons)}")
+        return Manifest(
+            name=name,
+            weights="demo" if demo or self.demo_reasons else "official",
+            exporter=EXPORTER,
+            tokenizers=self.write_tokenizers(),
+            graphs=self.graphs,
+        )
 
     def write_tokenizers(self) -> list[dict]:
         """Writes the vocabularies that the graphs asked for; returns their manifest tables."""
@@ -145,11 +164,7 @@ def build(
     says whose work is in a pack that is to be passed on. `gpu` gives the graphs the form that is fast there, `flops`
     writes down how much arithmetic they are, and not `checked` are graphs whose weights mean nothing.
     """
-    refuse_to_overwrite(out)
-    part = out.with_name(f"{out.name}.partial-{os.getpid()}")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with replaced(out) as part:
         builder = Builder(part, precision, external_above, say, gpu, flops, checked)
         request = Request(checkpoints, precision, clip, models, builder.needs_tokenizer, hps, gpu, say)
         built = []
@@ -165,26 +180,37 @@ def build(
                 say(f"  left out: {missing}")
         if not built:
             raise ExportError("none of the models' checkpoints were found, so there is nothing to build")
-        demo = demo or checkpoints.marked_demo
-        if builder.demo_reasons and not demo:
-            say(f"not of a published size, so this is a demo pack: {', '.join(builder.demo_reasons)}")
-        manifest = Manifest(
-            name=name,
-            weights="demo" if demo or builder.demo_reasons else "official",
-            exporter=EXPORTER,
-            tokenizers=builder.write_tokenizers(),
-            graphs=builder.graphs,
-        )
+        manifest = builder.manifest(name, demo or checkpoints.marked_demo)
         if goldens:
             from . import goldens as golden_module
 
             manifest.goldens = golden_module.write(part, checkpoints, built, clip, hps, precision.name, say)
-        if notice:
-            (part / "NOTICE").write_text(notice, encoding="utf-8", newline="\n")
-        (part / MANIFEST).write_text(manifest.dumps(), encoding="utf-8", newline="\n")
+        finish(part, manifest, notice)
+    summarise(out, manifest, say)
+
+
+@contextlib.contextmanager
+def replaced(out: Path) -> Iterator[Path]:
+    """A folder to build a pack in, which takes the place of `out` at the end; after an error `out` is as before."""
+    refuse_to_overwrite(out)
+    part = out.with_name(f"{out.name}.partial-{os.getpid()}")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
         _swap(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def finish(part: Path, manifest: Manifest, notice: str | None) -> None:
+    """Writes the notice and, last, the manifest."""
+    if notice:
+        (part / "NOTICE").write_text(notice, encoding="utf-8", newline="\n")
+    (part / MANIFEST).write_text(manifest.dumps(), encoding="utf-8", newline="\n")
+
+
+def summarise(out: Path, manifest: Manifest, say: Callable[[str], None]) -> None:
     total = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     say(
         f"{out}: {manifest.weights} pack of {len(manifest.graphs)} graphs, {_bytes(total)}, "

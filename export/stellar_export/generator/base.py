@@ -18,7 +18,7 @@ from ..errors import ExportError
 from ..manifest import Source
 from ..nn import Precision
 from ..vocabulary import clip_merges_of
-from ..weights import Weights, load_folder, weight_files
+from ..weights import WEIGHT_FILES, Weights, load_folder, weight_files
 
 # In the order in which they are looked for; half-precision variants are read where there is nothing else.
 STEM = "diffusion_pytorch_model"
@@ -27,6 +27,7 @@ DIFFUSERS_FILES = tuple(
     for variant in ("", ".fp16")
     for ending in (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json")
 )
+TEXT_FILES = (*WEIGHT_FILES, "model.fp16.safetensors")
 PARTS = ("scheduler", "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "unet", "vae")
 
 # The attention of a VAE that was saved before diffusers 0.15.
@@ -131,8 +132,9 @@ def renamed_attention(weights: Weights) -> Weights:
     return weights.renamed(rename)
 
 
-def parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+def is_published(name: str, module: nn.Module) -> bool:
+    """Whether the module has the size of the published model."""
+    return sum(p.numel() for p in module.parameters()) == PUBLISHED_PARAMETERS[name]
 
 
 def halved(module: nn.Module, precision: Precision) -> nn.Module:
