@@ -18,6 +18,12 @@ _ABOUT = {
     "base": "trains a tiny base model whole, on pictures with captions",
 }
 
+# Where packages are from that not every part of training needs.
+_PACKAGES = {
+    "diffusers": "pip install --no-deps -r requirements-reference.txt",
+    "stellar_score": "install the Python client of this repository, python/",
+}
+
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="stellar_train", description="Trains generators of images of people.")
@@ -68,11 +74,16 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.data:
         configuration.values["data"][arguments.data_key] = arguments.data
     arguments.out.mkdir(parents=True, exist_ok=True)
-    if method in ("stellarnet", "elite"):
-        from .runs import from_photos as train
-    elif method == "base":
-        from .whole import train
-    else:
-        from .subjects import train
+    try:
+        if method in ("stellarnet", "elite"):
+            from .runs import from_photos as train
+        elif method == "base":
+            from .whole import train
+        else:
+            from .subjects import train
+    except ModuleNotFoundError as error:
+        if error.name not in _PACKAGES:
+            raise
+        raise TrainError(f"{error.name} is not installed: {_PACKAGES[error.name]}") from error
     train(configuration, arguments.out, arguments.quiet)
     return 0

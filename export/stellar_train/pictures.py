@@ -3,9 +3,8 @@
 import numpy as np
 import torch
 from PIL import Image, ImageFilter, ImageOps
-from torch import Tensor
-
 from stellar_export.preprocess import CLIP_MEAN, CLIP_STD
+from torch import Tensor
 
 from .errors import TrainError
 

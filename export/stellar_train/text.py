@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-
 from stellar_export.generator.splice import PLACEHOLDER, splice
+from torch import Tensor, nn
 
 from .errors import TrainError
 

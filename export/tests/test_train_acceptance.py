@@ -1,4 +1,4 @@
-"""Words of held-out identities are used: minutes, so only with `-m slow`. The other parts of it have quick tests too."""
+"""Words of held-out identities are used. It takes minutes, so only with `-m slow`; its parts have quick tests too."""
 
 import pytest
 
