@@ -16,10 +16,11 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from PIL import Image
-from stellar_export.generator.base import DIFFUSERS_FILES, fill, renamed_attention
-from stellar_export.weights import load_folder
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModel
+
+from stellar_export.generator.base import DIFFUSERS_FILES, fill, renamed_attention
+from stellar_export.weights import load_folder
 
 from .errors import TrainError
 from .text import TextEncoder

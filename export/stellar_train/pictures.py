@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 from PIL import Image, ImageFilter, ImageOps
-from stellar_export.preprocess import CLIP_MEAN, CLIP_STD
 from torch import Tensor
+
+from stellar_export.preprocess import CLIP_MEAN, CLIP_STD
 
 from .errors import TrainError
 

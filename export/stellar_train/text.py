@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import torch
-from stellar_export.generator.splice import PLACEHOLDER, splice
 from torch import Tensor, nn
+
+from stellar_export.generator.splice import PLACEHOLDER, splice
 
 from .errors import TrainError
 

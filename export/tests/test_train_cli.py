@@ -4,9 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from training import configuration
+
 from stellar_train import cli
 from stellar_train.configuration import METHODS, Configuration, tomllib
-from training import configuration
 
 
 @pytest.mark.parametrize("method", METHODS)

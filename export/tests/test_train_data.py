@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from training import make_data
+
 from stellar_train import data, pictures
 from stellar_train.errors import TrainError
-from training import make_data
 
 
 def edited(folder, change):

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from training import configuration, diffusers
+
 from stellar_train import elite, runs
 from stellar_train.errors import TrainError
-from training import configuration, diffusers
 
 # unet/config.json of CompVis/stable-diffusion-v1-4
 SD_1_4 = dict(

@@ -5,10 +5,11 @@ import re
 import pytest
 import torch
 from safetensors.torch import save_file
+from training import diffusers
+
 from stellar_export.generator.tiny_sdxl import UNET
 from stellar_train import lora
 from stellar_train.errors import TrainError
-from training import diffusers
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from training import SIDE, configuration, diffusers, killed, last_step, prepared, stellarnet
+
 from stellar_train import loop, lora, mapper, runs
 from stellar_train.configuration import Configuration
 from stellar_train.errors import TrainError
 from stellar_train.personal import masked_loss
-from training import SIDE, configuration, diffusers, killed, last_step, prepared, stellarnet
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from training import configuration
+
 from stellar_train import lora, subjects
 from stellar_train.errors import TrainError
-from training import configuration
 
 KEYS = {"index", "generation_datetime", "prompt", "attributes", "detectables", "image_path", "save_name", "model_name"}
 KEYS |= {"steps", "guidance_scale", "model_seed", "aux_metadata"}
