@@ -22,7 +22,7 @@ from stellar_export.nn import FP32
 from stellar_export.onnx_graph import Probe, run_torch, session
 from stellar_export.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from stellar_export.reference.egtr import Original
-from stellar_export.reference.relations import TABLES, Words, overlap
+from stellar_export.reference.relations import TABLES, Words, overlap, score
 from stellar_export.resnet import RESNET_50
 from stellar_export.weights import of_state_dict
 
