@@ -42,7 +42,9 @@ def from_photos(configuration: Configuration, out: Path, quiet: bool = False) ->
     files.write_json(out / FINISHED, {"configuration": configuration.digest(), **about})
 
 
-def prepare(configuration: Configuration, out: Path, quiet: bool = False) -> tuple[FromPhotos, dict[str, str]] | None:
+def prepare(
+    configuration: Configuration, out: Path, quiet: bool = False, kind: type[bases.Base] = bases.Base
+) -> tuple[FromPhotos, dict[str, str]] | None:
     """The method with its models and data, and what its checkpoints are valid for; `None` if `out` is finished."""
     folder = configuration.need("data", "folder", "--data")
     base_folder = configuration.need("base", "folder", "--base")
@@ -56,7 +58,7 @@ def prepare(configuration: Configuration, out: Path, quiet: bool = False) -> tup
     if is_finished(out, configuration, about):
         return None
     precision = configuration.training.precision
-    base = bases.Base(base_folder, device, precision)
+    base = kind(base_folder, device, precision)
     layers = configuration.model.layers
     given = layers if is_stellarnet or not layers else [layers]
     read = Towers(towers, given, configuration.model.words, device, precision, last_first=not is_stellarnet)

@@ -28,7 +28,7 @@ def train(configuration: Configuration, out: Path, quiet: bool = False) -> None:
         raise TrainError('training.precision: a base is trained whole, which needs "fp32"')
     source = configuration.need("base", "folder", "--base")
     folder = configuration.need("data", "folder", "--data")
-    captions, images = _read(folder, configuration.data.resolution)
+    captions, images = read(folder, configuration.data.resolution)
     about = {"base": bases.digest(source), "data": bases.digest_of([images, *captions])}
     if runs.is_finished(out, configuration, about):
         return say(f"{out} is finished already", quiet)
@@ -39,16 +39,17 @@ def train(configuration: Configuration, out: Path, quiet: bool = False) -> None:
         if configuration.vae.steps:
             method = Vae(configuration, base, images)
             loop.train(method, _for_vae(configuration), out / "training" / "vae", about, quiet)
-        files.write_folder(middle, lambda to: _copy(source, to, "vae", base.vae))
+        files.write_folder(middle, lambda to: copy(source, to, "vae", base.vae))
     base = Base(middle, device)
     method = Unet(configuration, base, captions, images)
     loop.train(method, configuration, out / "training" / "unet", about, quiet)
-    _copy(middle, out, "unet", base.unet)
+    copy(middle, out, "unet", base.unet)
     files.write_json(out / runs.FINISHED, {"configuration": configuration.digest(), **about})
     shutil.rmtree(middle)
 
 
-def _read(folder: Path, side: int) -> tuple[list[str], Tensor]:
+def read(folder: Path, side: int) -> tuple[list[str], Tensor]:
+    """Captions, and pictures [N, 3, side, side] in [−1, 1]."""
     path = folder / CAPTIONS
     if not path.is_file():
         raise TrainError(f"{folder} has no {CAPTIONS}")
@@ -72,7 +73,7 @@ def _for_vae(configuration: Configuration) -> Configuration:
     return own
 
 
-def _copy(source: Path, to: Path, part: str, module: nn.Module) -> None:
+def copy(source: Path, to: Path, part: str, module: nn.Module) -> None:
     """Copies a base folder with one part replaced; `model_index.json` comes last."""
     to.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.iterdir(), key=lambda p: p.name == "model_index.json"):
@@ -110,6 +111,9 @@ class Vae(_Whole):
     def __init__(self, configuration: Configuration, base: Base, images: Tensor) -> None:
         super().__init__(configuration, base, base.vae, configuration.vae.rate)
         self.images = images
+        # Latents begin nearly without noise: a fresh encoder's variance of 1 hides what the mean says.
+        with torch.no_grad():
+            base.vae.quant_conv.bias[base.vae.config.latent_channels :] -= 8
 
     def loss(self, draws: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(len(self.images), (self.configuration.vae.batch,), generator=draws)
