@@ -15,6 +15,7 @@ _ABOUT = {
     "elite": "trains ELITE's global mapping on photos of people",
     "dreambooth": "trains a LoRA for each photo of a dataset, and generates with it",
     "textual-inversion": "trains word vectors for each photo of a dataset",
+    "preference": "trains the LoRA of a StellarNet-like checkpoint further, on the rewards of its pictures",
     "base": "trains a tiny base model whole, on pictures with captions",
 }
 
@@ -77,6 +78,8 @@ def _train(arguments: argparse.Namespace) -> int:
     try:
         if method in ("stellarnet", "elite"):
             from .runs import from_photos as train
+        elif method == "preference":
+            from .preference import train
         elif method == "base":
             from .whole import train
         else:

@@ -17,7 +17,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-METHODS = ("stellarnet", "elite", "dreambooth", "textual-inversion", "base")
+METHODS = ("stellarnet", "elite", "dreambooth", "textual-inversion", "preference", "base")
 
 
 def defaults_text(method: str) -> str:
