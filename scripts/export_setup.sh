@@ -22,3 +22,6 @@ pip() { "$environment/bin/python" -m pip install --quiet --disable-pip-version-c
 pip -r export/requirements.txt
 # Without their dependencies, which are training frameworks that the scores do not need.
 pip --no-deps -r export/requirements-reference.txt
+# The Python client, whose folder writer training uses.
+packages=$("$environment/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+echo "$PWD/python/src" >"$packages/stellar_score.pth"

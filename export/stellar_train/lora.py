@@ -69,8 +69,8 @@ def state(unet: nn.Module) -> dict[str, Tensor]:
     """The adapters of a UNet under diffusers' keys."""
     found: dict[str, Tensor] = {}
     for path, layer in layers(unet):
-        found[f"unet.{path}.lora.down.weight"] = layer.down.detach().cpu().contiguous()
-        found[f"unet.{path}.lora.up.weight"] = layer.up.detach().cpu().contiguous()
+        found[f"unet.{path}.lora.down.weight"] = layer.down.detach().cpu().clone()
+        found[f"unet.{path}.lora.up.weight"] = layer.up.detach().cpu().clone()
     return found
 
 
@@ -114,9 +114,18 @@ def restore(unet: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         for path, layer in present.items():
             down, up, _ = loaded[path]
             if down.shape != layer.down.shape or up.shape != layer.up.shape:
-                raise TrainError(f"LoRA of {path}: rank {down.shape[0]} instead of {layer.down.shape[0]}, or other sizes")
+                raise TrainError(
+                    f"LoRA of {path}: rank {down.shape[0]} instead of {layer.down.shape[0]}, or other sizes"
+                )
             layer.down.copy_(down)
             layer.up.copy_(up)
+
+
+def remove(unet: nn.Module) -> None:
+    """Takes the adapters out again; the base's layers were never changed."""
+    for path, layer in list(layers(unet)):
+        parent, _, name = path.rpartition(".")
+        setattr(unet.get_submodule(parent), name, layer.base)
 
 
 @torch.no_grad()

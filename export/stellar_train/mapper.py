@@ -58,9 +58,7 @@ class Mapper(nn.Module):
     `<tower>.<1|2>.mapping_<word>.<layer>.<weight|bias>`, and `mapping_patch_<word>` likewise.
     """
 
-    def __init__(
-        self, widths: Mapping[str, int], outputs: tuple[int, int], words: int = 5, hidden: int = 1024
-    ) -> None:
+    def __init__(self, widths: Mapping[str, int], outputs: tuple[int, int], words: int = 5, hidden: int = 1024) -> None:
         super().__init__()
         self.words, self.towers = words, tuple(widths)
         for tower, width in widths.items():

@@ -93,3 +93,28 @@ def shared_pack(shared_root, tmp_path_factory) -> Path:
 def own_root(shared_root, tmp_path) -> Path:
     """A copy of `shared_root` to break."""
     return Path(shutil.copytree(shared_root, tmp_path / "root"))
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory) -> Path:
+    """A random SDXL folder; not to be changed."""
+    pytest.importorskip("diffusers", reason="needs the packages of requirements-reference.txt")
+    from stellar_export.generator import tiny_sdxl
+
+    out = tmp_path_factory.mktemp("tiny") / "base"
+    tiny_sdxl.make(out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def training_data(tmp_path_factory) -> Path:
+    """A training folder of six made-up identities; not to be changed."""
+    from training import make_data
+
+    return make_data(tmp_path_factory.mktemp("data") / "training")
+
+
+@pytest.fixture(scope="session")
+def training_cache(tmp_path_factory) -> Path:
+    """Latents and features that tests share."""
+    return tmp_path_factory.mktemp("cache")

@@ -281,6 +281,10 @@ class Dataset:
             if (kind is None or job.kind == kind) and job.index % world == rank and not self.is_done(job):
                 yield job
 
+    def all_jobs(self) -> List[Job]:
+        """Returns all jobs, whether they are done or not."""
+        return list(self._all)
+
     def is_done(self, job: Job) -> bool:
         """Returns whether a job is done. Raises :class:`DatasetError` if the files are those of another job."""
         out = self._out()

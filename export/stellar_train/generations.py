@@ -1,0 +1,86 @@
+"""Images of a dataset's prompts, generated here, in the folder layout that `stellar-score submit` reads.
+
+Names and keys are those of the paper's own files: `NNN-P-II.png` (identity, photo, prompt) and a JSON file beside it.
+"""
+
+import io
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from stellar_score.dataset import Dataset, Job
+
+from .base import Base
+from .configuration import Configuration
+from .errors import TrainError
+
+# Keys in which all images of one folder agree.
+SETTINGS = ("model_name", "steps", "guidance_scale", "model_seed", "aux_metadata")
+
+
+def settings(configuration: Configuration, digest: str) -> dict[str, Any]:
+    """What the images of a folder have in common."""
+    generation, model = configuration.generation, configuration.model
+    return {
+        "model_name": configuration.method,
+        "steps": generation.steps,
+        "guidance_scale": generation.guidance,
+        "model_seed": generation.seed,
+        "aux_metadata": {
+            "base_digest": digest,
+            "configuration": configuration.digest(),
+            "side": generation.size,
+            "unet_lora_rank": model.lora_rank,
+            "excludes_evaluation": False,
+        },
+    }
+
+
+def jobs(dataset: Dataset, configuration: Configuration) -> list[Job]:
+    """The images to generate, done ones among them."""
+    generation = configuration.generation
+    if generation.kind not in ("", "T", "H"):
+        raise TrainError(f"generation.kind = {generation.kind!r}: choose T or H, or leave it empty")
+    if generation.size < 32 or generation.size % 32:
+        raise TrainError(f"generation.size = {generation.size}: it must be a multiple of 32")
+    found = [job for job in dataset.all_jobs() if not generation.kind or job.kind == generation.kind]
+    if not found:
+        raise TrainError(f"{dataset.path}: it has no prompts" + (f" of kind {generation.kind}" * bool(generation.kind)))
+    return found
+
+
+def refuse_other_settings(folder: Path, wanted: dict[str, Any]) -> None:
+    """Refuses a folder with images of other settings: a run of both would be neither."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise TrainError(f"{path} is not JSON: {error}") from error
+        if differing := [key for key in SETTINGS if found.get(key) != wanted[key]]:
+            raise TrainError(f"{path} was generated with another {', '.join(differing)}: give another generation.out")
+
+
+def make(dataset: Dataset, job: Job, base: Base, configuration: Configuration, digest: str) -> None:
+    """Generates one image and writes it with its JSON file."""
+    generation = configuration.generation
+    prompt = job.prompt_for(configuration.model.person)
+    with torch.no_grad():
+        context, pooled = base.encode([prompt])
+    image = base.generate(context, pooled, [generation.seed], generation.steps, generation.guidance, generation.size)[0]
+    about = settings(configuration, digest)
+    now = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
+    dataset.save(png(image, {"generated": True, **about}), job, generation_datetime=now, **about)
+
+
+def png(image: Image.Image, about: dict[str, Any] | None = None) -> bytes:
+    """The bytes of a PNG file; `about` becomes a text chunk that says that the image was generated."""
+    info = PngInfo()
+    if about:
+        info.add_text("stellar-score", json.dumps(about))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()

@@ -1,0 +1,112 @@
+"""ELITE's global mapping: the original's key names on Stable Diffusion 1.4's structure, and a short training."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from training import configuration, diffusers
+
+from stellar_train import elite, runs
+from stellar_train.errors import TrainError
+
+# unet/config.json of CompVis/stable-diffusion-v1-4
+SD_1_4 = dict(
+    sample_size=64,
+    in_channels=4,
+    out_channels=4,
+    block_out_channels=(320, 640, 1280, 1280),
+    down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    layers_per_block=2,
+    attention_head_dim=8,
+    cross_attention_dim=768,
+)
+
+
+def test_the_keys_are_the_132_of_the_original():
+    with torch.device("meta"):
+        unet = diffusers.UNet2DConditionModel(**SD_1_4)
+        mapper = elite.GlobalMapper(1024, 768, unet)
+    shapes = {key: tuple(tensor.shape) for key, tensor in mapper.state_dict().items()}
+    assert len(shapes) == 132
+    for word in range(5):
+        for kind in ("mapping", "mapping_patch"):
+            for layer, shape in ((0, (1024, 1024)), (1, (1024,)), (3, (1024, 1024)), (4, (1024,)), (6, (768, 1024))):
+                assert shapes.pop(f"{kind}_{word}.{layer}.weight") == shape
+                assert shapes.pop(f"{kind}_{word}.{layer}.bias") == shape[:1]
+    blocks = [
+        *(f"down_blocks_{b}_attentions_{a}" for b in (0, 1, 2) for a in (0, 1)),
+        "mid_block_attentions_0",
+        *(f"up_blocks_{b}_attentions_{a}" for b in (1, 2, 3) for a in (0, 1, 2)),
+    ]
+    assert set(shapes) == {f"{b}_transformer_blocks_0_attn2_to_{p}.weight" for b in blocks for p in "kv"}
+    assert shapes["down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.weight"] == (320, 768)
+    assert shapes["mid_block_attentions_0_transformer_blocks_0_attn2_to_v.weight"] == (1280, 768)
+
+
+@pytest.fixture(scope="module")
+def sd_base(tiny_base, tmp_path_factory):
+    """The tiny base with one text encoder and a UNet of Stable Diffusion 1.4's form."""
+    out = tmp_path_factory.mktemp("sd") / "base"
+    shutil.copytree(tiny_base, out, ignore=shutil.ignore_patterns("*_2", "unet"))
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DConditionModel(
+        **SD_1_4
+        | dict(
+            sample_size=8,
+            block_out_channels=(8, 8, 16, 16),
+            attention_head_dim=2,
+            cross_attention_dim=32,
+            norm_num_groups=4,
+            layers_per_block=1,
+        )
+    )
+    unet.save_pretrained(out / "unet")
+    return out
+
+
+def short(base: Path, folder: Path, cache: Path, **sections):
+    found = configuration("elite", **sections)
+    found.values["base"]["folder"] = str(base)
+    found.values["data"] |= {"folder": str(folder), "cache": str(cache)}
+    return found
+
+
+def test_training_writes_the_originals_file_and_leaves_the_rest_of_the_unet(sd_base, training_data, tmp_path):
+    settings = short(
+        sd_base,
+        training_data,
+        tmp_path / "cache",
+        training={"steps": 2},
+        output={"validate_every": 2, "validation_steps": 2},
+    )
+    out = tmp_path / "out"
+    out.mkdir()
+    runs.from_photos(settings, out, quiet=True)
+    about = json.loads((out / elite.CONFIG).read_text())
+    assert about["layers"] == {"image_encoder": [-1, 1, 1, 2, 3]}
+    assert about["training"]["system"] == "elite-like"
+    unet = diffusers.UNet2DConditionModel.from_pretrained(sd_base / "unet")
+    before = {key: tensor.clone() for key, tensor in unet.state_dict().items()}
+    mapper = elite.GlobalMapper(32, 32, unet, hidden=16)
+    elite.load(out / elite.FILE, mapper)
+    changed = {key for key, tensor in unet.state_dict().items() if not torch.equal(tensor, before[key])}
+    assert changed == {key for key in before if "attn2.to_k" in key or "attn2.to_v" in key}
+    assert (out / "validation" / "step-00000002.png").is_file()
+
+
+def test_a_file_of_another_model_is_refused(sd_base, tmp_path):
+    unet = diffusers.UNet2DConditionModel.from_pretrained(sd_base / "unet")
+    mapper = elite.GlobalMapper(32, 32, unet, hidden=16)
+    state = mapper.state_dict()
+    state.pop("mapping_3.4.bias")
+    torch.save(state, tmp_path / elite.FILE)
+    with pytest.raises(TrainError, match=r"mapping_3\.4\.bias"):
+        elite.load(tmp_path / elite.FILE, mapper)
+
+
+def test_a_base_of_the_other_kind_is_refused(tiny_base, training_data, tmp_path):
+    with pytest.raises(TrainError, match="ELITE is for Stable Diffusion 1"):
+        runs.prepare(short(tiny_base, training_data, tmp_path / "cache"), tmp_path, quiet=True)

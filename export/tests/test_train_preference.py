@@ -1,0 +1,93 @@
+"""Reward-weighted training: weights of a group, what is refused, and a reward that rises."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from training import SIDE, configuration, stellarnet
+
+from stellar_train import lora, mapper, preference, runs
+from stellar_train.errors import TrainError
+
+
+def test_weights_prefer_the_better_pictures_of_a_group():
+    found = preference.weights_of([1.0, 2.0, None, 4.0], temperature=0.5)
+    assert float(found.sum()) == pytest.approx(1)
+    assert found[2] == 0
+    assert found[0] < found[1] < found[3]
+    # Only differences within the group count.
+    assert torch.allclose(found, preference.weights_of([101.0, 102.0, None, 104.0], temperature=0.5))
+    assert (preference.weights_of([3.0, 3.0, None], 1.0) == 0).all()
+    assert (preference.weights_of([None, 3.0], 1.0) == 0).all()
+
+
+@pytest.fixture
+def settings(tiny_base, training_data, training_cache, tmp_path):
+    short = stellarnet(tiny_base, training_data, training_cache, training={"steps": 1})
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    runs.from_photos(short, checkpoint, quiet=True)
+    (tmp_path / "prompts.txt").write_text("{} by the sea\n\na drawing of {}\n")
+    found = configuration(
+        "preference",
+        training={"steps": 2, "batch": 4, "accumulate": 1, "rate": 2e-3},
+        sampling={"steps": 3, "guidance": 1.0},
+    )
+    found.values["base"]["folder"] = str(tiny_base)
+    found.values["data"] |= {"folder": str(training_data), "prompts": str(tmp_path / "prompts.txt"), "resolution": SIDE}
+    found.values["model"]["checkpoint"] = str(checkpoint)
+    return found
+
+
+def redness(images, prompt, photo):
+    assert photo.is_file()
+    assert "a person" in prompt
+    pixels = [np.asarray(image, dtype=np.float64) / 255 for image in images]
+    return [float(p[..., 0].mean() - p[..., 1:].mean()) for p in pixels]
+
+
+def test_only_the_lora_of_the_checkpoint_is_trained_and_the_file_says_on_what(settings, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    preference.train(settings, out, quiet=True, reward=redness)
+    before, after = (tmp_path / "checkpoint"), out
+    assert (before / "mapper.safetensors").read_bytes() == (after / "mapper.safetensors").read_bytes()
+    first, last = load_file(before / lora.FILE), load_file(after / lora.FILE)
+    assert first.keys() == last.keys()
+    assert any(not torch.equal(first[key], last[key]) for key in first)
+    _, about = mapper.load(out)
+    assert about["training"]["preference"]["rewards"] == {"pick_score": 1.0}
+    assert about["training"]["excludes_evaluation"] is True
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert lines[0]["away"] < 1e-10 < lines[1]["away"]
+
+
+def test_pictures_without_a_reward_change_nothing(settings, tmp_path):
+    out = tmp_path / "out"
+    preference.train(settings, out, quiet=True, reward=lambda images, *_: [None] * len(images))
+    first, last = load_file(tmp_path / "checkpoint" / lora.FILE), load_file(out / lora.FILE)
+    assert all((first[key] - last[key]).abs().max() < 1e-3 for key in first)
+    line = json.loads((out / "metrics.jsonl").read_text().splitlines()[0])
+    assert line["without_reward"] == 4
+    assert line["gradient"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("", "no prompts"), ("a person by the sea", "must have {} once"), ("{} and {}", "must have {} once")],
+)
+def test_prompts_that_cannot_be_used_are_refused(settings, tmp_path, text, problem):
+    (tmp_path / "prompts.txt").write_text(text)
+    with pytest.raises(TrainError, match=problem.replace("{", r"\{").replace("}", r"\}")):
+        preference.train(settings, tmp_path / "out", quiet=True, reward=redness)
+
+
+def test_a_prompt_of_the_evaluation_is_refused(settings, tmp_path):
+    (tmp_path / "dataset.jsonl").write_text('{"photo": "p.png", "identity": "a"}\n{"prompt": "a drawing of {}"}\n')
+    (tmp_path / "p.png").write_bytes(b"")
+    settings.values["data"]["evaluation"] = str(tmp_path)
+    with pytest.raises(TrainError, match="is a prompt of the evaluation"):
+        preference.train(settings, tmp_path / "out", quiet=True, reward=redness)
