@@ -35,9 +35,9 @@ pub(super) struct EngineResponse {
 
 /// Frees the models' memory, on a GPU and in the process.
 ///
-/// The generator's models are freed too. Requests that are being scored are completed first. Until `POST /v1/engine/reload`, those that
-/// need a model get 503 with the code `engine_offloaded`, accepted samples of runs wait, and
-/// `/readyz` is 503. Sending it again is harmless.
+/// Also those of the generator. Requests that are being scored are completed first. Until `POST
+/// /v1/engine/reload`, those that need a model get 503 with the code `engine_offloaded`, accepted
+/// samples of runs wait, and `/readyz` is 503. Sending it again is harmless.
 #[utoipa::path(
     post, path = "/v1/engine/offload", operation_id = "offload_engine", tag = "rewards",
     responses(

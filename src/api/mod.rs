@@ -10,6 +10,7 @@ mod deletion;
 mod engine;
 mod face_store;
 mod generate;
+mod generation;
 mod health;
 mod http;
 mod images;

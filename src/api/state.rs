@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use crate::api::adapters::Adapters;
 use crate::api::caches::{FacesKey, ResponseCaches};
 use crate::api::face_store::StoredFaces;
-use crate::api::generate::Generation;
+use crate::api::generation::Generation;
 use crate::api::http::admission::Admission;
 use crate::api::http::bodies::BodyLimits;
 use crate::api::http::fair::Turns;

@@ -28,7 +28,7 @@ const GUIDANCE: f32 = 5.0;
 /// The form of `POST /v1/generate`.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "documents the form, which is read field by field within limits")]
-pub(in crate::api) struct GenerateForm {
+pub(crate) struct GenerateForm {
     /// The prompt; `{}` stands for the person in the photo.
     #[schema(example = "{} as a clown skiing")]
     prompt: String,
@@ -46,7 +46,7 @@ pub(in crate::api) struct GenerateForm {
 /// Settings of an image. What is not there is as in the paper's images.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(in crate::api) struct GenerateSettings {
+pub(crate) struct GenerateSettings {
     /// Seed of the noise, the same as PyTorch's on a CPU. Default: 42.
     #[schema(minimum = 0)]
     seed: Option<u64>,

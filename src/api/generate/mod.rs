@@ -2,11 +2,7 @@
 
 mod form;
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, time::Instant};
 
 use axum::{
     Json,
@@ -16,79 +12,25 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::ToSchema;
 
 use self::form::Fields;
 pub(super) use self::form::GenerateForm;
 use crate::api::{
+    generation::Generation,
     http::{ApiError, Code, drain, keys},
     state::{App, Shared},
 };
 use crate::{
     blocking::blocking,
-    config,
     content::ContentHash,
     engine::EngineError,
-    generation::{Flag, GenerationError, Generator, Picture, Provenance},
-    scoring::Evict,
+    generation::{Flag, GenerationError, Picture, Provenance},
     telemetry::{Bound, GenerationOutcome, GenerationTelemetry},
 };
 
 /// Response header with the flags of an image, separated by commas.
 const FLAGS: HeaderName = HeaderName::from_static("stellar-flags");
-
-/// The generator of the service, with its own bounds.
-#[derive(Clone)]
-pub(super) struct Generation {
-    generator: Arc<Generator>,
-    places: Arc<Semaphore>,
-    deadline: Duration,
-    telemetry: GenerationTelemetry,
-}
-
-impl Generation {
-    pub(super) fn new(
-        generator: Arc<Generator>,
-        config: &config::Generator,
-        telemetry: GenerationTelemetry,
-    ) -> Self {
-        telemetry.limit.set(config.concurrency as i64);
-        Self {
-            generator,
-            places: Arc::new(Semaphore::new(config.concurrency)),
-            deadline: Duration::from_secs(config.deadline_seconds),
-            telemetry,
-        }
-    }
-
-    pub(super) fn generator(&self) -> &Arc<Generator> {
-        &self.generator
-    }
-
-    /// Refuses a request before its body is read if no place is free.
-    fn room(&self) -> Result<(), ApiError> {
-        if self.places.available_permits() == 0 { Err(full()) } else { Ok(()) }
-    }
-
-    fn enter(&self) -> Result<Place, ApiError> {
-        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| full())?;
-        self.telemetry.in_flight.inc();
-        Ok(Place { _permit: permit, telemetry: self.telemetry.clone() })
-    }
-}
-
-/// A request's place among the images that are generated concurrently, released on drop.
-struct Place {
-    _permit: OwnedSemaphorePermit,
-    telemetry: GenerationTelemetry,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.telemetry.in_flight.dec();
-    }
-}
 
 /// Counts a request that is dropped because its client left.
 struct Counted<'a> {
@@ -178,7 +120,7 @@ async fn respond(
     request: Request,
 ) -> Result<HttpResponse, ApiError> {
     generation.room()?;
-    let generator = &generation.generator;
+    let generator = generation.generator();
     let (wants_json, caller) = (wants_json(&request), keys::caller(&request));
     let fields = Fields::read(request, &app.limits).await?;
     let request = fields.into_request(generator.spec(), &app.limits)?;
@@ -227,18 +169,6 @@ fn wants_json(request: &Request) -> bool {
         .collect();
     let has = |kinds: &[&str]| accepted.iter().any(|kind| kinds.contains(&kind.as_str()));
     has(&["application/json"]) && !has(&["image/png", "image/*"])
-}
-
-fn full() -> ApiError {
-    let problem = "the limit of images that are generated concurrently is reached \
-        (generator.concurrency); retry after a moment";
-    ApiError::overloaded(problem).at(Bound::Generations)
-}
-
-impl Evict for Generator {
-    fn evict(&self, images: &HashSet<ContentHash>) -> u64 {
-        self.engine().forget(images)
-    }
 }
 
 impl From<GenerationError> for ApiError {
