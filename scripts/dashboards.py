@@ -146,6 +146,9 @@ def service():
                                            prom("sum(stellar_rewards_waiting_items@)", "waiting")]),
                 panel("Items of trainers' clients", [prom("sum by (protocol, outcome) (rate(stellar_adapter_items_total@[$__rate_interval]))")],
                       text="Items that came through the adapters of `[[rewards.adapter]]`. A failed item has a reward without a number."),
+                panel("Generated images", [prom("sum by (outcome) (rate(stellar_generated_images_total@[$__rate_interval]))"),
+                                           prom("sum(stellar_generation_images@)", "in progress")],
+                      text="Requests of `POST /v1/generate`, and images that are being generated."),
                 panel("Wait in the queue, 95 %", [prom("max by (graph) (instance_graph:stellar_engine_queue_wait_seconds:p95_rate5m@ >= 0) "
                                                        "or 0 * sum by (graph) (stellar_engine_queue_depth@)")], unit="s"),
                 panel("Items per batch", [prom(mean("stellar_engine_batch_size", "graph"))],

@@ -100,6 +100,10 @@ __all__ = [
     "GalleryRow",
     "GalleryRun",
     "GallerySort",
+    "GenerateForm",
+    "GenerateResponse",
+    "GenerateSettings",
+    "GeneratorModels",
     "GeneratorSettings",
     "GoldItem",
     "GoldPlan",
@@ -239,6 +243,7 @@ __all__ = [
     "ScoreForm",
     "ScoreResponse",
     "SettingValue",
+    "Settings",
     "ShareInterval",
     "Side",
     "SkipReason",
@@ -1332,8 +1337,8 @@ class FirstPlacesRun(TypedDict):
     """Name of the run."""
 
 
-Flag = Literal["truncated", "no_face_in_image", "faceless_photos", "ungrounded", "approximate_predicate"]
-"""A fact that a reader must know in addition to the number of a score."""
+Flag = Literal["no_placeholder", "unmasked", "truncated", "negative_truncated"]
+"""Something about an image that its user may not expect."""
 
 
 class FlowFactoryHealth(TypedDict):
@@ -1457,6 +1462,67 @@ class GalleryRun(TypedDict):
 
 GallerySort = Literal["name", "disagreement", "people"]
 """Order of the rows."""
+
+
+class GenerateForm(TypedDict):
+    """The form of `POST /v1/generate`."""
+    mask: NotRequired[bytes]
+    """The person in the photo: an image in which every pixel with a channel above 0 is foreground. It is resized to the
+    photo. Default: the whole photo, with the flag `unmasked`.
+    """
+    metadata: NotRequired[Optional[GenerateSettings]]
+    prompt: str
+    """The prompt; `{}` stands for the person in the photo."""
+    reference: NotRequired[bytes]
+    """The photo of the person: PNG, JPEG, WebP or PPM. Required if the prompt has a `{}`."""
+
+
+class GenerateResponse(TypedDict):
+    """A generated image with its provenance."""
+    flags: List[Flag]
+    """What was not as expected, such as `unmasked`."""
+    hash: str
+    """Content hash of the file."""
+    image: str
+    """The PNG file, in base64."""
+    provenance: Provenance
+    """Pack and settings of the image, as in the file."""
+    seconds: float
+    """Time to generate the image, in seconds."""
+
+
+class GenerateSettings(TypedDict):
+    """Settings of an image. What is not there is as in the paper's images."""
+    guidance: NotRequired[Optional[float]]
+    """Guidance scale, 0 to 100; up to 1 there is none. Default: 5."""
+    height: NotRequired[Optional[int]]
+    """Height in pixels, as `width`."""
+    negative_prompt: NotRequired[Optional[str]]
+    """What the image must not show."""
+    seed: NotRequired[Optional[int]]
+    """Seed of the noise, the same as PyTorch's on a CPU. Default: 42."""
+    steps: NotRequired[Optional[int]]
+    """Denoising steps, 1 to 150. Default: 100."""
+    width: NotRequired[Optional[int]]
+    """Width in pixels: a multiple of the model's, usually 32. Default: the model's."""
+
+
+class GeneratorModels(TypedDict):
+    """The graphs that generate images."""
+    default_side: int
+    """Width and height in pixels, unless requested."""
+    lanes: List[LaneStatus]
+    """One entry for each graph."""
+    largest_side: int
+    """Largest width and height in pixels."""
+    pack: PackId
+    """The generator pack."""
+    side_multiple: int
+    """Pixels that width and height are multiples of."""
+    system: str
+    """Label of the system."""
+    training: NotRequired[Optional[Dict[str, Any]]]
+    """What the weights were trained on and without, if they were."""
 
 
 class GeneratorSettings(TypedDict):
@@ -2156,6 +2222,7 @@ class ModelsResponse(TypedDict):
     batching: Batching
     """How many rows the runs of graphs have."""
     drift: NotRequired[Optional[DriftCertificate]]
+    generator: NotRequired[Optional[GeneratorModels]]
     lanes: List[LaneStatus]
     """One entry for each graph of the pack."""
     pack: PackId
@@ -2671,17 +2738,32 @@ class Proportion(TypedDict):
     """`count / of`; null if `of` is 0."""
 
 
-class Provenance(TypedDict):
-    """Pack, graphs and versions behind the scores."""
-    dataset: NotRequired[Optional[DatasetSource]]
-    graphs: Dict[str, GraphSource]
-    """The checkpoint of every graph that was used, by role."""
-    metric_versions: Dict[str, int]
-    """Version of each metric's definition, by code."""
+class Settings(TypedDict):
+    """Settings of an image."""
+    guidance: float
+    """Guidance scale; 1 and less is no guidance and half of the work."""
+    height: int
+    """Height in pixels."""
+    seed: int
+    """Seed of the noise. Only its low 32 bits count, as in PyTorch."""
+    steps: int
+    """Number of denoising steps."""
+    width: int
+    """Width in pixels."""
+
+
+class Provenance(Settings):
+    """Where an image is from. It stands in the PNG, without prompt and photo, which are private."""
+    digital_source_type: str
+    """IPTC's digital source type."""
+    generated: bool
+    """Always true: the image shows nothing that happened."""
     pack: PackId
-    """The model pack."""
-    service_version: str
-    """Version of the service."""
+    """The pack with the weights."""
+    software: str
+    """The program and its version."""
+    system: str
+    """Label of the system."""
 
 
 Provider = Literal["cpu", "cuda", "tensorrt"]

@@ -44,6 +44,12 @@ impl Drop for Counted<'_> {
     }
 }
 
+/// The PNG file of a generated image.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "documents the body")]
+struct GeneratedFile(Vec<u8>);
+
 /// A generated image with its provenance.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct GenerateResponse {
@@ -72,7 +78,7 @@ pub(super) struct GenerateResponse {
     responses(
         (status = 200, description = "The image; the header `stellar-flags` has its flags",
             content(
-                (Vec<u8> = "image/png"),
+                (GeneratedFile = "image/png"),
                 (GenerateResponse = "application/json"),
             )),
         (status = 400, description = "Malformed form"),
