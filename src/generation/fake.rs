@@ -64,17 +64,13 @@ fn floats(tensor: &Tensor) -> &[f32] {
     data
 }
 
-/// Half of the sample, moved by the mean of everything else.
+/// Half of the sample, moved by everything else.
 fn noise(item: &[Tensor]) -> Features {
-    let moved: f32 = item[1..]
-        .iter()
-        .map(|tensor| {
-            let data = floats(tensor);
-            data.iter().enumerate().map(|(at, x)| x * (1.0 + (at % 7) as f32)).sum::<f32>()
-                / data.len() as f32
-        })
-        .sum();
-    let data = floats(&item[0]).iter().map(|x| 0.5 * x + 1e-3 * moved).collect();
+    let weighted = |tensor: &Tensor| -> f32 {
+        floats(tensor).iter().enumerate().map(|(at, x)| x * (1.0 + (at % 7) as f32)).sum()
+    };
+    let moved: f32 = item[1..].iter().map(|tensor| weighted(tensor).sin()).sum();
+    let data = floats(&item[0]).iter().map(|x| 0.5 * x + 0.1 * moved).collect();
     Features::new(vec![("noise".into(), Output { shape: item[0].shape().to_vec(), data })])
 }
 

@@ -1,5 +1,7 @@
 //! What an image is generated from, and its bounds.
 
+use std::fmt;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -26,13 +28,21 @@ pub struct Request {
 }
 
 /// A person: a photo and what of it counts.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Subject {
     /// The file of the photo.
     pub photo: Bytes,
     /// The file of the mask: every pixel with a channel above 0 is foreground. Without a mask, the
     /// whole photo is.
     pub mask: Option<Bytes>,
+}
+
+/// Shows only the sizes: photos are private, and would flood a log.
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mask = self.mask.as_ref().map_or(0, Bytes::len);
+        write!(f, "Subject(photo {} bytes, mask {mask} bytes)", self.photo.len())
+    }
 }
 
 impl Subject {

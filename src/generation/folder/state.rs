@@ -64,7 +64,6 @@ pub struct FolderState {
 struct Stored {
     schema: u32,
     begun: String,
-    #[serde(flatten)]
     settings: Value,
 }
 
