@@ -19,6 +19,7 @@ from stellar_export.nn import FP16, FP32
 from stellar_export.vocabulary import CLIP_MERGES
 from stellar_export.weights import POSITION_IDS, of_state_dict
 from stellar_train import lora
+from torch.utils.flop_counter import FlopCounterMode
 
 diffusers = pytest.importorskip("diffusers", reason="requirements-reference.txt is not installed")
 
@@ -111,6 +112,16 @@ def test_one_wrong_key_of_the_official_unet_is_named(key):
         fill(diffusers.UNet2DConditionModel, unet.config, of_state_dict("unet", state | {key: kept[1:]}))
     with pytest.raises(ExportError, match=r"unexpected key x\.weight"):
         fill(diffusers.UNet2DConditionModel, unet.config, of_state_dict("unet", state | {key: kept, "x.weight": kept}))
+
+
+def test_a_step_of_the_official_unet_is_seven_teraflops():
+    unet = meta(diffusers.UNet2DConditionModel, **SDXL_UNET).eval()
+    shapes = dict(sample=(1, 4, 128, 128), timestep=(1,), encoder_hidden_states=(1, 77, 2048))
+    given = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    added = dict(text_embeds=torch.empty(1, 1280, device="meta"), time_ids=torch.empty(1, 6, device="meta"))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        unet(**given, added_cond_kwargs=added)
+    assert counter.get_total_flops() == pytest.approx(6.76e12, rel=0.002)
 
 
 def test_the_official_unet_has_room_for_the_adapters():
