@@ -70,21 +70,22 @@ class ClipConfig:
     projection: int
 
 
-def _section(config: dict, name: str, defaults: dict) -> dict:
+def section(config: dict, name: str, defaults: dict) -> dict:
+    """The sizes of one tower in a CLIP's configuration."""
     merged = {**defaults, **(config.get(f"{name}_config") or {})}
     # A "…_config_dict" of older files overrides the section, its left-out values with the defaults, as in transformers.
     older = config.get(f"{name}_config_dict")
     return {**merged, **defaults, **older} if older is not None else merged
 
 
-def tower(section: dict, where: str) -> Tower:
+def tower(sizes: dict, where: str) -> Tower:
     found = Tower(
-        section["hidden_size"],
-        section["intermediate_size"],
-        section["num_hidden_layers"],
-        section["num_attention_heads"],
-        section["hidden_act"],
-        section["layer_norm_eps"],
+        sizes["hidden_size"],
+        sizes["intermediate_size"],
+        sizes["num_hidden_layers"],
+        sizes["num_attention_heads"],
+        sizes["hidden_act"],
+        sizes["layer_norm_eps"],
     )
     if found.act not in ACTIVATIONS:
         raise ExportError(f"{where}: hidden_act {found.act!r} is not one of {', '.join(ACTIVATIONS)}")
@@ -98,8 +99,8 @@ def read_config(folder: Folder) -> ClipConfig:
     config, where = folder.json("config.json"), f"{folder.path / 'config.json'}"
     if config.get("model_type", "clip") != "clip":
         raise ExportError(f"{where}: model_type is {config['model_type']!r}, expected 'clip'")
-    vision = _section(config, "vision", VISION_DEFAULTS)
-    text = _section(config, "text", TEXT_DEFAULTS)
+    vision = section(config, "vision", VISION_DEFAULTS)
+    text = section(config, "text", TEXT_DEFAULTS)
     return ClipConfig(
         vision=tower(vision, where),
         image=vision["image_size"],

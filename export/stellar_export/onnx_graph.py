@@ -106,10 +106,17 @@ def _free_names(model: ir.Model, public: set[str]) -> None:
                 value.name = f"inner.{value.name}"
 
 
+def widen_softmax(model: ir.Model) -> None:
+    """Has the softmax of torch's own attention computed in single precision, whatever its tensors are."""
+    for node in model.graph:
+        if node.op_type == "Attention":
+            node.attributes["softmax_precision"] = ir.AttrInt64("softmax_precision", int(ir.DataType.FLOAT))
+
+
 def compact(model: ir.Model) -> None:
     """Makes the file smaller without a change of a number.
 
-    float32 weights are stored as float16 where that loses nothing and saves something, and are widened inside. Shapes of
+    float32 weights are stored as float16 where that loses nothing and saves something, and widened inside. Shapes of
     inner values are left out: a runtime infers them.
     """
     ends = {id(v) for v in (*model.graph.inputs, *model.graph.outputs)}

@@ -17,8 +17,19 @@ from .families import FAMILIES
 from .flops import count
 from .jobs import GraphJob, Request
 from .manifest import GraphEntry, Manifest, sha256_of
-from .nn import FUSED_OPSET, AttentionForm, Precision, fuse
-from .onnx_graph import EXTERNAL_ABOVE, OPSET, TOLERANCE, check, compact, release, run_torch, save, to_onnx
+from .nn import FP16, FUSED_OPSET, AttentionForm, Precision, fuse
+from .onnx_graph import (
+    EXTERNAL_ABOVE,
+    OPSET,
+    TOLERANCE,
+    check,
+    compact,
+    release,
+    run_torch,
+    save,
+    to_onnx,
+    widen_softmax,
+)
 from .quantise import quantise
 
 MANIFEST = "pack.toml"
@@ -64,6 +75,8 @@ class Builder:
         del module
         if precision.quantised and not quantise(model):
             raise ExportError(f"{role}: there is no product to be done in eight bits")
+        if job.attention and opset == FUSED_OPSET and precision == FP16:
+            widen_softmax(model)
         if job.compact:
             compact(model)
         files = save(model, self.folder / "graphs" / f"{role}.onnx", self.external_above)
@@ -116,7 +129,7 @@ class Builder:
         return self.listed(path)
 
     def manifest(self, name: str, demo: bool) -> Manifest:
-        """Writes the tokenizers; returns the manifest of what was added. The pack is official unless something is not."""
+        """Writes the tokenizers; returns the manifest of what was added, an official pack if all of it is."""
         if self.demo_reasons and not demo:
             self.say(f"not of a published size, so this is a demo pack: {', '.join(self.demo_reasons)}")
         return Manifest(

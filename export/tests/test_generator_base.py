@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from stellar_train import lora
 
 from stellar_export import cli, clip, pack
 from stellar_export.errors import ExportError
@@ -19,6 +18,8 @@ from stellar_export.generator.words import REST_OF_CLIP, encoder
 from stellar_export.nn import FP16, FP32
 from stellar_export.vocabulary import CLIP_MERGES
 from stellar_export.weights import POSITION_IDS, of_state_dict
+from stellar_train import lora
+from torch.utils.flop_counter import FlopCounterMode
 
 diffusers = pytest.importorskip("diffusers", reason="requirements-reference.txt is not installed")
 
@@ -109,8 +110,18 @@ def test_one_wrong_key_of_the_official_unet_is_named(key):
         fill(diffusers.UNet2DConditionModel, unet.config, of_state_dict("unet", state))
     with pytest.raises(ExportError, match="the configuration implies"):
         fill(diffusers.UNet2DConditionModel, unet.config, of_state_dict("unet", state | {key: kept[1:]}))
-    with pytest.raises(ExportError, match="unexpected key x.weight"):
+    with pytest.raises(ExportError, match=r"unexpected key x\.weight"):
         fill(diffusers.UNet2DConditionModel, unet.config, of_state_dict("unet", state | {key: kept, "x.weight": kept}))
+
+
+def test_a_step_of_the_official_unet_is_seven_teraflops():
+    unet = meta(diffusers.UNet2DConditionModel, **SDXL_UNET).eval()
+    shapes = dict(sample=(1, 4, 128, 128), timestep=(1,), encoder_hidden_states=(1, 77, 2048))
+    given = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    added = dict(text_embeds=torch.empty(1, 1280, device="meta"), time_ids=torch.empty(1, 6, device="meta"))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        unet(**given, added_cond_kwargs=added)
+    assert counter.get_total_flops() == pytest.approx(6.76e12, rel=0.002)
 
 
 def test_the_official_unet_has_room_for_the_adapters():
@@ -128,7 +139,9 @@ def test_the_official_vae_is_read_with_old_and_new_names():
     for today, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
         state = {k.replace(f"attentions.0.{today}.", f"attentions.0.{old}."): v for k, v in state.items()}
     assert "decoder.mid_block.attentions.0.proj_attn.bias" in state
-    assert is_published("vae", fill(diffusers.AutoencoderKL, vae.config, renamed_attention(of_state_dict("vae", state))))
+    assert is_published(
+        "vae", fill(diffusers.AutoencoderKL, vae.config, renamed_attention(of_state_dict("vae", state)))
+    )
 
 
 @pytest.mark.parametrize(
@@ -160,12 +173,19 @@ def test_the_official_text_encoders_are_read_whole(name, tower, projection, para
         text_module(of_state_dict(name, state), TextConfig(name, tower, 49408, projection), FP32)
 
 
-@pytest.mark.parametrize(("width", "layers", "heads", "mlp", "millions"), [(1024, 24, 16, 4096, 303.2), (1664, 48, 16, 8192, 1842.8)])
+@pytest.mark.parametrize(
+    ("width", "layers", "heads", "mlp", "millions"), [(1024, 24, 16, 4096, 303.2), (1664, 48, 16, 8192, 1842.8)]
+)
 def test_the_official_image_encoders_are_read_whole(width, layers, heads, mlp, millions):
     import transformers
 
     config = transformers.CLIPVisionConfig(
-        hidden_size=width, intermediate_size=mlp, num_hidden_layers=layers, num_attention_heads=heads, image_size=224, patch_size=14
+        hidden_size=width,
+        intermediate_size=mlp,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        image_size=224,
+        patch_size=14,
     )
     state = dict(meta(transformers.CLIPVisionModel, config=config).named_parameters())
     assert round(sum(p.numel() for p in state.values()) / 1e6, 1) == millions
@@ -254,6 +274,9 @@ def test_a_half_precision_variant_is_read_where_there_is_nothing_else(own):
     [
         ("unet/config.json", dict(addition_embed_type=None), "SDXL's is 'text_time'"),
         ("unet/config.json", dict(time_cond_proj_dim=8), "distilled"),
+        ("unet/config.json", dict(sample_size=None), "sample_size must be given"),
+        ("vae/config.json", dict(shift_factor=0.1), "shift_factor of latents"),
+        ("vae/config.json", dict(scaling_factor=None), "scaling_factor must be given"),
         ("model_index.json", dict(force_zeros_for_empty_prompt=False), "force_zeros_for_empty_prompt"),
         ("text_encoder/config.json", dict(max_position_embeddings=64), "expected 77"),
         ("text_encoder/config.json", dict(hidden_act="swish"), "hidden_act 'swish'"),
@@ -264,6 +287,7 @@ def test_models_of_another_kind_are_refused(own, file, values, says):
     with pytest.raises(ExportError, match=says):
         base = Base.open(own)
         base.unet_config()
+        base.vae_config()
         text_config(base, "text_encoder")
 
 
@@ -299,7 +323,10 @@ def test_an_image_encoder_may_be_a_whole_clip(tiny, own):
     assert expected.layers == (1, 4)
     path = own / "image_encoder" / "model.safetensors"
     change_weights(path, lambda s: s.update({"text_model.x.weight": torch.zeros(1), "logit_scale": torch.zeros(())}))
-    edit(own / "image_encoder" / "config.json", vision_config=json.loads((own / "image_encoder" / "config.json").read_text()))
+    edit(
+        own / "image_encoder" / "config.json",
+        vision_config=json.loads((own / "image_encoder" / "config.json").read_text()),
+    )
     assert encoder(folder, [1, -1], FP32).width == expected.width
     with pytest.raises(ExportError, match=r"hidden states \[5\], the encoder has 0 to 4"):
         encoder(folder, [5], FP32)
@@ -324,8 +351,15 @@ def test_a_failed_build_leaves_the_earlier_pack(tmp_path):
 
 @pytest.mark.parametrize("steps", [1, 20, 30, 50, 100])
 def test_the_table_gives_the_schedulers_own_values(tiny, steps):
-    table = json.loads(json.dumps(scheduler.table(Base.open(tiny).part("scheduler").json("scheduler_config.json"), "x")))
-    assert (table["kind"], table["spacing"], table["steps_offset"], len(table["sigmas"])) == ("euler", "leading", 1, 1000)
+    table = json.loads(
+        json.dumps(scheduler.table(Base.open(tiny).part("scheduler").json("scheduler_config.json"), "x"))
+    )
+    assert (table["kind"], table["spacing"], table["steps_offset"], len(table["sigmas"])) == (
+        "euler",
+        "leading",
+        1,
+        1000,
+    )
     ours = diffusers.EulerDiscreteScheduler.from_pretrained(tiny / "scheduler")
     ours.set_timesteps(steps)
     chosen = np.arange(steps)[::-1] * (1000 // steps) + 1
@@ -339,7 +373,11 @@ def test_the_table_gives_the_schedulers_own_values(tiny, steps):
 
 def test_the_schedule_of_elite_is_known():
     config = dict(
-        _class_name="LMSDiscreteScheduler", beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000
+        _class_name="LMSDiscreteScheduler",
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        num_train_timesteps=1000,
     )
     table = scheduler.table(config, "x")
     assert (table["kind"], table["spacing"]) == ("lms", "linspace")

@@ -25,7 +25,7 @@ NASTY = (
     "a{}b",
     "a photo of {}, smiling",
     "  {}   and\tsomeone   else ",
-    "({}) -- \"{\" } 100%",
+    '({}) -- "{" } 100%',
     "wow! {} won!!! yes !",
     "#{}# ##hashtags #42",
     "Café für {} — 한국어 \U0001f600 don’t ﬁne &amp; <b>",
@@ -34,7 +34,28 @@ NASTY = (
     "and a very long road " * 14 + "{} at its end",
     "and a very long road " * 15 + "{} at its end",
 )
-PIECES = ("{}", " ", "'s", "a", "photo", "of", "!", ",", "#", "Ü", "skiing", "\n", "…", "42", "é", "person", ".", "😀", "-", "((")
+PIECES = (
+    "{}",
+    " ",
+    "'s",
+    "a",
+    "photo",
+    "of",
+    "!",
+    ",",
+    "#",
+    "Ü",
+    "skiing",
+    "\n",
+    "…",
+    "42",
+    "é",
+    "person",
+    ".",
+    "😀",
+    "-",
+    "((",
+)
 
 
 @pytest.fixture(scope="module")
@@ -201,5 +222,7 @@ def test_words_of_a_photo_are_those_of_transformers(base, options, reference):
 
 
 def test_a_checkpoint_for_other_encoders_is_refused(options):
-    with pytest.raises(ExportError, match=r"words are of \(32, 40\) values, the base model's text encoders take \(768, 1280\)"):
+    with pytest.raises(
+        ExportError, match=r"words are of \(32, 40\) values, the base model's text encoders take \(768, 1280\)"
+    ):
         trained(options.stellarnet, (768, 1280))

@@ -31,6 +31,10 @@ DIFFUSERS_FILES = tuple(
 TEXT_FILES = (*WEIGHT_FILES, "model.fp16.safetensors")
 PARTS = ("scheduler", "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "unet", "vae")
 
+# What a pack says of a base model beyond its graphs.
+UNET_FACTS = ("block_out_channels", "cross_attention_dim", "sample_size")
+VAE_FACTS = ("block_out_channels", "latent_channels", "scaling_factor")
+
 # The attention of a VAE that was saved before diffusers 0.15.
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -60,8 +64,8 @@ class Base:
             raise ExportError(f"{index} is missing; {path} is not a model that diffusers saved")
         if not json.loads(index.read_text()).get("force_zeros_for_empty_prompt", True):
             raise ExportError(
-                f"{index}: force_zeros_for_empty_prompt is false; the service is guided away from zeros where there is no "
-                "negative prompt, as SDXL is"
+                f"{index}: force_zeros_for_empty_prompt is false; the service guides away from zeros where there is "
+                "no negative prompt, as SDXL does"
             )
         return Base(path)
 
@@ -93,10 +97,13 @@ class Base:
     def unet_config(self) -> dict:
         """The UNet's configuration, if it is conditioned as SDXL's is."""
         config, where = self.part("unet").json("config.json"), self.path / "unet" / "config.json"
-        if config.get("addition_embed_type") != "text_time":
-            raise ExportError(f"{where}: addition_embed_type is {config.get('addition_embed_type')!r}, SDXL's is 'text_time'")
+        kind = config.get("addition_embed_type")
+        if kind != "text_time":
+            raise ExportError(f"{where}: addition_embed_type is {kind!r}, SDXL's is 'text_time'")
         if config.get("time_cond_proj_dim") is not None:
             raise ExportError(f"{where}: a distilled UNet (time_cond_proj_dim) is not supported")
+        if absent := [key for key in UNET_FACTS if not config.get(key)]:
+            raise ExportError(f"{where}: {', '.join(absent)} must be given")
         return config
 
     def unet(self) -> nn.Module:
@@ -109,7 +116,16 @@ class Base:
         """The VAE in float32."""
         from diffusers import AutoencoderKL
 
-        return fill(AutoencoderKL, self.part("vae").json("config.json"), renamed_attention(self.weights("vae")))
+        return fill(AutoencoderKL, self.vae_config(), renamed_attention(self.weights("vae")))
+
+    def vae_config(self) -> dict:
+        """The VAE's configuration, if a factor is all that is between its latents and the UNet's."""
+        config, where = self.part("vae").json("config.json"), self.path / "vae" / "config.json"
+        if odd := [key for key in ("latents_mean", "latents_std", "shift_factor") if config.get(key) is not None]:
+            raise ExportError(f"{where}: {', '.join(odd)} of latents are not supported, only scaling_factor")
+        if absent := [key for key in VAE_FACTS if not config.get(key)]:
+            raise ExportError(f"{where}: {', '.join(absent)} must be given")
+        return config
 
     def weights(self, name: str) -> Weights:
         return load_folder(self.path / name, DIFFUSERS_FILES)

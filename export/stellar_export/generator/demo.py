@@ -1,4 +1,4 @@
-"""The demo generator pack: a tiny random SDXL with random words. `python -m stellar_export demo-generator` builds it."""
+"""The demo generator pack: a tiny random SDXL and random words; `python -m stellar_export demo-generator` builds it."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ def checkpoints(root: Path) -> Options:
 def random_stellarnet(base: Path, out: Path, seed: int, hidden: int = HIDDEN) -> None:
     """A StellarNet checkpoint of random float16 numbers for a tiny base model, whose adapters do something."""
     from diffusers import UNet2DConditionModel
+
     from stellar_train import lora, mapper
 
     out.mkdir(parents=True)

@@ -20,7 +20,7 @@ from . import scheduler
 from .base import TEXT_FILES, Base, halved, is_published
 from .modules import Decoder, Denoiser, WordsInText
 from .splice import CONTEXT, PLACEHOLDER
-from .words import SIDE, PhotoWords, encoder, trained
+from .words import SIDE, PhotoWords, checkpoint_files, encoder, trained
 
 IMAGE_ENCODERS = ("image_encoder", "image_encoder_2")
 LARGEST_SIDE = 2048
@@ -29,7 +29,7 @@ DENOISER_BATCH = 8
 
 
 def looseness(precision: Precision) -> float:
-    """Hidden states, noise and pictures are of a few units, not of unit length; layers widen what half precision rounds."""
+    """Hidden states, noise and pictures are of a few units, and layers widen what half precision rounds."""
     return 20 if precision == FP16 else 4
 
 
@@ -100,16 +100,12 @@ def encoder_folder(base: Base, options: Options, name: str) -> Folder:
 
 
 def words_job(base: Base, options: Options, widths: tuple[int, int]) -> GraphJob:
-    from stellar_train.lora import FILE
-    from stellar_train.mapper import CONFIG, WEIGHTS
-
     mapper, config = trained(options.stellarnet, widths)
     unknown = [name for name in config["encoders"] if name not in IMAGE_ENCODERS]
     if unknown:
-        raise ExportError(f"{options.stellarnet / CONFIG}: encoders {unknown} are not known, only {IMAGE_ENCODERS}")
+        raise ExportError(f"{options.stellarnet}: encoders {unknown} are not known, only {', '.join(IMAGE_ENCODERS)}")
     encoders, official = {}, True
-    files = [options.stellarnet / name for name in (CONFIG, WEIGHTS, FILE)]
-    source = Folder(config["system"], options.stellarnet, "local").source(files)
+    source = Folder(config["system"], options.stellarnet, "local").source(checkpoint_files(options.stellarnet))
     for name in config["encoders"]:
         folder = encoder_folder(base, options, name)
         encoders[name] = encoder(folder, config["layers"][name], options.precision)
@@ -149,8 +145,9 @@ class TextConfig:
 def text_config(base: Base, name: str) -> TextConfig:
     folder = base.part(name)
     config, where = {**clip.TEXT_DEFAULTS, **folder.json("config.json")}, str(folder.path / "config.json")
-    if config["max_position_embeddings"] != CONTEXT:
-        raise ExportError(f"{where}: max_position_embeddings is {config['max_position_embeddings']}, expected {CONTEXT}")
+    context = config["max_position_embeddings"]
+    if context != CONTEXT:
+        raise ExportError(f"{where}: max_position_embeddings is {context}, expected {CONTEXT}")
     return TextConfig(name, clip.tower(config, where), config["vocab_size"], config.get("projection_dim", 512))
 
 
@@ -281,8 +278,6 @@ def fuse_lora(unet, checkpoint: Path) -> Source:
     from stellar_train.lora import FILE, fuse
     from stellar_train.mapper import CONFIG
 
-    if not (checkpoint / FILE).is_file():
-        raise ExportError(f"{checkpoint / FILE} is missing: a StellarNet checkpoint has adapters of the UNet")
     config = json.loads((checkpoint / CONFIG).read_text())
     try:
         fuse(unet, checkpoint / FILE, config.get("lora_alpha"))
@@ -325,7 +320,7 @@ def decoder_job(base: Base) -> GraphJob:
 
 def describe(base: Base, options: Options, builder: pack.Builder) -> dict:
     """The table `[generator]`, whose files are written here."""
-    unet, vae = base.unet_config(), base.part("vae").json("config.json")
+    unet, vae = base.unet_config(), base.vae_config()
     factor = 2 ** (len(vae["block_out_channels"]) - 1)
     table = dict(system="sdxl", placeholder=PLACEHOLDER, words=0)
     training = None

@@ -44,9 +44,7 @@ def table(config: Mapping, origin: str) -> dict:
     if found.prediction_type != "epsilon":
         raise ExportError(f"{origin}: prediction_type {found.prediction_type!r} is not supported, only 'epsilon'")
     if found.timestep_spacing not in SPACINGS:
-        raise ExportError(
-            f"{origin}: timestep_spacing {found.timestep_spacing!r} is none of {', '.join(SPACINGS)}"
-        )
+        raise ExportError(f"{origin}: timestep_spacing {found.timestep_spacing!r} is none of {', '.join(SPACINGS)}")
     products = scheduler.alphas_cumprod
     sigmas = ((1 - products) / products) ** 0.5
     return dict(

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from .. import clip, layouts
@@ -36,9 +35,10 @@ class Encoder:
 def encoder(folder: Folder, layers: Sequence[int], precision: Precision) -> Encoder:
     """Reads a folder of transformers: a CLIP's vision model, or a whole CLIP of which the rest is not used."""
     config, where = folder.json("config.json"), str(folder.path / "config.json")
-    section = {**clip.VISION_DEFAULTS, **(config.get("vision_config") or config)}
-    tower = clip.tower(section, where)
-    side, patch = section["image_size"], section["patch_size"]
+    whole = "vision_config" in config or "vision_config_dict" in config
+    sizes = clip.section(config, "vision", clip.VISION_DEFAULTS) if whole else {**clip.VISION_DEFAULTS, **config}
+    tower = clip.tower(sizes, where)
+    side, patch = sizes["image_size"], sizes["patch_size"]
     if side != SIDE:
         raise ExportError(f"{where}: image_size is {side}, the photo's pixels are {SIDE}×{SIDE}")
     depth = tower.layers + 1
@@ -60,7 +60,7 @@ def encoder(folder: Folder, layers: Sequence[int], precision: Precision) -> Enco
 
 
 class PhotoWords(nn.Module):
-    """Pixels u8 [B, 224, 224, 3], black behind the person → words for both text encoders, f32 [B, N, D1], [B, N, D2]."""
+    """Pixels u8 [B, 224, 224, 3], black behind the person → words for both encoders, f32 [B, N, D1], [B, N, D2]."""
 
     def __init__(self, encoders: Mapping[str, Encoder], mapper: nn.Module):
         super().__init__()
@@ -78,22 +78,37 @@ class PhotoWords(nn.Module):
         return self.mapper(features)
 
 
+def checkpoint_files(checkpoint: Path) -> list[Path]:
+    """The files of a StellarNet checkpoint: description, mapper, adapters of the UNet."""
+    from stellar_train import lora, mapper
+
+    files = [checkpoint / name for name in (mapper.CONFIG, mapper.WEIGHTS, lora.FILE)]
+    for path in files:
+        if not path.is_file():
+            raise ExportError(f"{path} is missing: a StellarNet checkpoint has {', '.join(p.name for p in files)}")
+    return files
+
+
 def trained(checkpoint: Path, outputs: tuple[int, int]) -> tuple[nn.Module, dict]:
     """The mapper of a StellarNet checkpoint, for text encoders of these widths, and the checkpoint's description."""
     from stellar_train.errors import TrainError
     from stellar_train.mapper import load
 
+    checkpoint_files(checkpoint)
     try:
         mapper, config = load(checkpoint)
     except TrainError as error:
         raise ExportError(str(error)) from error
     for tower in config["encoders"]:
         banks = mapper.get_submodule(tower)
-        found = tuple(getattr(banks[n], "mapping_0")[-1].out_features for n in ("1", "2"))
+        found = tuple(banks[n].mapping_0[-1].out_features for n in ("1", "2"))
         if found != outputs:
-            raise ExportError(f"{checkpoint}: its words are of {found} values, the base model's text encoders take {outputs}")
-        if len(config["layers"][tower]) != config["words"]:
-            raise ExportError(f"{checkpoint}: {tower} has {len(config['layers'][tower])} layers for {config['words']} words")
+            raise ExportError(
+                f"{checkpoint}: its words are of {found} values, the base model's text encoders take {outputs}"
+            )
+        layers, words = config["layers"][tower], config["words"]
+        if len(layers) != words:
+            raise ExportError(f"{checkpoint}: {tower} has {len(layers)} layers for {words} words")
     return mapper.requires_grad_(False), config
 
 
