@@ -1,6 +1,7 @@
 //! `stellar-score generate`: one image, or the images of a dataset.
 
 use std::{
+    fmt::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -247,10 +248,11 @@ async fn images(config: &Config, args: &GenerateArgs, root: &Path) -> anyhow::Re
         written.kept
     );
     if written.flagged > 0 {
-        text.push_str(&format!(
-            "{} of the generated ones have flags: see aux_metadata.flags in their JSON files\n",
+        let _ = writeln!(
+            text,
+            "{} of the generated ones have flags: see aux_metadata.flags in their JSON files",
             written.flagged
-        ));
+        );
     }
     print(&text)
 }

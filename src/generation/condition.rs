@@ -123,14 +123,16 @@ impl Generator {
         };
         Ok((self.engine.feature(request).await?.features, truncated))
     }
+}
 
-    /// Returns the condition of no text: zeros.
-    pub(super) fn nothing(&self, like: &Condition) -> Condition {
+impl Condition {
+    /// Returns the condition of no text, of the same shape: zeros.
+    pub(super) fn nothing(&self) -> Self {
         let zeros = |tensor: &Tensor| Tensor::F32 {
             shape: tensor.shape().to_vec(),
             data: vec![0.0; tensor.len()].into(),
         };
-        Condition { context: zeros(&like.context), pooled: zeros(&like.pooled), truncated: false }
+        Self { context: zeros(&self.context), pooled: zeros(&self.pooled), truncated: false }
     }
 }
 

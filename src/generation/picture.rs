@@ -1,6 +1,7 @@
 //! A generated image, and the file that says where it is from.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -98,7 +99,7 @@ impl Provenance {
                 ascii.push(character);
             } else {
                 for unit in character.encode_utf16(&mut [0; 2]) {
-                    ascii.push_str(&format!("\\u{unit:04x}"));
+                    let _ = write!(ascii, "\\u{unit:04x}");
                 }
             }
         }

@@ -114,7 +114,7 @@ impl Generator {
         }
         let without = match (&request.negative_prompt, settings.is_guided()) {
             (_, false) => None,
-            (None, true) => Some(self.nothing(&with)),
+            (None, true) => Some(with.nothing()),
             (Some(text), true) => {
                 let parts = Parts { left: text.clone(), right: None };
                 Some(self.condition(&parts, None).await?)

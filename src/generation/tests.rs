@@ -255,7 +255,7 @@ async fn a_pack_without_words_takes_prompts_without_a_person() {
     let telemetry = EngineTelemetry::register(&prometheus::Registry::new()).unwrap();
     let engine =
         Engine::with_backends(&pack.graphs, &EngineConfig::default(), &telemetry, |spec| {
-            Box::new(crate::engine::fake::FakeBackend::new(spec, Default::default()))
+            Box::new(crate::engine::fake::FakeBackend::new(spec, <_>::default()))
         });
     let generator =
         Generator::new(engine.unwrap(), Arc::new(pack), DecodeLimits::default()).unwrap();

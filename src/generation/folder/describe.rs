@@ -40,6 +40,7 @@ pub(super) fn describe<'a>(
     settings: &Settings,
     flags: impl IntoIterator<Item = &'a Flag>,
 ) -> String {
+    let flags: Vec<_> = flags.into_iter().map(|flag| flag.code()).collect();
     let sign = |present: bool| if present { 1 } else { -1 };
     let description = Description {
         index: job.index,
@@ -58,7 +59,7 @@ pub(super) fn describe<'a>(
             Some("H") => Some(false),
             _ => None,
         },
-        aux_metadata: auxiliary(generator, flags.into_iter().map(|flag| flag.code()).collect()),
+        aux_metadata: auxiliary(generator, &flags),
     };
     serde_json::to_string_pretty(&description).expect("plain data always serialises") + "\n"
 }
@@ -69,7 +70,7 @@ fn number(value: f32) -> Value {
 }
 
 /// The authors' keys, and the pack. What the pack does not say is null.
-fn auxiliary(generator: &Generator, flags: Vec<&str>) -> Value {
+fn auxiliary(generator: &Generator, flags: &[&str]) -> Value {
     let pack = generator.pack();
     let source = |role: &str| pack.graph(role).map(|graph| &graph.source);
     let (denoiser, decoder) = (source(roles::DENOISER), source(roles::DECODER));

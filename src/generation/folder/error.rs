@@ -59,6 +59,6 @@ pub enum FolderError {
         /// Name of the image.
         name: String,
         /// The cause.
-        source: GenerationError,
+        source: Box<GenerationError>,
     },
 }

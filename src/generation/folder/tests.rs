@@ -233,13 +233,17 @@ async fn images_of_a_changed_dataset_are_not_kept() {
     assert!(error.contains("001-0-00.json") && error.contains("has changed"), "{error}");
 }
 
+fn is_json(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|ending| ending == "json")
+}
+
 #[tokio::test]
 async fn seeds_by_name_differ_and_are_reproducible() {
     let (fakes, folder) = (fakes(), tempfile::tempdir().unwrap());
     let by_name = FolderSettings { seed_by_name: true, ..settings(&fakes) };
     fill(&fakes, folder.path(), by_name.clone()).await;
     let seeds = |folder: &Path| -> Vec<u64> {
-        let files = contents(folder).into_iter().filter(|(name, _)| name.ends_with(".json"));
+        let files = contents(folder).into_iter().filter(|(name, _)| is_json(name));
         let about = files.map(|(_, text)| serde_json::from_slice::<Value>(&text).unwrap());
         about.map(|about| about["model_seed"].as_u64().unwrap()).collect()
     };

@@ -120,7 +120,7 @@ async fn image(
         subject: Some(subject(job).await?),
         settings,
     };
-    let failed = |source| FolderError::Image { name: job.name.clone(), source };
+    let failed = |source| FolderError::Image { name: job.name.clone(), source: Box::new(source) };
     let picture =
         generator.generate(&request, |_| progress(Progress::Step)).await.map_err(failed)?;
     let about = describe(generator, state, job, &settings, &picture.flags);
