@@ -41,14 +41,14 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 
 impl App {
     /// Creates a key and returns its text.
-    async fn key(&self, name: &str, scopes: &[Scope], limits: KeyLimits) -> String {
+    pub(crate) async fn key(&self, name: &str, scopes: &[Scope], limits: KeyLimits) -> String {
         let (key, record) = new_key(name, scopes, limits);
         assert!(self.store.create_key(&record).await.unwrap());
         key
     }
 
     /// Sends a request with this key.
-    async fn with_key(&self, key: &str, mut request: Request<Body>) -> Answer {
+    pub(crate) async fn with_key(&self, key: &str, mut request: Request<Body>) -> Answer {
         let value = format!("Bearer {key}").parse().unwrap();
         request.headers_mut().insert(header::AUTHORIZATION, value);
         tokio::time::timeout(AT_ONCE, self.send(request)).await.expect("a response at once")

@@ -37,13 +37,17 @@ fn images(at: &Path, out: &str, rest: &[&str]) -> Ran {
     run(&mut program(&generate(&pack, &out, &[&selected, rest].concat())))
 }
 
+fn is_json(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|ending| ending == "json")
+}
+
 /// Visible files of a folder by name; descriptions without their time.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-        if name.ends_with(".json") && !name.starts_with('.') {
+        if is_json(&name) && !name.starts_with('.') {
             let mut about: Value = serde_json::from_str(&read(&path)).expect("JSON");
             let time = about["generation_datetime"].take();
             assert!(time.as_str().is_some_and(|time| time.len() == 15), "{time}");
@@ -127,7 +131,7 @@ fn a_killed_command_goes_on_and_ends_with_the_bytes_of_an_uninterrupted_one() {
     });
     child.kill().expect("it runs");
     child.wait().expect("it ends");
-    let left = files(&out).keys().filter(|name| name.ends_with(".json")).count();
+    let left = files(&out).keys().filter(|name| is_json(name)).count();
     assert!(left < 8, "it was killed in time");
 
     let printed = images(at, "killed", &settings).printed();

@@ -103,6 +103,7 @@ __all__ = [
     "GenerateForm",
     "GenerateResponse",
     "GenerateSettings",
+    "GeneratedFile",
     "GeneratorModels",
     "GeneratorSettings",
     "GoldItem",
@@ -1505,6 +1506,10 @@ class GenerateSettings(TypedDict):
     """Denoising steps, 1 to 150. Default: 100."""
     width: NotRequired[Optional[int]]
     """Width in pixels: a multiple of the model's, usually 32. Default: the model's."""
+
+
+GeneratedFile = bytes
+"""The PNG file of a generated image."""
 
 
 class GeneratorModels(TypedDict):
