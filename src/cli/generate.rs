@@ -53,7 +53,7 @@ pub(super) struct GenerateArgs {
     #[arg(long)]
     prompt: Option<String>,
     /// The photo of the person
-    #[arg(long, value_name = "FILE", requires = "prompt")]
+    #[arg(long, value_name = "FILE", conflicts_with = "dataset")]
     photo: Option<PathBuf>,
     /// The photo's mask: every pixel that is not black is the person [default: the whole photo]
     #[arg(long, value_name = "FILE", requires = "photo")]
@@ -62,22 +62,22 @@ pub(super) struct GenerateArgs {
     #[arg(long, value_name = "DIR")]
     dataset: Option<PathBuf>,
     /// The split of the dataset
-    #[arg(long, value_enum, default_value_t = SplitArg::All, requires = "dataset")]
+    #[arg(long, value_enum, default_value_t = SplitArg::All, conflicts_with = "prompt")]
     split: SplitArg,
     /// The kind of the prompts, T or H; each kind needs a folder of its own
-    #[arg(long, value_name = "KIND", requires = "dataset")]
+    #[arg(long, value_name = "KIND", conflicts_with = "prompt")]
     kind: Option<String>,
     /// The photos of each identity
-    #[arg(long, value_enum, default_value_t = PhotosArg::All, requires = "dataset")]
+    #[arg(long, value_enum, default_value_t = PhotosArg::All, conflicts_with = "prompt")]
     photos: PhotosArg,
     /// Only the first images
-    #[arg(long, value_name = "N", requires = "dataset")]
+    #[arg(long, value_name = "N", conflicts_with = "prompt")]
     limit: Option<usize>,
     /// Name of the method in the descriptions [default: the pack's system]
-    #[arg(long, value_name = "NAME", requires = "dataset")]
+    #[arg(long, value_name = "NAME", conflicts_with = "prompt")]
     method: Option<String>,
     /// Images in flight, whose steps share batches
-    #[arg(long, value_name = "N", default_value_t = 4, requires = "dataset",
+    #[arg(long, value_name = "N", default_value_t = 4, conflicts_with = "prompt",
         value_parser = clap::value_parser!(u64).range(1..=MOST_CONCURRENCY))]
     concurrency: u64,
     /// What the image must not show
@@ -94,7 +94,7 @@ pub(super) struct GenerateArgs {
     #[arg(long, default_value_t = 42)]
     seed: u64,
     /// Give every image of a dataset a seed of its own, from the seed and its name
-    #[arg(long, requires = "dataset")]
+    #[arg(long, conflicts_with = "prompt")]
     seed_by_name: bool,
     /// Width and height in pixels [default: the pack's]
     #[arg(long, value_name = "PIXELS", conflicts_with_all = ["width", "height"])]

@@ -105,8 +105,12 @@ fn wrong_requests_are_refused_before_or_with_what_to_do() {
     let both = ["--prompt", "a dog", "--dataset", "x"];
     let code = run(&mut program(&generate(&pack, &out, &both))).code;
     assert_eq!(code, Some(2), "an image or a dataset");
-    let lonely = ["--prompt", "a dog", "--photo", &photo, "--kind", "T"];
-    assert_eq!(run(&mut program(&generate(&pack, &out, &lonely))).code, Some(2));
+    for of_datasets in [["--kind", "T"], ["--limit", "1"], ["--method", "mine"]] {
+        let lonely = [&["--prompt", "a dog", "--photo", &photo][..], &of_datasets].concat();
+        assert_eq!(run(&mut program(&generate(&pack, &out, &lonely))).code, Some(2));
+    }
+    let other = ["--dataset", "x", "--photo", &photo];
+    assert_eq!(run(&mut program(&generate(&pack, &out, &other))).code, Some(2));
 }
 
 #[test]
@@ -153,12 +157,12 @@ fn evaluate_takes_a_generated_folder_as_it_is() {
     made_up_run(at);
     let settings = ["--kind", "H", "--photos", "first", "--steps", "1", "--size", "64"];
     let named = ["--method", "ours", "--seed-by-name"];
-    images(at, "generations", &[&settings[..], &named].concat()).printed();
+    images(at, "generated", &[&settings[..], &named].concat()).printed();
     let about: Value =
-        serde_json::from_str(&read(&at.join("generations/000-0-01.json"))).expect("JSON");
+        serde_json::from_str(&read(&at.join("generated/000-0-01.json"))).expect("JSON");
     assert_eq!((&about["model_name"], &about["is_stellar_t"]), (&"ours".into(), &false.into()));
     let path = |name: &str| at.join(name).display().to_string();
-    let (dataset, generations, out) = (path("stellar"), path("generations"), path("results"));
+    let (dataset, generations, out) = (path("stellar"), path("generated"), path("results"));
     let report = run(&mut program(&[
         "evaluate",
         "--method",

@@ -39,7 +39,7 @@ fn dataset() -> Dataset {
     ];
     Dataset {
         root: goldens(),
-        layout: Layout::Stellar,
+        layout: Layout::Manifest,
         identities: vec![
             person("000", first),
             person("001", vec![photo("0", "chelsea.webp", None)]),
