@@ -6,6 +6,7 @@ by `Weights`: a key that is missing, unexpected or of another shape is an error 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,14 @@ class Base:
             raise ExportError(
                 f"{path}: {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing; a base model is a folder "
                 f"like {PUBLISHED} with {', '.join(PARTS)}"
+            )
+        index = path / "model_index.json"
+        if not index.is_file():
+            raise ExportError(f"{index} is missing; {path} is not a model that diffusers saved")
+        if not json.loads(index.read_text()).get("force_zeros_for_empty_prompt", True):
+            raise ExportError(
+                f"{index}: force_zeros_for_empty_prompt is false; the service is guided away from zeros where there is no "
+                "negative prompt, as SDXL is"
             )
         return Base(path)
 

@@ -13,9 +13,9 @@ from ..checkpoints import Folder
 from ..errors import ExportError
 from ..jobs import GraphJob
 from ..manifest import IoSpec, Source
-from ..nn import FP32, Embedding, Linear, Precision
+from ..nn import FP16, FP32, Embedding, Linear, Precision
 from ..onnx_graph import EXTERNAL_ABOVE, Probe
-from ..weights import POSITION_IDS, load_folder, weight_files
+from ..weights import POSITION_IDS, Weights, load_folder, weight_files
 from . import scheduler
 from .base import TEXT_FILES, Base, halved, is_published
 from .modules import Decoder, Denoiser, WordsInText
@@ -26,8 +26,11 @@ IMAGE_ENCODERS = ("image_encoder", "image_encoder_2")
 LARGEST_SIDE = 2048
 # Two halves of each picture, and a few pictures at a time.
 DENOISER_BATCH = 8
-# Hidden states, noise and pictures are not of unit length: sums of values of a few units differ in later digits.
-LOOSENESS = 4
+
+
+def looseness(precision: Precision) -> float:
+    """Hidden states, noise and pictures are of a few units, not of unit length; layers widen what half precision rounds."""
+    return 20 if precision == FP16 else 4
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def words_job(base: Base, options: Options, widths: tuple[int, int]) -> GraphJob
     outputs = [IoSpec(f"words_{i}", "f32", (config["words"], width)) for i, width in enumerate(widths, 1)]
     geometry = preprocess.exact(SIDE, SIDE, "bicubic")
     job = jobs.image_job(["generator.words"], PhotoWords(encoders, mapper), outputs, geometry, source, official)
-    job.compact, job.looseness = True, LOOSENESS
+    job.compact, job.looseness = True, looseness(options.precision)
     return job
 
 
@@ -137,6 +140,11 @@ class TextConfig:
     vocabulary: int
     projection: int
 
+    @property
+    def pooled(self) -> bool:
+        """Whether SDXL takes a pooled state of it."""
+        return self.name == "text_encoder_2"
+
 
 def text_config(base: Base, name: str) -> TextConfig:
     folder = base.part(name)
@@ -146,10 +154,9 @@ def text_config(base: Base, name: str) -> TextConfig:
     return TextConfig(name, clip.tower(config, where), config["vocab_size"], config.get("projection_dim", 512))
 
 
-def text_job(base: Base, text: TextConfig, precision: Precision) -> GraphJob:
-    """The text encoder of either kind: the second one also gives the pooled state."""
-    folder, t, second = base.part(text.name), text.tower, text.name == "text_encoder_2"
-    w, at = load_folder(folder.path, TEXT_FILES), "text_model"
+def text_module(w: Weights, text: TextConfig, precision: Precision) -> WordsInText:
+    """Takes all weights of a text encoder; the second one also gives the pooled state."""
+    t, at = text.tower, "text_model"
     sizes = (t.width, t.mlp, t.heads, t.act, t.eps, precision)
     tokens = Embedding(w.take(f"{at}.embeddings.token_embedding.weight", text.vocabulary, t.width), precision)
     position = w.take(f"{at}.embeddings.position_embedding.weight", CONTEXT, t.width)
@@ -162,7 +169,7 @@ def text_job(base: Base, text: TextConfig, precision: Precision) -> GraphJob:
         )
 
     head = None
-    if second:
+    if text.pooled:
         projection = w.take("text_projection.weight", text.projection, t.width)
         head = (*last(), Linear(projection, None, precision))
     else:
@@ -170,12 +177,18 @@ def text_job(base: Base, text: TextConfig, precision: Precision) -> GraphJob:
         with w.checking_only():
             last()
     w.finish(POSITION_IDS)
+    return WordsInText(tokens, position, blocks, precision, head)
+
+
+def text_job(base: Base, text: TextConfig, precision: Precision) -> GraphJob:
+    """The text encoder of either kind."""
+    folder, t, second = base.part(text.name), text.tower, text.pooled
     hidden = IoSpec("hidden", "f32", (CONTEXT, t.width))
     tokenizer = "tokenizer_2" if second else "tokenizer"
     return GraphJob(
         roles=["generator.text_2" if second else "generator.text_1"],
         kind="joint",
-        module=WordsInText(tokens, position, blocks, precision, head),
+        module=text_module(load_folder(folder.path, TEXT_FILES), text, precision),
         inputs=[
             IoSpec("input_ids", "i64", (CONTEXT,)),
             IoSpec("words", "f32", (-1, t.width)),
@@ -191,7 +204,7 @@ def text_job(base: Base, text: TextConfig, precision: Precision) -> GraphJob:
         max_batch=32,
         longest=CONTEXT - 2,
         compact=True,
-        looseness=LOOSENESS,
+        looseness=looseness(precision),
     )
 
 
@@ -237,7 +250,7 @@ def denoiser_job(base: Base, options: Options, context: int, pooled: int) -> Gra
         free=True,
         compact=True,
         attention=True,
-        looseness=LOOSENESS,
+        looseness=looseness(options.precision),
     )
 
 
@@ -303,7 +316,7 @@ def decoder_job(base: Base) -> GraphJob:
         attention=True,
         # Values leave the range of half precision.
         precision=FP32,
-        looseness=LOOSENESS,
+        looseness=looseness(FP32),
     )
 
 

@@ -66,7 +66,8 @@ class Denoiser(nn.Module):
         self.unet, self.compute = unet, precision.compute
 
     def forward(self, sample: Tensor, timestep: Tensor, context: Tensor, pooled: Tensor, time_ids: Tensor) -> Tensor:
-        added = dict(text_embeds=pooled.to(self.compute), time_ids=time_ids)
+        # Beside the sines of the sizes, which are float32: the UNet narrows both together.
+        added = dict(text_embeds=pooled, time_ids=time_ids)
         (noise,) = self.unet(
             sample.to(self.compute),
             timestep,

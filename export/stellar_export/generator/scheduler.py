@@ -30,13 +30,13 @@ def table(config: Mapping, origin: str) -> dict:
     `sigmas[t]` is √((1−ᾱ)/ᾱ) of timestep t as float32 in diffusers. Raises `ExportError` for a schedule that the
     service does not follow.
     """
-    from diffusers import EulerDiscreteScheduler, LMSDiscreteScheduler
+    from diffusers import EulerDiscreteScheduler
 
     name = config.get("_class_name")
     if name not in KINDS:
         raise ExportError(f"{origin}: {name} is not supported, only {' and '.join(KINDS)}")
-    kind = {"euler": EulerDiscreteScheduler, "lms": LMSDiscreteScheduler}[KINDS[name]]
-    scheduler = kind.from_config(dict(config))
+    # Of both kinds: they have the same options, defaults and table, and diffusers' LMS cannot be made without scipy.
+    scheduler = EulerDiscreteScheduler.from_config({k: v for k, v in config.items() if k != "_class_name"})
     found = scheduler.config
     for option, off in OFF.items():
         if found.get(option) not in off:
