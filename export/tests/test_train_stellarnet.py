@@ -234,7 +234,7 @@ def test_settings_that_do_not_fit_the_models_say_why(short, tmp_path, sections, 
     [
         ("[training]\nstep = 3", "unknown key training.step"),
         ("[trainings]\nsteps = 3", r"unknown section \[trainings\]"),
-        ("[training]\nsteps = '3'", "expected a int"),
+        ("[training]\nsteps = '3'", "expected int"),
         ("[training]\nsteps = 0", "at least 1"),
         ("[training]\nprecision = 'half'", "fp32, bf16 or fp16"),
         ("[data]\nresolution = 100", "multiple of 32"),
