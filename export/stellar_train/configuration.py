@@ -111,5 +111,5 @@ def _typed(value: Any, default: Any, where: str) -> Any:
     if isinstance(default, float) and type(value) is int:
         return float(value)
     if type(value) is not type(default):
-        raise TrainError(f"{where} = {value!r}: expected a {type(default).__name__} such as {default!r}")
+        raise TrainError(f"{where} = {value!r}: expected {type(default).__name__}, such as {default!r}")
     return value

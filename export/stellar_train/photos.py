@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +97,7 @@ class Photos:
         self._latents = cache / f"latents-{side}-{vae}"
         chosen = hashlib.blake2b(repr((towers.digest, towers.layers)).encode(), digest_size=8).hexdigest()
         self._features = cache / f"features-{chosen}"
+        self._readers = ThreadPoolExecutor(8)
         self._content = [item.content() for item in self.items]
         self._fill(say)
 
@@ -167,7 +169,8 @@ class Photos:
         fresh = draws is not None and self.augment
         if self.views is None:
             numbers = torch.randint(1, 2**62, (len(chosen),), generator=draws).tolist() if fresh else [0] * len(chosen)
-            return self.towers.features([self._input(n, view) for n, view in zip(chosen, numbers, strict=True)])
+            # Pillow decodes and resizes without Python's lock.
+            return self.towers.features(list(self._readers.map(self._input, chosen, numbers)))
         count = self.views if fresh else 1
         views = torch.randint(count, (len(chosen),), generator=draws).tolist() if count > 1 else [0] * len(chosen)
         found = [load_file(self._feature_file(n, view)) for n, view in zip(chosen, views, strict=True)]

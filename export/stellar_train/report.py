@@ -1,6 +1,7 @@
 """What a training says while it runs: metrics.jsonl, TensorBoard where it is installed, and the time left on stderr."""
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -43,7 +44,9 @@ class Report:
         say(line, self.quiet)
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        self._lines.write(json.dumps({"step": step, **values}) + "\n")
+        # In fp16 the gradient of a step that is skipped is not finite, which JSON cannot say.
+        known = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._lines.write(json.dumps({"step": step, **known}) + "\n")
         self._lines.flush()
         if self._board:
             for name, value in values.items():

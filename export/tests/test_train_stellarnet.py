@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from training import SIDE, configuration, diffusers, killed, last_step, prepared, stellarnet
 
-from stellar_train import loop, lora, mapper, runs
+from stellar_export.checkpoints import Folder
+from stellar_export.generator import words
+from stellar_export.nn import FP32
+from stellar_train import loop, lora, mapper, pictures, runs
 from stellar_train.configuration import Configuration
 from stellar_train.errors import TrainError
 from stellar_train.personal import masked_loss
@@ -105,6 +109,25 @@ def test_training_writes_a_checkpoint_and_leaves_the_base_as_it_was(short, tmp_p
     assert lora.fuse(plain, tmp_path, about_weights["lora_alpha"]) == len(list(lora.layers(method.base.unet)))
 
 
+def test_the_exporter_makes_the_words_that_were_trained(short, tmp_path):
+    settings = short(training={"steps": 1})
+    runs.from_photos(settings, tmp_path, quiet=True)
+    photos = prepared(short(data={"features": "computed"}), tmp_path / "other").train
+    trained, about = words.trained(tmp_path, (32, 40))
+    base = photos.base.folder
+    encoders = {
+        name: words.encoder(Folder(name, base / name, "local"), layers, FP32)
+        for name, layers in about["layers"].items()
+    }
+    item = photos.items[0]
+    pixels = words.pixels_of_photo(pictures.photo(item.image), Image.open(item.mask))
+    with torch.no_grad():
+        exported = words.PhotoWords(encoders, trained)(torch.from_numpy(pixels.copy())[None])
+        wanted = trained(photos.batch([0], None).features)
+    for found, want in zip(exported, wanted, strict=True):
+        assert (found - want).abs().max() < 1e-5
+
+
 def test_a_killed_training_goes_on_with_an_equal_result(short, tmp_path):
     settings = short(training={"steps": 9})
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -172,8 +195,6 @@ def test_validation_writes_losses_and_a_picture(short, tmp_path):
     runs.from_photos(settings, tmp_path, quiet=True)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "held_out" in line] == [0, 2]
-    from PIL import Image
-
     assert Image.open(tmp_path / "validation" / "step-00000002.png").size == (2 * SIDE, 2 * SIDE)
 
 
@@ -182,8 +203,6 @@ def test_a_base_with_a_missing_weight_is_refused(tiny_base, short, tmp_path):
     path = base / "text_encoder" / "model.safetensors"
     tensors = load_file(path)
     tensors.pop("text_model.final_layer_norm.weight")
-    from safetensors.torch import save_file
-
     save_file(tensors, path, {"format": "pt"})
     settings = short()
     settings.values["base"]["folder"] = str(base)
@@ -215,7 +234,7 @@ def test_settings_that_do_not_fit_the_models_say_why(short, tmp_path, sections, 
     [
         ("[training]\nstep = 3", "unknown key training.step"),
         ("[trainings]\nsteps = 3", r"unknown section \[trainings\]"),
-        ("[training]\nsteps = '3'", "expected a int"),
+        ("[training]\nsteps = '3'", "expected int"),
         ("[training]\nsteps = 0", "at least 1"),
         ("[training]\nprecision = 'half'", "fp32, bf16 or fp16"),
         ("[data]\nresolution = 100", "multiple of 32"),

@@ -137,6 +137,7 @@ def test_a_script_that_is_started_again_makes_only_what_is_missing(stellar, tmp_
     (tmp_path / f"{jobs[3].name}.png").unlink()
     left = [job.name for job in Dataset(stellar, tmp_path).jobs()]
     assert left == [job.name for job in (jobs[1], jobs[3], *jobs[5:])]
+    assert Dataset(stellar, tmp_path).all_jobs() == jobs
     assert len(dataset.samples()) == 3
 
 

@@ -56,7 +56,7 @@ fn settings(fakes: &Fakes) -> FolderSettings {
     FolderSettings {
         pack: fakes.generator.pack().id(),
         method: "stellarnet-like".to_owned(),
-        selection: Selection { split: Split::Test, kind: None, photos: Photos::All },
+        selection: Selection { split: Split::All, kind: None, photos: Photos::All },
         settings: Settings { seed: 42, steps: 2, guidance: 5.0, width: 64, height: 64 },
         seed_by_name: false,
         negative_prompt: None,

@@ -1,0 +1,68 @@
+"""Training of a tiny base model whole."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training import configuration, killed
+
+from stellar_export.generator.base import Base
+from stellar_train import made_up, whole
+from stellar_train.errors import TrainError
+
+UNET, VAE = (f"{part}/diffusion_pytorch_model.safetensors" for part in ("unet", "vae"))
+
+
+@pytest.fixture
+def settings(tiny_base, tmp_path):
+    made_up.captions(tmp_path / "captions")
+    found = configuration("base", training={"steps": 4}, vae={"steps": 2, "batch": 2})
+    found.values["base"]["folder"], found.values["data"]["folder"] = str(tiny_base), str(tmp_path / "captions")
+    return found
+
+
+def test_the_result_is_a_base_model_with_another_unet_and_vae(settings, tiny_base, tmp_path):
+    out = tmp_path / "out"
+    whole.train(settings, out, quiet=True)
+    base = Base.open(out)
+    assert base.marked_demo
+    base.unet()
+    scaling = base.vae().config.scaling_factor
+    assert scaling != json.loads((tiny_base / "vae" / "config.json").read_text())["scaling_factor"]
+    for part in (UNET, VAE):
+        before, after = load_file(tiny_base / part), load_file(out / part)
+        assert any(not torch.equal(before[key], after[key]) for key in before)
+    for part in ("text_encoder", "text_encoder_2", "image_encoder"):
+        assert (out / part / "model.safetensors").read_bytes() == (tiny_base / part / "model.safetensors").read_bytes()
+    written = (out / UNET).stat().st_mtime_ns
+    whole.train(settings, out, quiet=True)
+    assert (out / UNET).stat().st_mtime_ns == written
+
+
+def test_a_killed_training_goes_on_with_an_equal_result(settings, tmp_path):
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    whole.train(settings, unbroken, quiet=True)
+    metrics = broken / "training" / "unet" / "metrics.jsonl"
+    killed(lambda: whole.train(settings, broken, quiet=True), metrics, 3)
+    assert not (broken / "model_index.json").exists()
+    whole.train(settings, broken, quiet=True)
+    for part in (UNET, VAE):
+        assert (broken / part).read_bytes() == (unbroken / part).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("", "is empty"), ("{}\n", "line 1 has not the keys"), ('{"image": "a.png"}\n', "line 1"), ("x\n", "line 1")],
+)
+def test_captions_that_cannot_be_read_say_where(settings, tmp_path, text, problem):
+    Path(tmp_path / "captions" / whole.CAPTIONS).write_text(text)
+    with pytest.raises(TrainError, match=problem):
+        whole.train(settings, tmp_path / "out", quiet=True)
+
+
+def test_half_precision_is_refused(settings, tmp_path):
+    settings.values["training"]["precision"] = "bf16"
+    with pytest.raises(TrainError, match="fp32"):
+        whole.train(settings, tmp_path / "out", quiet=True)
