@@ -76,6 +76,8 @@ class Sizes:
     """Inner width of the layers of the image tower of `clip`; 0: four times `vision_width`."""
     patch: int = 0
     """Patch side of the CLIP model of `clip`; 0: that of the published model."""
+    tower_patch: int = 0
+    """Patch side of the other CLIP models; 0: 14 as published."""
     act: str = ""
     """Activation of the CLIP model of `clip`; empty: that of the published model."""
 
@@ -241,7 +243,7 @@ class Maker:
 
     def make_aesthetic(self) -> None:
         if not (self.root / "hub" / CLIP_L).exists():
-            self.clip(CLIP_L, 14, "quick_gelu", 768)
+            self.clip(CLIP_L, self.sizes.tower_patch or 14, "quick_gelu", 768)
         torch.save(self.state("aesthetic", affine_spec("layers", 768)), self.file("files", aesthetic.FILE))
 
     def make_hpsv1(self) -> None:
@@ -249,16 +251,16 @@ class Maker:
         vision, text = (
             -(-n // hps.OPENAI_HEAD) * hps.OPENAI_HEAD for n in (self.sizes.vision_width, self.sizes.text_width)
         )
-        state = self.state("hpsv1", openai_clip_spec(self.sizes, vision, text))
+        state = self.state("hpsv1", openai_clip_spec(self.sizes, vision, text, self.sizes.tower_patch or 14))
         torch.save({"state_dict": state}, self.file("files", hps.HPSV1))
 
     def make_hpsv2(self, version: str = "v2.0") -> None:
         s = self.sizes
-        state = self.state(f"hps{version}", openai_clip_spec(s, s.vision_width, s.text_width))
+        state = self.state(f"hps{version}", openai_clip_spec(s, s.vision_width, s.text_width, s.tower_patch or 14))
         if not self.constant:  # in half precision numbers of rows would be equal
             state = {k: v.half() for k, v in state.items()}  # as published
         torch.save({"epoch": 0, "name": "random", "state_dict": state}, self.file("files", hps.HPSV2_FILES[version]))
-        vision = dict(image_size=224, layers=s.vision_layers, width=s.vision_width, patch_size=14)
+        vision = dict(image_size=224, layers=s.vision_layers, width=s.vision_width, patch_size=s.tower_patch or 14)
         text = dict(context_length=77, vocab_size=vocabulary.CLIP_TOKENS, width=s.text_width, layers=s.text_layers)
         self.json(
             dict(
@@ -271,7 +273,7 @@ class Maker:
         )
 
     def make_pick_score(self) -> None:
-        self.clip(PICK_SCORE, 14, "gelu", self.sizes.projection)
+        self.clip(PICK_SCORE, self.sizes.tower_patch or 14, "gelu", self.sizes.projection)
         self.clip_tokenizer(PICK_SCORE_PROCESSOR)
         config = (self.root / "hub" / PICK_SCORE / "config.json").read_text()  # the processor's folder needs one too
         self.file("hub", PICK_SCORE_PROCESSOR, "config.json").write_text(config)

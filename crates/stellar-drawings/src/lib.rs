@@ -188,9 +188,9 @@ fn typed(
     objects::draw(canvas, landmark, &frame, between(rng, -1.0, 1.0));
     drawn.objects.push((landmark, frame.bounds()));
 
-    let head_width = between(rng, 0.33, 0.4);
-    let x = if on_right { between(rng, 0.06, 0.26) } else { between(rng, 0.36, 0.56) };
-    let y = between(rng, 0.18, 0.25);
+    let head_width = between(rng, 0.45, 0.52);
+    let x = if on_right { between(rng, 0.02, 0.16) } else { between(rng, 0.34, 0.48) };
+    let y = between(rng, 0.1, 0.16);
     let stretch = person.map_or(1.0, |person| person.stretch);
     let (head_left, neck) = (x, y + 0.68 * head_width * 1.285 * stretch);
     if let Some(person) = person {
@@ -206,8 +206,8 @@ fn typed(
     let (corner, size) = match object {
         // On the head, without hiding the face.
         "hat" => {
-            let size = (head_width * 0.8, head_width * 0.52);
-            ((middle - size.0 / 2.0, y - 0.28 * head_width), size)
+            let size = (head_width * 0.8, head_width * 0.48);
+            ((middle - size.0 / 2.0, y - 0.3 * head_width), size)
         }
         "umbrella" => {
             let left = if on_right { middle + 0.12 } else { middle - 0.12 - width };
@@ -220,7 +220,7 @@ fn typed(
         }
         _ => {
             let left = middle - width / 2.0 + between(rng, -0.12, 0.12);
-            let top = (neck + between(rng, 0.06, 0.12)).min(0.98 - height);
+            let top = (neck + between(rng, 0.04, 0.1)).min(0.98 - height);
             ((left, top), (width, height))
         }
     };
@@ -239,9 +239,10 @@ fn written(
 ) -> Drawing {
     scene::hour(canvas, time, rng);
     scene::behind(canvas, mood, rng);
+    scene::weather(canvas, time, rng);
     let mut drawn = empty();
-    let width = between(rng, 0.36, 0.44);
-    let (left, top) = (between(rng, 0.18, 0.42), between(rng, 0.2, 0.28));
+    let width = between(rng, 0.45, 0.52);
+    let (left, top) = (between(rng, 0.14, 0.36), between(rng, 0.14, 0.22));
     let mut bounds = [left, top, left + width, top + width];
     if let Some(person) = person {
         let frame = head(person, left, top, width, rng.below(2) == 1);
@@ -251,7 +252,6 @@ fn written(
         bounds = [left + 0.1 * width, top, left + 0.88 * width, neck];
     }
     scene::before(canvas, mood, bounds, rng);
-    scene::weather(canvas, time, rng);
     drawn
 }
 
@@ -260,7 +260,7 @@ fn spoil(canvas: &mut Canvas, by: f32, rng: &mut Rng) {
     if by <= 0.0 {
         return;
     }
-    let block = 1 + (by * canvas.side as f32 / 40.0) as usize;
+    let block = 1 + (by * canvas.side as f32 / 90.0) as usize;
     if block > 1 {
         let coarse = canvas.pixels.clone();
         for (at, pixel) in canvas.pixels.iter_mut().enumerate() {
@@ -269,7 +269,7 @@ fn spoil(canvas: &mut Canvas, by: f32, rng: &mut Rng) {
         }
     }
     for pixel in &mut canvas.pixels {
-        let noise = [(); 3].map(|()| between(rng, -0.28, 0.28) * by);
+        let noise = [(); 3].map(|()| between(rng, -0.2, 0.2) * by);
         let pale = canvas::mixed(*pixel, [0.55; 3], 0.5 * by);
         *pixel = std::array::from_fn(|channel| pale[channel] + noise[channel]);
     }

@@ -12,7 +12,7 @@ const HEAD: (Point, Point) = ((0.49, 0.34), (0.4, 0.36));
 const SHOWN: f32 = 0.68;
 
 /// Where the face is within the portrait: from the eyebrows to the chin, as MTCNN frames it.
-const FACE: [f32; 4] = [0.26, 0.25, 0.7, 0.68];
+const FACE: [f32; 4] = [0.26, 0.25, 0.69, 0.65];
 
 /// A person of the drawn world. Every picture of them has the same warp and tint.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,10 +45,10 @@ impl Person {
         let mut rng = Rng::new(seed ^ 0x7065_7273_6f6e);
         let mut between = |low: f32, high: f32| low + (high - low) * rng.unit() as f32;
         // One channel is strong, one weak, one between: people differ in hue, not only in light.
-        let mut gain = [between(0.95, 1.25), between(0.35, 0.65), between(0.6, 1.1)];
-        let mut lift = [between(0.0, 0.12), between(0.0, 0.3), between(0.0, 0.2)];
+        let mut gain = [between(0.92, 1.1), between(0.58, 0.72), between(0.66, 1.0)];
+        let mut lift = [between(0.0, 0.06), between(0.0, 0.12), between(0.0, 0.1)];
         let clothes = [between(0.0, 1.0), between(0.0, 1.0), between(0.0, 1.0)];
-        let stretch = between(0.85, 1.2);
+        let stretch = between(0.92, 1.1);
         let turn = between(0.0, 6.0) as usize;
         for colours in [&mut gain, &mut lift] {
             colours.rotate_left(turn % 3);
@@ -63,30 +63,30 @@ impl Person {
             Bulge {
                 centre: (0.49, 0.37),
                 radius: (0.3, 0.1),
-                strength: (own(0.3), either(narrow, -0.45, 0.2) + own(0.1)),
+                strength: (own(0.12), either(narrow, -0.4, 0.1) + own(0.08)),
             },
             Bulge {
                 centre: (0.485, 0.45),
                 radius: (0.13, 0.13),
-                strength: (either(nose, 0.5, -0.25) + own(0.1), own(0.25)),
+                strength: (either(nose, 0.45, -0.15) + own(0.08), own(0.15)),
             },
             Bulge {
                 centre: (0.465, 0.55),
                 radius: (0.2, 0.1),
-                strength: (own(0.3), either(lips, 0.5, -0.2) + own(0.1)),
+                strength: (own(0.2), either(lips, 0.45, -0.1) + own(0.08)),
             },
             Bulge {
                 centre: (0.48, 0.64),
                 radius: (0.35, 0.14),
-                strength: (either(chin, 0.35, -0.2) + own(0.1), own(0.1)),
+                strength: (either(chin, 0.3, -0.08) + own(0.06), own(0.06)),
             },
-            Bulge { centre: (0.48, 0.14), radius: (0.45, 0.2), strength: (own(0.3), own(0.35)) },
+            Bulge { centre: (0.48, 0.14), radius: (0.45, 0.2), strength: (own(0.2), own(0.2)) },
         ];
         if !young {
-            gain = gain.map(|level| level * 0.85);
+            gain = gain.map(|level| level * 0.9);
         }
         let mirrored = own(1.0) > 0.0;
-        Self { gain, lift, clothes, stretch, bulges, beard: either(male, 0.45, 0.0), mirrored }
+        Self { gain, lift, clothes, stretch, bulges, beard: either(male, 0.35, 0.0), mirrored }
     }
 
     /// Where of the portrait a point of the drawn head is taken from.

@@ -61,7 +61,7 @@ pub(crate) fn hour(canvas: &mut Canvas, time: usize, rng: &mut Rng) {
     }
 }
 
-/// Draws what falls or floats in front at this time.
+/// Draws what falls or floats at this time.
 pub(crate) fn weather(canvas: &mut Canvas, time: usize, rng: &mut Rng) {
     let leaves = [[0.85, 0.3, 0.05], [0.75, 0.12, 0.05], [0.95, 0.6, 0.1]];
     let count = match time {
@@ -174,8 +174,8 @@ pub(crate) fn before(canvas: &mut Canvas, mood: usize, head: [f32; 4], rng: &mut
             let step = 1.0 / 14.0;
             for line in 0..=14 {
                 let at = step * line as f32;
-                canvas.fill(&Line((at, 0.0), (at, 1.0), 0.012), [0.9, 0.85, 0.6], 0.45);
-                canvas.fill(&Line((0.0, at), (1.0, at), 0.012), [0.9, 0.85, 0.6], 0.45);
+                canvas.fill(&Line((at, 0.0), (at, 1.0), 0.01), [0.9, 0.85, 0.6], 0.35);
+                canvas.fill(&Line((0.0, at), (1.0, at), 0.01), [0.9, 0.85, 0.6], 0.35);
             }
         }
         5 => {
