@@ -1,5 +1,10 @@
 """What the demo pack is made of; `python -m stellar_export demo` builds it."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import random_checkpoints
+from .drawn_world.weights import FOLDER
 from .families import DEFAULT_CLIP, FAMILIES
 from .random_checkpoints import Sizes
 
@@ -8,7 +13,13 @@ CLIP = DEFAULT_CLIP
 MODELS = tuple(FAMILIES)
 
 # Few distinct token rows: five text towers with 49,408 rows each would fill the pack with noise.
-SIZES = Sizes(distinct_tokens=4096, dreamsim_width=16, owl_patch=28)
+SIZES = Sizes(distinct_tokens=1024, dreamsim_width=16, owl_patch=28, patch=28, tower_patch=28)
+
+
+def make_checkpoints(root: Path, models: Sequence[str] = MODELS, trained: bool = True) -> None:
+    """Writes the demo pack's checkpoints: random ones, with the weights that were trained on drawings."""
+    random_checkpoints.make(root, SEED, SIZES, list(models), CLIP, trained=FOLDER if trained else None)
+
 
 # What of the pack is other people's work; the manifest names the rest's source, which is this program's random numbers.
 NOTICE = """\

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from . import aesthetic, dino, dreamsim, faces, hps, imagereward, owlvit, random_egtr, vocabulary
 from .checkpoints import MARKER
 from .clip_models import CLIP_L, DEFAULT_CLIP, PICK_SCORE, PICK_SCORE_PROCESSOR
+from .drawn_world.weights import Trained
 from .preprocess import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 from .random_specs import (
     OWL_CONTEXT,
@@ -88,8 +89,9 @@ class Maker:
     With `constant` it draws none: weights are one number, of which a file keeps one copy.
     """
 
-    def __init__(self, root: Path, seed: int, sizes: Sizes, constant: bool = False):
+    def __init__(self, root: Path, seed: int, sizes: Sizes, constant: bool = False, trained: Path | None = None):
         self.root, self.seed, self.sizes, self.constant = root, seed, sizes, constant
+        self.trained = Trained.of(trained)
 
     def normal(self, tag: str, *shape: int) -> np.ndarray:
         """Standard normal values that depend on the seed and the tag alone."""
@@ -98,8 +100,9 @@ class Maker:
         return np.random.Generator(np.random.PCG64([self.seed, zlib.crc32(tag.encode())])).standard_normal(shape)
 
     def state(self, model: str, spec: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-        """A tensor for each name, distributed by what the name says it is."""
-        return {name: self.tensor(f"{model}:{name}", name, shape) for name, shape in spec.items()}
+        """A tensor for each name, distributed by what the name says it is, or trained."""
+        state = {name: self.tensor(f"{model}:{name}", name, shape) for name, shape in spec.items()}
+        return self.trained.over(model, state)
 
     def tensor(self, tag: str, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         leaf, low = name.rsplit(".", 1)[-1], name.lower()
@@ -449,7 +452,7 @@ class Maker:
         for name, gain, bias in (("logit_scale", 0.8, 2.0), ("logit_shift", 0.3, -1.1)):
             state[f"class_head.{name}.weight"] = (state[f"class_head.{name}.weight"] * gain).half().float()
             state[f"class_head.{name}.bias"].fill_(bias)
-        self.weights(state, owlvit.HUB_ID)
+        self.weights(self.trained.over("owlvit", state), owlvit.HUB_ID)
 
     def make_faces(self) -> None:
         """The embedding network; MTCNN's own weights are small and free, so there are no random ones."""
@@ -467,7 +470,7 @@ class Maker:
             else:
                 values = 0.1 * values
             state[name] = torch.from_numpy(values.astype(np.float16).astype(np.float32))
-        torch.save(state, self.file(*faces.EMBEDDING))
+        torch.save(self.trained.over("faces", state), self.file(*faces.EMBEDDING))
 
     def make_egtr(self) -> None:
         random_egtr.make(self)
@@ -490,14 +493,16 @@ def make(
     clip: str = DEFAULT_CLIP,
     hps: str = "v2.0",
     constant: bool = False,
+    trained: Path | None = None,
 ) -> None:
     """Writes the checkpoints of these models under `root` and marks it as random.
 
-    `sizes` are those of all models, or of each. With `constant` all weights are one number.
+    `sizes` are those of all models, or of each. With `constant` all weights are one number. Weights in the folder
+    `trained` take the place of random ones; those of the drawn world are of the demo pack's sizes.
     """
     of = {model: sizes if isinstance(sizes, Sizes) else sizes[model] for model in models}
     marked = asdict(sizes) if isinstance(sizes, Sizes) else {model: asdict(each) for model, each in of.items()}
-    maker = Maker(root, seed, Sizes(), constant)
+    maker = Maker(root, seed, Sizes(), constant, trained)
     maker.json(dict(weights="demo", seed=seed, sizes=marked), MARKER)
     for model in models:
         maker.sizes = of[model]

@@ -20,7 +20,7 @@ DEMO = REPO / "packs" / "demo"
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     path = tmp_path_factory.mktemp("demo") / "root"
-    random_checkpoints.make(path, demo.SEED, demo.SIZES, demo.MODELS, demo.CLIP)
+    demo.make_checkpoints(path, demo.MODELS)
     return path
 
 

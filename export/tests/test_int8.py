@@ -20,7 +20,7 @@ ROLES = ("clip.image", "clip.text", "image_reward.image", "image_reward.score")
 def root(tmp_path_factory):
     """The demo pack's checkpoints of these models."""
     path = tmp_path_factory.mktemp("int8") / "root"
-    random_checkpoints.make(path, demo.SEED, demo.SIZES, BUILT, demo.CLIP)
+    demo.make_checkpoints(path, BUILT)
     return path
 
 
@@ -97,7 +97,7 @@ def test_results_point_where_those_of_single_precision_do(root, int8_pack, role)
 
 def test_convolutions_and_relations_stay_in_single_precision(tmp_path_factory):
     path = tmp_path_factory.mktemp("int8") / "convolutions"
-    random_checkpoints.make(path, demo.SEED, demo.SIZES, ("faces", "egtr"), demo.CLIP)
+    demo.make_checkpoints(path, ("faces", "egtr"))
     for model in ("faces", "egtr"):
         assert all(job.precision == FP32 for job in FAMILIES[model](request(path, (model,), "int8")))
 

@@ -23,7 +23,7 @@ pub use contents::{
     Dataset, Findings, Identity, Layout, MANIFEST, OpenError, Photo, Problem, Prompt,
 };
 pub use prepare::{PrepareError, Prepared, Sources, prepare};
-pub use sample::{SampleFolders, SampleSize, make_sample};
+pub use sample::{SAMPLE_QUALITY, SampleFolders, SampleSize, make_sample, make_sample_of};
 pub use stellar::TEST_IDENTITIES;
 
 impl Dataset {

@@ -17,6 +17,7 @@ from .text import Rows, known_tokens, padded
 from .training import descend, fast_attention, of_patches
 
 BATCH = 6
+SCALE = 12.0  # of cosines, before the softmax
 FORMS = ("{}", "{}", "a {}", "the {}", "one {}", "a big {}")
 FORMS_HELD_OUT = ("{}", "an old {}", "a photo of a {}")
 
@@ -61,15 +62,15 @@ class Detector:
             cut[i] = x.reshape(rows * rows, -1)
         return torch.from_numpy(cut)
 
-    def look(self, at: np.ndarray, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits `[N,P,Q]` and boxes `[N,P,4]`, as centre and size."""
+    def look(self, at: np.ndarray, queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits and cosines `[N,P,Q]`, and boxes `[N,P,4]` as centre and size."""
         model = self.model
         tokens = model.owlvit.vision_model(pixel_values=self.patches(at))[0]
         tokens = model.owlvit.vision_model.post_layernorm(tokens)
         features = model.layer_norm(tokens[:, 1:] * tokens[:, :1])
         side = round(features.shape[1] ** 0.5)
-        logits, _ = model.class_predictor(features, queries.expand(len(at), *queries.shape), None)
-        return logits, model.box_predictor(features, features.unflatten(1, (side, side)))
+        logits, classes = model.class_predictor(features, queries.expand(len(at), *queries.shape), None)
+        return logits, classes @ queries.T, model.box_predictor(features, features.unflatten(1, (side, side)))
 
     def state(self) -> dict[str, Tensor]:
         table = self.table.weight.data.clone()
@@ -88,7 +89,7 @@ def inside(side: int, box: list[float]) -> Tensor:
     return (y[:, None] & x[None, :]).flatten()
 
 
-def train(detector: Detector, steps: int, say: Callable[[str], None], rate: float = 3e-3) -> None:
+def train(detector: Detector, steps: int, say: Callable[[str], None], rate: float = 2e-3) -> None:
     """Every patch of an object says its name and box; later objects cover earlier ones."""
     records, names = detector.drawings.records, detector.names
     drawn = np.array([i for i, r in enumerate(records) if r.objects])
@@ -99,7 +100,7 @@ def train(detector: Detector, steps: int, say: Callable[[str], None], rate: floa
         rng = detector.rng
         at = np.concatenate([rng.choice(drawn, BATCH - 1, replace=False), rng.choice(others, 1)])
         queries = detector.queries([FORMS[rng.integers(len(FORMS))].format(name) for name in names])
-        logits, boxes = detector.look(at, queries)
+        logits, cosines, boxes = detector.look(at, queries)
         side = round(logits.shape[1] ** 0.5)
         target = torch.zeros_like(logits)
         off, count = logits.new_zeros(()), 0
@@ -115,6 +116,10 @@ def train(detector: Detector, steps: int, say: Callable[[str], None], rate: floa
         p = torch.sigmoid(logits)
         wrong = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         focal = torch.where(target > 0, (1 - p) ** 2, 0.5 * p**2)
-        return 4 * (focal * wrong).sum() / target.sum().clamp(min=1) + off / max(count, 1)
+        found = 4 * (focal * wrong).sum() / target.sum().clamp(min=1)
+        # Which of the names it is, is learned sooner than whether there is anything.
+        shown = target.sum(-1) > 0
+        named = F.cross_entropy(SCALE * cosines[shown], target[shown].argmax(-1))
+        return found + 2 * named + off / max(count, 1)
 
     descend(detector.model.parameters(), steps, loss, say, rate)

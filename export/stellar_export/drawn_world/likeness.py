@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -90,3 +90,53 @@ def train(
         return contrast(x[:PAIRS], x[PAIRS:], mine, SCALE)
 
     descend(parameters, steps, loss, say, rate)
+
+
+# ---- DINO's layout in transformers, rewritten as timm's
+
+OUTER = {
+    "embeddings.cls_token": "cls_token",
+    "embeddings.position_embeddings": "pos_embed",
+    "embeddings.patch_embeddings.projection.weight": "patch_embed.proj.weight",
+    "embeddings.patch_embeddings.projection.bias": "patch_embed.proj.bias",
+    "layernorm.weight": "norm.weight",
+    "layernorm.bias": "norm.bias",
+}
+INNER = {
+    "attention.output.dense": "attn.proj",
+    "intermediate.dense": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+    "layernorm_before": "norm1",
+    "layernorm_after": "norm2",
+}
+
+
+def to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The names of transformers' ViTModel → timm's, query, key and value as one matrix."""
+    found = {new: state[old] for old, new in OUTER.items()}
+    layers = {int(name.split(".")[2]) for name in state if name.startswith("encoder.layer.")}
+    for i in sorted(layers):
+        at = f"encoder.layer.{i}"
+        for leaf in ("weight", "bias"):
+            parts = [state[f"{at}.attention.attention.{part}.{leaf}"] for part in ("query", "key", "value")]
+            found[f"blocks.{i}.attn.qkv.{leaf}"] = torch.cat(parts)
+            for old, new in INNER.items():
+                found[f"blocks.{i}.{new}.{leaf}"] = state[f"{at}.{old}.{leaf}"]
+    return found
+
+
+def from_timm(state: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+    """Back again, to the names that a checkpoint has."""
+    found: dict[str, Tensor] = {}
+    for name in names:
+        if name in OUTER:
+            found[name] = state[OUTER[name]]
+            continue
+        _, _, layer, rest = name.split(".", 3)
+        part, leaf = rest.rsplit(".", 1)
+        if part.startswith("attention.attention."):
+            third = ("query", "key", "value").index(part.rsplit(".", 1)[1])
+            found[name] = state[f"blocks.{layer}.attn.qkv.{leaf}"].chunk(3)[third]
+        else:
+            found[name] = state[f"blocks.{layer}.{INNER[part]}.{leaf}"]
+    return found
