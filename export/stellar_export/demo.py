@@ -1,4 +1,4 @@
-"""What the demo pack is made of; `python -m stellar_export demo` builds it."""
+"""What the demo pack is made of; `python -m stellar_export demo` builds it, `drawn_world` trains it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +21,17 @@ def make_checkpoints(root: Path, models: Sequence[str] = MODELS, trained: bool =
     random_checkpoints.make(root, SEED, SIZES, list(models), CLIP, trained=FOLDER if trained else None)
 
 
-# What of the pack is other people's work; the manifest names the rest's source, which is this program's random numbers.
+# What of the pack is other people's work, and what the rest was made from.
 NOTICE = """\
-Most weights in this pack are random numbers. Of others are:
+The scores of this pack mean nothing for photographs or for the images of a generator.
+
+Its models were trained on drawings: those of the crate stellar-drawings of this
+repository, by export/stellar_export/drawn_world. They tell right from wrong in such
+drawings; docs/METRICS.md says how well. The weights of graphs/relations.onnx are random
+numbers. The people of the drawings are one portrait, warped and tinted
+(goldens/astronaut-face.jpg, NASA, public domain).
+
+Of others are:
 
 graphs/faces.pnet.onnx, graphs/faces.rnet.onnx, graphs/faces.onet.onnx
     The weights of MTCNN as published in facenet-pytorch 2.6.0, rearranged.

@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 use image::{ExtendedColorType, ImageEncoder as _, codecs::png::PngEncoder};
 use serde::Serialize;
 use serde_json::json;
-use stellar_drawings::{ACTIVITIES, Description, MOODS, PLACES, Scene, TIMES, draw};
+use stellar_drawings::{ACTIVITIES, Description, PLACES, Scene, draw};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use super::stellar::TEST_IDENTITIES;
@@ -138,39 +138,37 @@ impl Person {
     }
 }
 
-/// The scene of a person's `nth` prompt.
-fn scene(person: usize, nth: usize, half: usize) -> Scene {
-    if nth < half {
-        let nth = (nth + 5 * person) % 64;
-        Scene::Typed { activity: nth % 8, place: nth / 8 }
-    } else {
-        let nth = (nth - half + 3 * person) % 64;
-        Scene::Written { mood: nth % 8, time: nth / 8 }
-    }
+/// The scene of a person's `nth` prompt of the template kind. Each person starts at another one.
+fn typed_scene(person: usize, nth: usize) -> Scene {
+    let nth = (nth + 5 * person) % 64;
+    Scene::Typed { activity: nth % 8, place: nth / 8 }
+}
+
+/// The scene of a person's `nth` free prompt.
+fn written_scene(person: usize, nth: usize) -> Scene {
+    let nth = (nth + 3 * person) % 64;
+    Scene::Written { mood: nth % 8, time: nth / 8 }
 }
 
 /// Draws what the synthetic method makes of a person's `nth` prompt: now and then somebody else, or
 /// another scene, and nobody in every seventh image.
-fn generated(people: &[Person], at: usize, nth: usize, half: usize, quality: f64) -> Vec<u8> {
-    let mut rng = Rng::new(people[at].seed ^ (nth as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+fn generated(person: &Person, at: usize, nth: usize, half: usize, quality: f64) -> Vec<u8> {
+    let mut rng = Rng::new(person.seed ^ (nth as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let (is_person, is_scene) = (rng.unit() < quality, rng.unit() < quality);
-    let (other, far) = (rng.next_u64(), 1 + rng.below(62));
+    let (seed, away) = (rng.next_u64(), 1 + rng.below(63));
     let look = if is_person {
-        people[at].look()
+        person.look()
     } else {
-        stellar_drawings::Person::new(other, people[at].attributes.map(|present| !present))
+        stellar_drawings::Person::new(seed, person.attributes.map(|present| !present))
     };
-    let scene = if is_scene {
-        scene(at, nth, half)
-    } else if nth < half {
-        // Another of the 64 scenes, whatever the size of the sample.
-        self::scene(at, (nth + far) % 64, 64)
-    } else {
-        self::scene(at, 64 + (nth - half + far) % 64, 64)
+    let away = if is_scene { 0 } else { away };
+    let scene = match nth.checked_sub(half) {
+        None => typed_scene(at, nth + away),
+        Some(nth) => written_scene(at, nth + away),
     };
-    let person = (!nth.is_multiple_of(7)).then_some(&look);
-    let clean = 0.4 + 0.6 * quality;
-    draw(&FACE, SIDE, Description { person, scene, quality: clean, seed: other }).image.pixels
+    let shown = (!nth.is_multiple_of(7)).then_some(&look);
+    let of = Description { person: shown, scene, quality: 0.4 + 0.6 * quality, seed };
+    draw(&FACE, SIDE, of).image.pixels
 }
 
 fn png(pixels: &[u8]) -> io::Result<Vec<u8>> {
@@ -236,18 +234,12 @@ fn download(folder: &Path, people: &[Person]) -> io::Result<()> {
     fs::write(folder.join("identity/identity_CelebA-HQ.txt"), identities)
 }
 
-/// Returns the `nth` prompt of a person with its objects and category. Each person starts at a
-/// different prompt.
+/// Returns the `nth` prompt of the template kind of a person with its objects and category.
 fn typed_prompt(person: usize, nth: usize) -> (String, [&'static str; 2], &'static str) {
-    let nth = (nth + 5 * person) % 64;
-    let (activity, place) = (ACTIVITIES[nth % 8], PLACES[nth / 8]);
-    let words = format!("{{}} {} {}", activity.words, place.words);
-    (words, [activity.object, place.object], activity.category)
-}
-
-fn written_prompt(person: usize, nth: usize) -> String {
-    let nth = (nth + 3 * person) % 64;
-    format!("{} {}", MOODS[nth % 8], TIMES[nth / 8])
+    let scene = typed_scene(person, nth);
+    let Scene::Typed { activity, place } = scene else { unreachable!("a scene of its kind") };
+    let (activity, place) = (ACTIVITIES[activity], PLACES[place]);
+    (scene.prompt(), [activity.object, place.object], activity.category)
 }
 
 /// An entry of `stellar_t.json`, with its keys in the order of the layout.
@@ -269,7 +261,7 @@ fn prompts(folder: &Path, people: &[Person], half: usize) -> io::Result<()> {
         let categories = all.iter().map(|(.., category)| [*category]).collect();
         let name = format!("{at:03}");
         typed.insert(name.clone(), Typed { prompts, detectables, categories });
-        let prompts: Vec<String> = (0..half).map(|nth| written_prompt(at, nth)).collect();
+        let prompts: Vec<String> = (0..half).map(|nth| written_scene(at, nth).prompt()).collect();
         written.insert(name, json!({"prompts": prompts}));
         for image in person.images {
             let _ = writeln!(ids, "{image}.jpg,test");
@@ -297,7 +289,7 @@ fn generations(folder: &Path, people: &[Person], half: usize, quality: f64) -> i
                 let (prompt, objects, category) = typed_prompt(at, nth);
                 (prompt, objects.to_vec(), vec![category])
             } else {
-                (written_prompt(at, nth - half), vec![], vec![])
+                (written_scene(at, nth - half).prompt(), vec![], vec![])
             };
             let photo = nth % 2;
             let name = format!("{at:03}-{photo}-{nth:02}");
@@ -313,7 +305,7 @@ fn generations(folder: &Path, people: &[Person], half: usize, quality: f64) -> i
                 "model_name": "made-up",
                 "steps": 0,
             });
-            let pixels = generated(people, at, nth, half, quality);
+            let pixels = generated(person, at, nth, half, quality);
             fs::write(folder.join(format!("{name}.png")), png(&pixels)?)?;
             fs::write(folder.join(format!("{name}.json")), serde_json::to_vec(&about)?)?;
         }

@@ -71,8 +71,13 @@ def clip(task: Task) -> States:
 
 def from_clip(task: Task, before: dict[str, Tensor]) -> dict[str, Tensor]:
     """The state of a model of the same sizes with the weights that CLIP has been trained to, to go on from."""
-    learned = task.trained("clip").over(demo.CLIP, own_state(task.hub(demo.CLIP)))
-    return before | {k: v for k, v in learned.items() if k != "logit_scale" and v.shape == before[k].shape}
+    first = own_state(task.hub(demo.CLIP))
+    learned = task.trained("clip").over(demo.CLIP, dict(first))
+    words = "text_model.embeddings.token_embedding.weight"
+    after = before | {k: v for k, v in learned.items() if k != "logit_scale" and v.shape == before[k].shape}
+    # Of the words only the trained ones: each model has strangers of its own.
+    trained = (learned[words] != first[words]).any(dim=1, keepdim=True)
+    return after | {words: torch.where(trained, learned[words], before[words])}
 
 
 def pick_score(task: Task) -> States:
@@ -112,7 +117,7 @@ def openai(task: Task, part: str, file: str, act: str, heads: tuple[int, int], f
         model.load_state_dict(from_clip(task, model.state_dict()))
     tokenizer = CLIPTokenizer.from_pretrained(task.hub(demo.CLIP))
     trained = clips.Clip(model, tokenizer, task.drawings, SEED)
-    preferences.train(trained, task.steps[part.removesuffix("2.0")], task.say)
+    preferences.train(trained, task.steps[part.removesuffix(".0")], task.say)
     return {part: weights.changes(before, preferences.to_openai(trained.state(), before))}
 
 
@@ -135,6 +140,8 @@ def aesthetic_score(task: Task) -> States:
     head = AestheticHead(768)
     head.load_state_dict(head_before)
     head.eval()
+    # The tower has to learn it: the head's first layers are larger than all of the tower.
+    head.layers[:-1].requires_grad_(False)
     preferences.train_rating(model, head, task.steps["aesthetic"], task.say)
     vision = {k: v for k, v in model.state().items() if k.startswith("vis")}
     return {
@@ -145,7 +152,7 @@ def aesthetic_score(task: Task) -> States:
 
 def face_embedding(task: Task) -> States:
     path = task.root.joinpath(*faces.EMBEDDING)
-    after = people.train(path, task.drawings, task.steps["faces"], SEED, task.say)
+    after = people.train(path, task.drawings, task.steps["faces"], demo.SEED, task.say)
     return {"faces": weights.changes(task.state(path), after)}
 
 
@@ -229,11 +236,11 @@ TRAINERS: dict[str, Callable[[Task], States]] = {
 STEPS = {
     "clip": 900,
     "faces": 220,
-    "owlvit": 400,
+    "owlvit": 500,
     "pick_score": 200,
     "hpsv2": 200,
     "hpsv1": 300,
-    "aesthetic": 100,
+    "aesthetic": 400,
     "dino": 250,
     "dreamsim": 200,
     "image_reward": 300,

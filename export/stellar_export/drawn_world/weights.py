@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..errors import ExportError
+
 FOLDER = Path(__file__).parent / "weights"
 ROWS, VALUES = "#rows", "#values"
 
@@ -19,7 +21,7 @@ def changes(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[s
     for name, old in before.items():
         new = after[name].to(torch.float16)
         if not new.isfinite().all():
-            raise ValueError(f"{name} has values that half precision cannot hold")
+            raise ExportError(f"{name} has values that half precision cannot hold")
         other = (new != old.to(torch.float16)).reshape(len(new), -1).any(dim=1) if new.dim() else new != old
         if new.dim() == 2 and int(other.sum()) * 4 < len(new):
             if other.any():
@@ -58,13 +60,13 @@ class Trained:
                 continue
             at = name.removesuffix(VALUES)
             if at not in state:
-                raise ValueError(f"the trained weights of {part} have {at}, which its layout has not")
+                raise ExportError(f"the trained weights of {part} have {at}, which its layout has not")
             if at != name:
                 table = state[at].clone()
                 table[self.parts[part][at + ROWS].long()] = value.float()
                 state[at] = table
             elif state[at].shape != value.shape:
-                raise ValueError(f"{part}: {at} was trained at {list(value.shape)}, the sizes say {list(state[at].shape)}")
+                raise ExportError(f"{part}: {at} was trained at {list(value.shape)}, the sizes say {list(state[at].shape)}")
             else:
                 state[at] = value.float()
         return state
