@@ -35,7 +35,6 @@ from .random_specs import (
     timm_spec,
 )
 
-
 # What constant weights are: no number that an optimiser would take a graph apart for.
 CONSTANT = 0.02
 

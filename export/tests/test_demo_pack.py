@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from PIL import Image
 from pipeline import OF_FACES, Pipeline
 
-from stellar_export import demo, goldens, random_checkpoints
+from stellar_export import demo, goldens
 from stellar_export.checkpoints import Checkpoints
 from stellar_export.onnx_graph import session
 

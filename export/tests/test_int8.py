@@ -7,7 +7,7 @@ from conftest import REPO, build, manifest, request
 from onnx import numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from stellar_export import cli, demo, goldens, random_checkpoints
+from stellar_export import cli, demo, goldens
 from stellar_export.families import FAMILIES
 from stellar_export.nn import FP32
 from stellar_export.onnx_graph import OPSET, save, session, to_onnx

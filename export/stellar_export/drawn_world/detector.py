@@ -153,7 +153,7 @@ def inside(side: int, box: list[float]) -> Tensor:
 
 
 def train(detector: Detector, steps: int, say: Callable[[str], None], rate: float = 3e-3) -> None:
-    """Every patch of an object says its name and box; later objects cover earlier ones."""
+    """Patches of an object say its name and box, and others no name."""
     records, names = detector.drawings.records, detector.names
     drawn = np.array([i for i, r in enumerate(records) if r.objects])
     others = np.array([i for i, r in enumerate(records) if not r.objects])
@@ -167,23 +167,29 @@ def train(detector: Detector, steps: int, say: Callable[[str], None], rate: floa
         chosen = torch.from_numpy(np.sort(rng.choice(patches, patches if last else SOME, replace=False)))
         queries = detector.queries([FORMS[rng.integers(len(FORMS))].format(name) for name in names])
         logits, cosines, boxes = detector.look(at, queries, chosen)
-        target = torch.zeros_like(logits)
-        true = torch.zeros_like(boxes)
+        weight, inner = torch.zeros_like(logits), torch.zeros_like(logits, dtype=torch.bool)
+        true, pooled, which = torch.zeros_like(boxes), [], []
         for i, number in enumerate(at):
             for name, box in records[number].objects:
-                here = inside(detector.grid, box)[chosen]
-                target[i, here] = 0
-                target[i, here, place[name]] = 1
+                here = torch.nonzero(inside(detector.grid, box)[chosen]).flatten()
+                if not len(here):
+                    continue
+                column, scaled = place[name], SCALE * cosines[i, here]
+                # Within a box there is more than the object, as between the pillars of a bridge: what counts are the
+                # patches that look most like it, of which the score is the maximum.
+                pooled.append(torch.logsumexp(scaled, dim=0) - math.log(len(here)))
+                which.append(column)
+                inner[i, here, column] = True
+                weight[i, here, column] = torch.softmax(scaled[:, column], dim=0).detach()
                 left, top, right, bottom = box
                 true[i, here] = torch.tensor([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top])
-        shown = target.sum(-1) > 0
-        # Most patches show nothing: without the weight they would be all there is to learn.
         p = torch.sigmoid(logits)
-        wrong = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        focal = torch.where(target > 0, (1 - p) ** 2, 0.5 * p**2)
-        found = (focal * wrong).sum() / shown.sum().clamp(min=1)
+        there = -(weight * (1 - p) ** 2 * F.logsigmoid(logits)).sum() / len(which)
+        # Most patches show nothing: without the square they would be all there is to learn.
+        absent = -(0.5 * p**2 * F.logsigmoid(-logits))[~inner].sum() / inner.sum().clamp(min=1)
         # Which of the names it is, is learned first; with less weight, it is not learned for long.
-        named = F.cross_entropy(SCALE * cosines[shown], target[shown].argmax(-1))
-        return found + 6 * named + (boxes[shown] - true[shown]).abs().mean()
+        named = F.cross_entropy(torch.stack(pooled), torch.tensor(which))
+        shown = inner.any(dim=-1)
+        return there + absent + 6 * named + (boxes[shown] - true[shown]).abs().mean()
 
     descend(detector.model.parameters(), steps, loss, say, rate)

@@ -104,7 +104,9 @@ class Held:
         return asked
 
 
-def evaluate(drawings: Path, models: Sequence[str], count: int, say: Callable[[str], None], trained: bool = True) -> dict[str, float]:
+def evaluate(
+    drawings: Path, models: Sequence[str], count: int, say: Callable[[str], None], trained: bool = True
+) -> dict[str, float]:
     """Prints and returns the areas of these models; `trained` or, to compare, random ones."""
     torch.set_num_threads(1)
     held = Held(drawings, count)

@@ -22,7 +22,15 @@ class Vit(nn.Module):
     The others are to change next to nothing: `quiet` makes them so. Twelve layers as DreamSim's take too long to train.
     """
 
-    def __init__(self, state: dict[str, Tensor], computed: int, heads: int, eps: float, act: str, qkv: Sequence[Tensor] = ()):
+    def __init__(
+        self,
+        state: dict[str, Tensor],
+        computed: int,
+        heads: int,
+        eps: float,
+        act: str,
+        qkv: Sequence[Tensor] = (),
+    ):
         super().__init__()
         self.names = list(state)
         self.computed, self.heads, self.eps, self.act = computed, heads, eps, act
@@ -74,7 +82,14 @@ class Vit(nn.Module):
 
 
 def train(
-    embed: Callable[[Tensor], Tensor], parameters: Sequence[nn.Parameter], drawings: Drawings, side: int, steps: int, seed: int, say: Callable[[str], None], rate: float = 2e-3
+    embed: Callable[[Tensor], Tensor],
+    parameters: Sequence[nn.Parameter],
+    drawings: Drawings,
+    side: int,
+    steps: int,
+    seed: int,
+    say: Callable[[str], None],
+    rate: float = 2e-3,
 ) -> None:
     """`embed` makes vectors of patches; those of one person come near each other, whatever they do."""
     rng = np.random.default_rng(seed)

@@ -36,7 +36,8 @@ class Crops:
             width, height = right - left, bottom - top
             shift = self.rng.uniform(-0.12, 0.12, 4) * [width, height, width, height]
             box = (np.array([left, top, right, bottom]) + shift) * picture.width
-            crops[i] = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, tuple(box.clip(0, picture.width))))
+            box = tuple(box.clip(0, picture.width))
+            crops[i] = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box))
         return (torch.from_numpy(crops).permute(0, 3, 1, 2).float() - 127.5) / 128
 
 

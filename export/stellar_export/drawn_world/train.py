@@ -159,7 +159,9 @@ def face_embedding(task: Task) -> States:
 def owl(task: Task) -> States:
     folder = task.hub(owlvit.HUB_ID)
     model = detector.Detector(folder, task.drawings, SEED)
-    detector.train(model, task.steps["owlvit"], task.say)
+    # Twice: the second schedule, warm from the first, learns most of what there is.
+    for _ in range(2):
+        detector.train(model, task.steps["owlvit"], task.say)
     return {"owlvit": weights.changes(own_state(folder), model.state())}
 
 
@@ -184,7 +186,11 @@ def dreamsim_towers(task: Task) -> States:
     before = {"dreamsim-dino": task.state(task.root / "files" / dreamsim.DINO)}
     for branch in dreamsim.BRANCHES:
         before[f"dreamsim-{branch}"] = task.state(cache / f"{branch}_vitb16_pretrain.pth.tar")["state_dict"]
-    kinds = {"dreamsim-dino": (1e-6, "gelu"), "dreamsim-clip": (1e-5, "quick_gelu"), "dreamsim-open_clip": (1e-5, "gelu")}
+    kinds = {
+        "dreamsim-dino": (1e-6, "gelu"),
+        "dreamsim-clip": (1e-5, "quick_gelu"),
+        "dreamsim-open_clip": (1e-5, "gelu"),
+    }
     vits = nn.ModuleList(
         likeness.Vit(
             before[part],
@@ -236,7 +242,7 @@ TRAINERS: dict[str, Callable[[Task], States]] = {
 STEPS = {
     "clip": 900,
     "faces": 220,
-    "owlvit": 500,
+    "owlvit": 400,
     "pick_score": 200,
     "hpsv2": 200,
     "hpsv1": 300,

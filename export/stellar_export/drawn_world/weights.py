@@ -66,7 +66,9 @@ class Trained:
                 table[self.parts[part][at + ROWS].long()] = value.float()
                 state[at] = table
             elif state[at].shape != value.shape:
-                raise ExportError(f"{part}: {at} was trained at {list(value.shape)}, the sizes say {list(state[at].shape)}")
+                raise ExportError(
+                    f"{part}: {at} was trained at {list(value.shape)}, the sizes say {list(state[at].shape)}"
+                )
             else:
                 state[at] = value.float()
         return state
