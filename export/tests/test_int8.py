@@ -89,7 +89,8 @@ def test_results_point_where_those_of_single_precision_do(root, int8_pack, role)
     for probe in jobs[role].probes:
         a, b = (s.run(None, dict(probe.inputs))[0] for s in (ours, theirs))
         if role.endswith(".score"):
-            assert np.abs(a - b).max() < 0.1
+            # Rewards are no cosines: those of the demo pack reach five and more.
+            assert np.abs(a - b).max() < 0.1 * max(1, np.abs(b).max())
             continue
         cosine = (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
         assert 0.98 < cosine.min() < 0.999999, "near, and not the same graph"
