@@ -16,7 +16,7 @@ EXPORT_PYTHON := .runtime/export/bin/python
 # The official builds of ONNX Runtime send telemetry otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup serve build test test-all check style screenshots contract docker-test fuzz soak dashboards openapi bench parity export-setup export-test reward-clients python-test wheel demo-pack demo-generator clean
+.PHONY: help setup serve build test test-all check style screenshots contract docker-test fuzz soak dashboards openapi bench parity export-setup export-test reward-clients python-test wheel demo-pack demo-weights demo-generator clean
 
 help:  ## List the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -91,11 +91,17 @@ bench: setup  ## All benchmarks; docs/BENCHMARKS.md says what they mean
 export-setup:  ## Python environment of the exporter (PyTorch: 3 GB)
 	@scripts/export_setup.sh
 
-demo-pack: export-setup  ## Rebuild the demo pack with its golden samples
+demo-pack: export-setup  ## Rebuild the demo pack with its golden samples, from the weights in export/
 	cd export && ../$(EXPORT_PYTHON) -m stellar_export demo --out ../packs/demo
 
 demo-generator: export-setup  ## Rebuild the demo generator pack with its golden pictures
 	cd export && ../$(EXPORT_PYTHON) -m stellar_export demo-generator --out ../packs/demo-generator
+
+demo-weights: setup export-setup  ## Draw, train the demo pack's weights, build the pack and print how well it tells right from wrong
+	cargo run --release --locked -p stellar-drawings --example drawings -- target/drawings
+	cd export && OMP_NUM_THREADS=1 ../$(EXPORT_PYTHON) -W ignore -m stellar_export.drawn_world train --drawings ../target/drawings
+	$(MAKE) demo-pack
+	cd export && OMP_NUM_THREADS=1 ../$(EXPORT_PYTHON) -W ignore -m stellar_export.drawn_world evaluate --drawings ../target/drawings
 
 reward-clients: build export-setup  ## The trainers' own reward clients, fetched from GitHub, against the adapters: make reward-clients SOURCES=folder
 	$(EXPORT_PYTHON) scripts/reward_clients.py $(if $(SOURCES),--sources $(SOURCES))

@@ -218,7 +218,7 @@ def quality():
                 panel("Mean score", [sql(f"""
                     SELECT $__timeGroupAlias(created, $__interval), method || ': ' || {VERSIONED} AS metric, AVG(value) AS value
                     FROM report_scores WHERE value IS NOT NULL AND {CHOSEN} GROUP BY 1, 2 ORDER BY 1""", "time_series")], width=16,
-                    text="By the time of scoring. Weights named demo are random: their scores mean nothing."),
+                    text="By the time of scoring. Weights named demo know nothing of real images: their scores mean nothing."),
                 panel("Samples scored", [sql(f"""
                     SELECT $__timeGroupAlias(created, $__interval), method AS metric, COUNT(*) FILTER (WHERE first) AS value
                     FROM (SELECT created, method, metric = MIN(metric) OVER (PARTITION BY digest) AS first

@@ -173,14 +173,14 @@ def _build(a: argparse.Namespace) -> None:
 
 
 def _demo(a: argparse.Namespace) -> None:
-    from . import demo, pack, random_checkpoints
+    from . import demo, pack
     from .checkpoints import Checkpoints
     from .nn import FP32
 
     pack.refuse_to_overwrite(a.out)
     with tempfile.TemporaryDirectory(prefix="stellar-export-") as scratch:
         root = Path(scratch)
-        random_checkpoints.make(root, demo.SEED, demo.SIZES, list(demo.MODELS), demo.CLIP)
+        demo.make_checkpoints(root)
         pack.build(
             Checkpoints(root, say=_say),
             a.out,

@@ -1,5 +1,10 @@
-"""What the demo pack is made of; `python -m stellar_export demo` builds it."""
+"""What the demo pack is made of; `python -m stellar_export demo` builds it, `drawn_world` trains it."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import random_checkpoints
+from .drawn_world.weights import FOLDER
 from .families import DEFAULT_CLIP, FAMILIES
 from .random_checkpoints import Sizes
 
@@ -8,7 +13,7 @@ CLIP = DEFAULT_CLIP
 MODELS = tuple(FAMILIES)
 
 # Few distinct token rows: five text towers with 49,408 rows each would fill the pack with noise.
-SIZES = Sizes(distinct_tokens=4096, dreamsim_width=16, owl_patch=28)
+SIZES = Sizes(distinct_tokens=1024, dreamsim_width=16, owl_patch=28, patch=28, tower_patch=28)
 
 MIT = """\
 MIT License
@@ -27,9 +32,23 @@ COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER I
 OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
 """
 
-# What of the pack is other people's work; the manifest names the rest's source, which is this program's random numbers.
+
+def make_checkpoints(root: Path, models: Sequence[str] = MODELS, trained: bool = True) -> None:
+    """Writes the demo pack's checkpoints: random ones, with the weights that were trained on drawings."""
+    random_checkpoints.make(root, SEED, SIZES, list(models), CLIP, trained=FOLDER if trained else None)
+
+
+# What of the pack is other people's work, and what the rest was made from.
 NOTICE = f"""\
-Most weights in this pack are random numbers. Of others are:
+The scores of this pack mean nothing for photographs or for the images of a generator.
+
+Its models were trained on drawings: those of the crate stellar-drawings of this
+repository, by export/stellar_export/drawn_world. They tell right from wrong in such
+drawings; docs/METRICS.md says how well. The weights of graphs/relations.onnx are random
+numbers. The people of the drawings are one portrait, warped and tinted
+(goldens/astronaut-face.jpg, NASA, public domain).
+
+Of others are:
 
 graphs/faces.pnet.onnx, graphs/faces.rnet.onnx, graphs/faces.onet.onnx
     The weights of MTCNN as published in facenet-pytorch 2.6.0, rearranged.

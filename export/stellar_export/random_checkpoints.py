@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from . import aesthetic, dino, dreamsim, faces, hps, imagereward, owlvit, random_egtr, vocabulary
 from .checkpoints import MARKER
 from .clip_models import CLIP_L, DEFAULT_CLIP, PICK_SCORE, PICK_SCORE_PROCESSOR
+from .drawn_world.weights import Trained
 from .preprocess import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 from .random_specs import (
     OWL_CONTEXT,
@@ -33,7 +34,6 @@ from .random_specs import (
     owlvit_spec,
     timm_spec,
 )
-
 
 # What constant weights are: no number that an optimiser would take a graph apart for.
 CONSTANT = 0.02
@@ -76,6 +76,8 @@ class Sizes:
     """Inner width of the layers of the image tower of `clip`; 0: four times `vision_width`."""
     patch: int = 0
     """Patch side of the CLIP model of `clip`; 0: that of the published model."""
+    tower_patch: int = 0
+    """Patch side of the other CLIP models; 0: 14 as published."""
     act: str = ""
     """Activation of the CLIP model of `clip`; empty: that of the published model."""
 
@@ -86,8 +88,9 @@ class Maker:
     With `constant` it draws none: weights are one number, of which a file keeps one copy.
     """
 
-    def __init__(self, root: Path, seed: int, sizes: Sizes, constant: bool = False):
+    def __init__(self, root: Path, seed: int, sizes: Sizes, constant: bool = False, trained: Path | None = None):
         self.root, self.seed, self.sizes, self.constant = root, seed, sizes, constant
+        self.trained = Trained.of(trained)
 
     def normal(self, tag: str, *shape: int) -> np.ndarray:
         """Standard normal values that depend on the seed and the tag alone."""
@@ -96,8 +99,9 @@ class Maker:
         return np.random.Generator(np.random.PCG64([self.seed, zlib.crc32(tag.encode())])).standard_normal(shape)
 
     def state(self, model: str, spec: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-        """A tensor for each name, distributed by what the name says it is."""
-        return {name: self.tensor(f"{model}:{name}", name, shape) for name, shape in spec.items()}
+        """A tensor for each name, distributed by what the name says it is, or trained."""
+        state = {name: self.tensor(f"{model}:{name}", name, shape) for name, shape in spec.items()}
+        return self.trained.over(model, state)
 
     def tensor(self, tag: str, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         leaf, low = name.rsplit(".", 1)[-1], name.lower()
@@ -244,7 +248,7 @@ class Maker:
 
     def make_aesthetic(self) -> None:
         if not (self.root / "hub" / CLIP_L).exists():
-            self.clip(CLIP_L, 14, "quick_gelu", 768)
+            self.clip(CLIP_L, self.sizes.tower_patch or 14, "quick_gelu", 768)
         torch.save(self.state("aesthetic", affine_spec("layers", 768)), self.file("files", aesthetic.FILE))
 
     def make_hpsv1(self) -> None:
@@ -252,16 +256,16 @@ class Maker:
         vision, text = (
             -(-n // hps.OPENAI_HEAD) * hps.OPENAI_HEAD for n in (self.sizes.vision_width, self.sizes.text_width)
         )
-        state = self.state("hpsv1", openai_clip_spec(self.sizes, vision, text))
+        state = self.state("hpsv1", openai_clip_spec(self.sizes, vision, text, self.sizes.tower_patch or 14))
         torch.save({"state_dict": state}, self.file("files", hps.HPSV1))
 
     def make_hpsv2(self, version: str = "v2.0") -> None:
         s = self.sizes
-        state = self.state(f"hps{version}", openai_clip_spec(s, s.vision_width, s.text_width))
+        state = self.state(f"hps{version}", openai_clip_spec(s, s.vision_width, s.text_width, s.tower_patch or 14))
         if not self.constant:  # in half precision numbers of rows would be equal
             state = {k: v.half() for k, v in state.items()}  # as published
         torch.save({"epoch": 0, "name": "random", "state_dict": state}, self.file("files", hps.HPSV2_FILES[version]))
-        vision = dict(image_size=224, layers=s.vision_layers, width=s.vision_width, patch_size=14)
+        vision = dict(image_size=224, layers=s.vision_layers, width=s.vision_width, patch_size=s.tower_patch or 14)
         text = dict(context_length=77, vocab_size=vocabulary.CLIP_TOKENS, width=s.text_width, layers=s.text_layers)
         self.json(
             dict(
@@ -274,7 +278,7 @@ class Maker:
         )
 
     def make_pick_score(self) -> None:
-        self.clip(PICK_SCORE, 14, "gelu", self.sizes.projection)
+        self.clip(PICK_SCORE, self.sizes.tower_patch or 14, "gelu", self.sizes.projection)
         self.clip_tokenizer(PICK_SCORE_PROCESSOR)
         config = (self.root / "hub" / PICK_SCORE / "config.json").read_text()  # the processor's folder needs one too
         self.file("hub", PICK_SCORE_PROCESSOR, "config.json").write_text(config)
@@ -450,7 +454,7 @@ class Maker:
         for name, gain, bias in (("logit_scale", 0.8, 2.0), ("logit_shift", 0.3, -1.1)):
             state[f"class_head.{name}.weight"] = (state[f"class_head.{name}.weight"] * gain).half().float()
             state[f"class_head.{name}.bias"].fill_(bias)
-        self.weights(state, owlvit.HUB_ID)
+        self.weights(self.trained.over("owlvit", state), owlvit.HUB_ID)
 
     def make_faces(self) -> None:
         """The embedding network; MTCNN's own weights are small and free, so there are no random ones."""
@@ -468,7 +472,7 @@ class Maker:
             else:
                 values = 0.1 * values
             state[name] = torch.from_numpy(values.astype(np.float16).astype(np.float32))
-        torch.save(state, self.file(*faces.EMBEDDING))
+        torch.save(self.trained.over("faces", state), self.file(*faces.EMBEDDING))
 
     def make_egtr(self) -> None:
         random_egtr.make(self)
@@ -491,14 +495,16 @@ def make(
     clip: str = DEFAULT_CLIP,
     hps: str = "v2.0",
     constant: bool = False,
+    trained: Path | None = None,
 ) -> None:
     """Writes the checkpoints of these models under `root` and marks it as random.
 
-    `sizes` are those of all models, or of each. With `constant` all weights are one number.
+    `sizes` are those of all models, or of each. With `constant` all weights are one number. Weights in the folder
+    `trained` take the place of random ones; those of the drawn world are of the demo pack's sizes.
     """
     of = {model: sizes if isinstance(sizes, Sizes) else sizes[model] for model in models}
     marked = asdict(sizes) if isinstance(sizes, Sizes) else {model: asdict(each) for model, each in of.items()}
-    maker = Maker(root, seed, Sizes(), constant)
+    maker = Maker(root, seed, Sizes(), constant, trained)
     maker.json(dict(weights="demo", seed=seed, sizes=marked), MARKER)
     for model in models:
         maker.sizes = of[model]

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from PIL import Image
 from pipeline import OF_FACES, Pipeline
 
-from stellar_export import demo, goldens, random_checkpoints
+from stellar_export import demo, goldens
 from stellar_export.checkpoints import Checkpoints
 from stellar_export.onnx_graph import session
 
@@ -20,7 +20,7 @@ DEMO = REPO / "packs" / "demo"
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     path = tmp_path_factory.mktemp("demo") / "root"
-    random_checkpoints.make(path, demo.SEED, demo.SIZES, demo.MODELS, demo.CLIP)
+    demo.make_checkpoints(path, demo.MODELS)
     return path
 
 

@@ -36,7 +36,7 @@ SHAPES = {(160, 213): 3e-5, (266, 120): 3e-5, (97, 171): 3e-5, (33, 70): 2e-4}
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     path = tmp_path_factory.mktemp("egtr") / "root"
-    random_checkpoints.make(path, demo.SEED, demo.SIZES, ["egtr"])
+    demo.make_checkpoints(path, ["egtr"])
     return path
 
 

@@ -41,7 +41,7 @@ ON_CUDA = {
 def root(tmp_path_factory):
     """The demo pack's checkpoints."""
     path = tmp_path_factory.mktemp("gpu") / "root"
-    random_checkpoints.make(path, demo.SEED, demo.SIZES, demo.MODELS, demo.CLIP)
+    demo.make_checkpoints(path, demo.MODELS)
     return path
 
 

@@ -7,7 +7,7 @@ from conftest import REPO, build, manifest, request
 from onnx import numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from stellar_export import cli, demo, goldens, random_checkpoints
+from stellar_export import cli, demo, goldens
 from stellar_export.families import FAMILIES
 from stellar_export.nn import FP32
 from stellar_export.onnx_graph import OPSET, save, session, to_onnx
@@ -20,7 +20,7 @@ ROLES = ("clip.image", "clip.text", "image_reward.image", "image_reward.score")
 def root(tmp_path_factory):
     """The demo pack's checkpoints of these models."""
     path = tmp_path_factory.mktemp("int8") / "root"
-    random_checkpoints.make(path, demo.SEED, demo.SIZES, BUILT, demo.CLIP)
+    demo.make_checkpoints(path, BUILT)
     return path
 
 
@@ -89,7 +89,8 @@ def test_results_point_where_those_of_single_precision_do(root, int8_pack, role)
     for probe in jobs[role].probes:
         a, b = (s.run(None, dict(probe.inputs))[0] for s in (ours, theirs))
         if role.endswith(".score"):
-            assert np.abs(a - b).max() < 0.1
+            # Rewards are no cosines: those of the demo pack reach five and more.
+            assert np.abs(a - b).max() < 0.1 * max(1, np.abs(b).max())
             continue
         cosine = (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
         assert 0.98 < cosine.min() < 0.999999, "near, and not the same graph"
@@ -97,7 +98,7 @@ def test_results_point_where_those_of_single_precision_do(root, int8_pack, role)
 
 def test_convolutions_and_relations_stay_in_single_precision(tmp_path_factory):
     path = tmp_path_factory.mktemp("int8") / "convolutions"
-    random_checkpoints.make(path, demo.SEED, demo.SIZES, ("faces", "egtr"), demo.CLIP)
+    demo.make_checkpoints(path, ("faces", "egtr"))
     for model in ("faces", "egtr"):
         assert all(job.precision == FP32 for job in FAMILIES[model](request(path, (model,), "int8")))
 

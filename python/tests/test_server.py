@@ -54,7 +54,7 @@ def test_an_error_at_start_is_told(tmp_path):
 def test_settings_win_over_the_environment_and_random_weights_are_told(monkeypatch):
     monkeypatch.setenv("STELLAR_ENGINE__PROVIDER", "abacus")
     lists = {"engine.provider": "cpu", "rewards.adapter": [{"protocol": "pickle", "name": "a", "reward": "aesthetic"}]}
-    with pytest.warns(UserWarning, match="random weights"):
+    with pytest.warns(UserWarning, match="demo weights"):
         running = serve(ROOT / "packs/demo", settings=lists)
     running.stop()
 

@@ -12,7 +12,7 @@ use crate::stats::FEW_CLUSTERS;
 pub struct Caption {
     /// Method and run.
     pub run: String,
-    /// The pack of the scores, with a note if its weights are random.
+    /// The pack of the scores, with a note if it is a demo pack.
     pub pack: String,
     /// Identifier of the set of samples: equal for tables over the same samples.
     pub sample_set: String,

@@ -76,7 +76,7 @@ pub struct ScoreResponse {
     /// Id of the run, for GET /v1/runs/{id}/attributes and DELETE /v1/runs/{id}.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_id: Option<Uuid>,
-    /// `demo` stands for random weights: the scores are meaningless.
+    /// `demo` stands for weights that know nothing of real images: their scores are meaningless.
     pub weights: Weights,
     /// Every requested metric, by code.
     pub scores: BTreeMap<String, ScoreEntry>,

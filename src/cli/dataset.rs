@@ -85,6 +85,10 @@ pub(super) struct SynthesizeArgs {
     /// Number of prompts per identity, 2 to 128: half are of the template kind, half are free
     #[arg(long, default_value_t = 100)]
     prompts: usize,
+    /// Quality of the method whose images these are, 0 to 1: how many of them show the right person
+    /// and scene, and how cleanly
+    #[arg(long, default_value_t = dataset::SAMPLE_QUALITY)]
+    quality: f64,
 }
 
 #[derive(Debug, Args)]
@@ -279,7 +283,7 @@ fn statistics(config: &Config, args: &StatisticsArgs) -> anyhow::Result<ExitCode
 
 fn sample(args: &SynthesizeArgs) -> anyhow::Result<ExitCode> {
     let size = SampleSize { identities: args.identities, prompts: args.prompts };
-    let made = dataset::make_sample(&args.out, size)
+    let made = dataset::make_sample_of(&args.out, size, args.quality)
         .with_context(|| format!("cannot synthesize a sample in {}", args.out.display()))?;
     print(&format!(
         "download     {}\nprompts      {}\ngenerations  {}\n",

@@ -137,7 +137,7 @@ fn table(card: &Scorecard, pack: &Pack) -> String {
     let _ = write!(text, "\npack {} ({})", pack.name, &pack.digest.to_string()[..12]);
     text.push_str(match pack.weights {
         Weights::Official | Weights::Imported => "\n",
-        Weights::Demo => ": random weights, the numbers mean nothing\n",
+        Weights::Demo => ": demo weights, the numbers mean nothing\n",
     });
     text
 }

@@ -60,7 +60,7 @@ pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<ExitC
     let pack = service.scoring.pack();
     let note = match pack.weights {
         Weights::Official | Weights::Imported => "",
-        Weights::Demo => " (random weights: its numbers mean nothing)",
+        Weights::Demo => " (demo weights: its numbers mean nothing)",
     };
     tracing::info!(%address, pack = pack.name, digest = %pack.digest, store = service.store.kind(), "listening");
     print(&format!(

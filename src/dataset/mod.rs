@@ -26,7 +26,7 @@ pub use contents::{
 pub use prepare::{
     PrepareError, Prepared, Sources, TrainingData, TrainingSources, prepare, prepare_training,
 };
-pub use sample::{SampleFolders, SampleSize, make_sample};
+pub use sample::{SAMPLE_QUALITY, SampleFolders, SampleSize, make_sample, make_sample_of};
 pub use stellar::TEST_IDENTITIES;
 
 impl Dataset {

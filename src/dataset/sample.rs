@@ -1,8 +1,9 @@
 //! A small synthetic download with prompts and generated images, to try every command with.
 //!
-//! The files follow the layouts of CelebA-Dialog, Stellar and its toolkit. Every person in them is
-//! one public-domain portrait, stretched, tinted and mirrored, so that faces are found. Their
-//! scores have no meaning.
+//! The files follow the layouts of CelebA-Dialog, Stellar and its toolkit. The images are drawings
+//! of the crate `stellar-drawings`: every person in them is one public-domain portrait, warped and
+//! tinted, so that faces are found, and scenes show what their prompts say. The demo pack is
+//! trained on such drawings. Its scores mean something for them, and for nothing else.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,6 +15,7 @@ use std::sync::LazyLock;
 use image::{ExtendedColorType, ImageEncoder as _, codecs::png::PngEncoder};
 use serde::Serialize;
 use serde_json::json;
+use stellar_drawings::{ACTIVITIES, Description, PLACES, Scene, draw};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use super::stellar::TEST_IDENTITIES;
@@ -22,11 +24,10 @@ use crate::stats::Rng;
 use crate::vision;
 
 /// Width and height of every image, in pixels.
-const SIDE: u32 = 112;
+const SIDE: u32 = 160;
 
-/// Scene numbers from here on are photos. Lower ones are generated images, not all of which show a
-/// person.
-const PHOTO: u64 = 1_000_000;
+/// Quality of the synthetic method unless another one is asked for.
+pub const SAMPLE_QUALITY: f64 = 0.8;
 
 /// The demo pack's portrait: NASA, public domain.
 static FACE: LazyLock<vision::Image> = LazyLock::new(|| {
@@ -56,55 +57,24 @@ pub struct SampleFolders {
     pub generations: PathBuf,
 }
 
-const ACTIVITIES: [(&str, &str, &str); 8] = [
-    ("riding a horse", "horse", "sports"),
-    ("holding an umbrella", "umbrella", "everyday"),
-    ("eating a pizza", "pizza", "culinary"),
-    ("playing a guitar", "guitar", "arts"),
-    ("driving a car", "car", "everyday"),
-    ("carrying a surfboard", "surfboard", "sports"),
-    ("reading a book", "book", "leisure"),
-    ("wearing a hat", "hat", "everyday"),
-];
-
-const PLACES: [(&str, &str); 8] = [
-    ("next to a tree", "tree"),
-    ("in front of a building", "building"),
-    ("on a mountain", "mountain"),
-    ("under a bridge", "bridge"),
-    ("near a boat", "boat"),
-    ("beside a bicycle", "bicycle"),
-    ("in a garden", "garden"),
-    ("by a window", "window"),
-];
-
-const MOODS: [&str; 8] = [
-    "A watercolour of {} lost in thought",
-    "{} laughing at a long-forgotten joke",
-    "A film poster with {} as the hero",
-    "{} as an astronaut far from home",
-    "A mosaic of {} in the style of Ravenna",
-    "{} dancing as if nobody watched",
-    "A postcard from {} on holiday",
-    "{} waiting for the last train",
-];
-
-const TIMES: [&str; 8] = [
-    "at dawn",
-    "at noon",
-    "on a rainy evening",
-    "by moonlight",
-    "in early spring",
-    "in the heat of summer",
-    "in late autumn",
-    "on the first day of snow",
-];
-
-/// Creates all files below `root`, which need not exist.
+/// Creates all files below `root`, which need not exist. The method has [`SAMPLE_QUALITY`].
 ///
 /// # Errors
 /// If the size is not supported, or a file cannot be written.
 pub fn make_sample(root: &Path, size: SampleSize) -> io::Result<SampleFolders> {
+    make_sample_of(root, size, SAMPLE_QUALITY)
+}
+
+/// Like [`make_sample`], with a method of this quality: the share of its images that show the right
+/// person, and of those that show the right scene, and how cleanly they are drawn.
+///
+/// # Errors
+/// If the size or the quality is not supported, or a file cannot be written.
+pub fn make_sample_of(root: &Path, size: SampleSize, quality: f64) -> io::Result<SampleFolders> {
+    if !(0.0..=1.0).contains(&quality) {
+        let message = format!("the quality must be from 0 to 1, not {quality}");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
     let half = size.prompts / 2;
     if size.identities == 0 || size.identities > TEST_IDENTITIES || half == 0 || half > 64 {
         let message = "the size must be 1 to 200 identities with 2 to 128 prompts each";
@@ -119,7 +89,7 @@ pub fn make_sample(root: &Path, size: SampleSize) -> io::Result<SampleFolders> {
     let people: Vec<Person> = (0..size.identities).map(Person::new).collect();
     download(&folders.download, &people)?;
     prompts(&folders.prompts, &people, half)?;
-    generations(&folders.generations, &people, half)?;
+    generations(&folders.generations, &people, half, quality)?;
     Ok(folders)
 }
 
@@ -148,46 +118,57 @@ impl Person {
         }
     }
 
-    /// Draws this person in front of a background that depends on `scene`. Some images show only
-    /// the background.
-    fn portrait(&self, scene: u64) -> Vec<u8> {
-        let mut own = Rng::new(self.seed);
-        let tint: [(f64, f64); 3] =
-            std::array::from_fn(|_| (0.6 + 0.6 * own.unit(), 50.0 * own.unit()));
-        let shape = 1.1 + 0.4 * own.unit();
-        let turned = own.below(2);
-
-        let mut place = Rng::new(self.seed ^ scene.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let (sky, ground) = (place.next_u64().to_le_bytes(), place.next_u64().to_le_bytes());
-        let width = (f64::from(SIDE) * (0.6 + 0.25 * place.unit())) as u32;
-        let height = ((f64::from(width) * shape) as u32).min(SIDE);
-        let (left, top) = (place.below((SIDE - width) as usize + 1) as u32, SIDE - height);
-        let turned = turned ^ place.below(2) == 1;
-        let shown = scene >= PHOTO || !scene.is_multiple_of(7);
-        let face = shown.then(|| vision::resize(&FACE, width, height, vision::Filter::Bicubic));
-
-        let mut pixels = Vec::with_capacity((3 * SIDE * SIDE) as usize);
-        for y in 0..SIDE {
-            for x in 0..SIDE {
-                let of_face =
-                    face.as_ref().filter(|_| (left..left + width).contains(&x) && y >= top);
-                let Some(face) = of_face else {
-                    let share = f64::from(y) / f64::from(SIDE);
-                    pixels.extend((0..3).map(|at| {
-                        (f64::from(sky[at]) * (1.0 - share) + f64::from(ground[at]) * share) as u8
-                    }));
-                    continue;
-                };
-                let column = if turned { width - 1 - (x - left) } else { x - left };
-                let at = 3 * ((y - top) * width + column) as usize;
-                let rgb = face.pixels[at..at + 3].iter().zip(tint);
-                pixels.extend(
-                    rgb.map(|(level, (gain, lift))| (f64::from(*level) * gain + lift) as u8),
-                );
-            }
-        }
-        pixels
+    /// How this person looks.
+    fn look(&self) -> stellar_drawings::Person {
+        stellar_drawings::Person::new(self.seed, self.attributes)
     }
+
+    /// Draws one of the two photos, and the mask of the person in it.
+    fn photo(&self, which: usize) -> (Vec<u8>, Vec<u8>) {
+        let look = self.look();
+        let seed = self.seed.wrapping_add(which as u64 + 1);
+        let of = Description { person: Some(&look), scene: Scene::Photo, quality: 1.0, seed };
+        let photo = draw(&FACE, SIDE, of).image.pixels;
+        // The same background without the person: where they differ, the person is.
+        let background = draw(&FACE, SIDE, Description { person: None, ..of }).image.pixels;
+        let pixels = photo.chunks(3).zip(background.chunks(3));
+        let mask = pixels.flat_map(|(with, without)| [if with == without { 0 } else { 255 }; 3]);
+        let mask = mask.collect();
+        (photo, mask)
+    }
+}
+
+/// The scene of a person's `nth` prompt of the template kind. Each person starts at another one.
+fn typed_scene(person: usize, nth: usize) -> Scene {
+    let nth = (nth + 5 * person) % 64;
+    Scene::Typed { activity: nth % 8, place: nth / 8 }
+}
+
+/// The scene of a person's `nth` free prompt.
+fn written_scene(person: usize, nth: usize) -> Scene {
+    let nth = (nth + 3 * person) % 64;
+    Scene::Written { mood: nth % 8, time: nth / 8 }
+}
+
+/// Draws what the synthetic method makes of a person's `nth` prompt: now and then somebody else, or
+/// another scene, and nobody in every seventh image.
+fn generated(person: &Person, at: usize, nth: usize, half: usize, quality: f64) -> Vec<u8> {
+    let mut rng = Rng::new(person.seed ^ (nth as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let (is_person, is_scene) = (rng.unit() < quality, rng.unit() < quality);
+    let (seed, away) = (rng.next_u64(), 1 + rng.below(63));
+    let look = if is_person {
+        person.look()
+    } else {
+        stellar_drawings::Person::new(seed, person.attributes.map(|present| !present))
+    };
+    let away = if is_scene { 0 } else { away };
+    let scene = match nth.checked_sub(half) {
+        None => typed_scene(at, nth + away),
+        Some(nth) => written_scene(at, nth + away),
+    };
+    let shown = (!nth.is_multiple_of(7)).then_some(&look);
+    let of = Description { person: shown, scene, quality: 0.4 + 0.6 * quality, seed };
+    draw(&FACE, SIDE, of).image.pixels
 }
 
 fn png(pixels: &[u8]) -> io::Result<Vec<u8>> {
@@ -229,11 +210,9 @@ fn download(folder: &Path, people: &[Person]) -> io::Result<()> {
     let mut identities = String::new();
     for person in people {
         for (which, image) in person.images.into_iter().enumerate() {
-            let pixels = person.portrait(PHOTO + which as u64);
+            let (pixels, mask) = person.photo(which);
             images.start_file(format!("image/{image}.jpg"), stored)?;
             images.write_all(&jpeg(&pixels)?)?;
-            let mask: Vec<u8> =
-                pixels.chunks(3).flat_map(|rgb| [if rgb[0] > 90 { 255 } else { 0 }; 3]).collect();
             masks.start_file(format!("{MASKS_INSIDE}/{image}.png"), stored)?;
             masks.write_all(&png(&mask)?)?;
             let _ = write!(attributes, "{image}.jpg ");
@@ -255,18 +234,12 @@ fn download(folder: &Path, people: &[Person]) -> io::Result<()> {
     fs::write(folder.join("identity/identity_CelebA-HQ.txt"), identities)
 }
 
-/// Returns the `nth` prompt of a person with its objects and category. Each person starts at a
-/// different prompt.
+/// Returns the `nth` prompt of the template kind of a person with its objects and category.
 fn typed_prompt(person: usize, nth: usize) -> (String, [&'static str; 2], &'static str) {
-    let nth = (nth + 5 * person) % 64;
-    let (activity, object, category) = ACTIVITIES[nth % 8];
-    let (place, landmark) = PLACES[nth / 8];
-    (format!("{{}} {activity} {place}"), [object, landmark], category)
-}
-
-fn written_prompt(person: usize, nth: usize) -> String {
-    let nth = (nth + 3 * person) % 64;
-    format!("{} {}", MOODS[nth % 8], TIMES[nth / 8])
+    let scene = typed_scene(person, nth);
+    let Scene::Typed { activity, place } = scene else { unreachable!("a scene of its kind") };
+    let (activity, place) = (ACTIVITIES[activity], PLACES[place]);
+    (scene.prompt(), [activity.object, place.object], activity.category)
 }
 
 /// An entry of `stellar_t.json`, with its keys in the order of the layout.
@@ -288,14 +261,14 @@ fn prompts(folder: &Path, people: &[Person], half: usize) -> io::Result<()> {
         let categories = all.iter().map(|(.., category)| [*category]).collect();
         let name = format!("{at:03}");
         typed.insert(name.clone(), Typed { prompts, detectables, categories });
-        let prompts: Vec<String> = (0..half).map(|nth| written_prompt(at, nth)).collect();
+        let prompts: Vec<String> = (0..half).map(|nth| written_scene(at, nth).prompt()).collect();
         written.insert(name, json!({"prompts": prompts}));
         for image in person.images {
             let _ = writeln!(ids, "{image}.jpg,test");
         }
     }
-    let mut objects: Vec<&str> = ACTIVITIES.iter().map(|(_, object, _)| *object).collect();
-    objects.extend(PLACES.iter().map(|(_, object)| *object));
+    let mut objects: Vec<&str> = ACTIVITIES.iter().map(|activity| activity.object).collect();
+    objects.extend(PLACES.iter().map(|place| place.object));
     fs::write(folder.join("celebahq_ids.txt"), ids)?;
     fs::write(folder.join("stellar_t.json"), serde_json::to_vec(&typed)?)?;
     fs::write(folder.join("stellar_h.json"), serde_json::to_vec(&written)?)?;
@@ -304,7 +277,7 @@ fn prompts(folder: &Path, people: &[Person], half: usize) -> io::Result<()> {
 
 /// Writes an image of each person for each prompt, alternating between the two photos, with the
 /// toolkit's JSON next to it.
-fn generations(folder: &Path, people: &[Person], half: usize) -> io::Result<()> {
+fn generations(folder: &Path, people: &[Person], half: usize, quality: f64) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     for (at, person) in people.iter().enumerate() {
         let named = ATTRIBUTES.iter().zip(person.attributes);
@@ -316,7 +289,7 @@ fn generations(folder: &Path, people: &[Person], half: usize) -> io::Result<()> 
                 let (prompt, objects, category) = typed_prompt(at, nth);
                 (prompt, objects.to_vec(), vec![category])
             } else {
-                (written_prompt(at, nth - half), vec![], vec![])
+                (written_scene(at, nth - half).prompt(), vec![], vec![])
             };
             let photo = nth % 2;
             let name = format!("{at:03}-{photo}-{nth:02}");
@@ -332,7 +305,8 @@ fn generations(folder: &Path, people: &[Person], half: usize) -> io::Result<()> 
                 "model_name": "made-up",
                 "steps": 0,
             });
-            fs::write(folder.join(format!("{name}.png")), png(&person.portrait(nth as u64))?)?;
+            let pixels = generated(person, at, nth, half, quality);
+            fs::write(folder.join(format!("{name}.png")), png(&pixels)?)?;
             fs::write(folder.join(format!("{name}.json")), serde_json::to_vec(&about)?)?;
         }
     }

@@ -97,7 +97,7 @@ fn pack(pack: &Pack) -> Check {
     match pack.weights {
         Weights::Demo => Check::warning(
             "pack",
-            found + "; its weights are random and its scores mean nothing",
+            found + "; its weights are for trying the service, and its scores mean nothing",
             Some("build an official pack (docs/PACKS.md) and set `pack` to its folder"),
         ),
         Weights::Official | Weights::Imported => Check::ok("pack", found),

@@ -120,7 +120,7 @@ pub(super) fn readme(facts: &Facts<'_>, parts: &[Part], missing: &[Missing]) -> 
         let _ = writeln!(text, "| {name} | {} |", value.replace('|', "\\|"));
     }
     if facts.pack.is_some_and(|pack| pack.weights == Weights::Demo) {
-        text.push_str("\n**The weights of the pack are random: these numbers mean nothing.**\n");
+        text.push_str("\n**The pack is a demo pack: these numbers mean nothing.**\n");
     }
     text.push_str("\n## Runs\n\n");
     for (method, runs) in &facts.methods {

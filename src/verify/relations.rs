@@ -177,7 +177,7 @@ pub async fn compare(
         note: match pack.weights {
             Weights::Official | Weights::Imported => "chance level is one half",
             Weights::Demo => {
-                "random weights: the numbers mean nothing, expect chance level, one half"
+                "demo weights: the numbers mean nothing, expect chance level, one half"
             }
         },
         images: images.iter().filter(|image| !image.relations.is_empty()).count(),

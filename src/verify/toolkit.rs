@@ -188,7 +188,7 @@ pub fn compare(
     );
     if pack.weights == Weights::Demo {
         found.notes.push(
-            "the pack has random weights: its scores agree only with scores of the same weights"
+            "the pack has demo weights: its scores agree only with scores of the same weights"
                 .to_owned(),
         );
     }

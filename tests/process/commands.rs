@@ -229,7 +229,7 @@ fn an_unknown_command_is_refused_with_a_hint() {
 
 const IMAGES: usize = 20;
 
-/// Images with arbitrary relations that count as true: with random weights, the true ones can only
+/// Images with arbitrary relations that count as true: with demo weights, the true ones can only
 /// be expected to score no better than the others.
 fn list_of_images(folder: &std::path::Path) -> String {
     let predicates =
@@ -270,7 +270,7 @@ fn validate_relations_is_near_chance_on_random_weights_and_reports_it() {
         (&report["backend"], &report["checkpoint"]),
         (&"egtr".into(), &"naver-ai/egtr".into())
     );
-    assert!(report["note"].as_str().unwrap().contains("random weights"), "{report}");
+    assert!(report["note"].as_str().unwrap().contains("demo weights"), "{report}");
     for kind in ["swapped_predicate", "swapped_object"] {
         let of = |name: &str| report[kind][name].as_f64().unwrap();
         assert!((of("above") - 0.5).abs() < 0.15, "{report}");
@@ -280,7 +280,7 @@ fn validate_relations_is_near_chance_on_random_weights_and_reports_it() {
     }
     assert_eq!(validate(&["--json"]), text, "the same seed gives the same report");
     let table = validate(&["--seed", "1"]);
-    for word in ["other predicate", "other object", "random weights", "naver-ai/egtr"] {
+    for word in ["other predicate", "other object", "demo weights", "naver-ai/egtr"] {
         assert!(table.contains(word), "`{word}` is missing in: {table}");
     }
 }

@@ -104,7 +104,7 @@ fn check(at: &Path, server: &Server) {
     for metric in ["clip_t", "aesthetic", "ips", "sis", "aps", "goa", "dreamsim"] {
         assert!(table.contains(&format!("| {metric} |")), "{metric} is missing in {table}");
     }
-    assert!(table.contains("random weights"), "{table}");
+    assert!(table.contains("demo weights"), "{table}");
     assert_eq!(printed(&session, "report made-up"), table);
     assert!(printed(&session, "report made-up --policy toolkit").contains("\\toprule"));
 

@@ -7,6 +7,7 @@ import json
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn.functional import cosine_similarity
@@ -35,7 +36,8 @@ def pick_score_scorer(checkpoints: Checkpoints) -> Scorer:
     return score
 
 
-def image_reward_scorer(checkpoints: Checkpoints) -> Scorer:
+def image_reward_model(checkpoints: Checkpoints) -> Any:
+    """The package's model with the checkpoint's sizes and weights."""
     require("ImageReward", "timm")
     package = shims.import_image_reward()
     from ImageReward.models.BLIP import blip, blip_pretrain, vit
@@ -64,6 +66,11 @@ def image_reward_scorer(checkpoints: Checkpoints) -> Scorer:
         model = package.ImageReward(med_config=str(config)).eval()
     file = checkpoints.file("ImageReward.pt", "THUDM/ImageReward").path
     model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True), strict=False)
+    return model
+
+
+def image_reward_scorer(checkpoints: Checkpoints) -> Scorer:
+    model = image_reward_model(checkpoints)
 
     @torch.inference_mode()
     def score(sample: Sample) -> Scores:

@@ -3334,7 +3334,7 @@ class ScoreResponse(TypedDict):
     timings: Timings
     """Time spent on the request."""
     weights: Weights
-    """`demo` stands for random weights: the scores are meaningless."""
+    """`demo` stands for weights that know nothing of real images: their scores are meaningless."""
 
 
 class SettingValue(TypedDict):

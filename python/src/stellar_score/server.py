@@ -154,7 +154,7 @@ def serve(
       of a configuration file and of environment variables.
     - `timeout`: seconds for the models to load.
 
-    Raises `ServerFailed`, with the end of the log, if the service does not start. Warns if the pack has random weights.
+    Raises `ServerFailed`, with the end of the log, if the service does not start. Warns if the pack has demo weights.
     """
     path = program()
     folder = None
@@ -198,9 +198,9 @@ def serve(
         what = f"did not start within {timeout:g} s" if ended is None else f"ended with status {ended}"
         raise ServerFailed(f"the service {what}. Its log:\n{said}")
     server.url = url
-    if log.has_random_weights:
+    if log.has_demo_weights:
         warnings.warn(
-            "the demo pack has random weights: its numbers mean nothing. For real scores, name a pack: serve(pack=…)",
+            "the pack has demo weights: its numbers mean nothing. For real scores, name a pack: serve(pack=…)",
             stacklevel=2,
         )
     return server
@@ -213,7 +213,7 @@ class _Log:
         self._process = process
         self._lines: Deque[str] = deque(maxlen=_LINES)
         self._address: List[str] = []
-        self.has_random_weights = False
+        self.has_demo_weights = False
         self._known = threading.Event()
         self._thread = threading.Thread(target=self._read, name="stellar-score log", daemon=True)
         self._thread.start()
@@ -224,7 +224,7 @@ class _Log:
             text = line.decode("utf-8", "replace").rstrip()
             found = _LISTENING.search(text)
             if found and not self._address:
-                self.has_random_weights = "random weights" in text
+                self.has_demo_weights = "demo weights" in text
                 self._address.append(found.group(1))
                 self._known.set()
             self._lines.append(text)

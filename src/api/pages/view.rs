@@ -256,8 +256,8 @@ fn demo_notice() -> Markup {
     html! {
         aside.notice.demo aria-label="Notice" {
             strong { "Demo weights: scores of the loaded pack mean nothing. " }
-            "It has random weights, so that everything can be tried. Imported scores, and those of \
-                other packs, are not concerned."
+            "It is there to try everything, and knows nothing but the drawings of the synthetic \
+                dataset. Imported scores, and those of other packs, are not concerned."
         }
     }
 }

@@ -173,7 +173,7 @@ pub(crate) async fn read(
         run: run.name.to_string(),
         pack: match &pack {
             Some(pack) if pack.weights == Weights::Demo => {
-                format!("{} (random weights: its numbers are meaningless)", pack.name)
+                format!("{} (demo weights: its numbers are meaningless)", pack.name)
             }
             Some(pack) => pack.name.clone(),
             None => "none".to_owned(),

@@ -75,7 +75,7 @@ pub(super) fn warnings(page: &Page, response: &LeaderboardResponse) -> Markup {
             p.note.warn role="note" {
                 strong { "Demo weights: numbers mean nothing. " }
                 @if is_mixed { "The rows marked so" } @else { "All rows" }
-                " were scored with random weights."
+                " were scored with weights that know nothing of real images."
             }
         }
         @if is_mixed {
