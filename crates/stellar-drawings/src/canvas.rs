@@ -80,7 +80,7 @@ impl Shape {
     /// Moves and scales from the unit square into `frame`, mirrored if it is.
     pub(crate) fn within(self, frame: &Frame) -> Self {
         let (width, height) = (frame.size.0, frame.size.1);
-        let even = (width + height) / 2.0;
+        let even = f32::midpoint(width, height);
         match self {
             Self::Ellipse(c, r) => Self::Ellipse(frame.at(c), (r.0 * width, r.1 * height)),
             Self::Ring(c, radius, line) => Self::Ring(frame.at(c), radius * even, line * even),

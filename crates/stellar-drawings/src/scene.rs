@@ -163,7 +163,7 @@ pub(crate) fn before(canvas: &mut Canvas, mood: usize, head: [f32; 4], rng: &mut
             }
         }
         3 => {
-            let at = ((head[0] + head[2]) / 2.0, (head[1] + head[3]) / 2.0);
+            let at = (f32::midpoint(head[0], head[2]), f32::midpoint(head[1], head[3]));
             let radius = 0.58 * (head[3] - head[1]).max(head[2] - head[0]);
             canvas.fill(&Ring(at, radius, 0.045), [0.9, 0.9, 0.95], 1.0);
             let pack = (at.0 - 0.1, head[3] + 0.16);
