@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from stellar_export import cli, clip, pack
 from stellar_export.errors import ExportError
@@ -19,7 +20,6 @@ from stellar_export.nn import FP16, FP32
 from stellar_export.vocabulary import CLIP_MERGES
 from stellar_export.weights import POSITION_IDS, of_state_dict
 from stellar_train import lora
-from torch.utils.flop_counter import FlopCounterMode
 
 diffusers = pytest.importorskip("diffusers", reason="requirements-reference.txt is not installed")
 
