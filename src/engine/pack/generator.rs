@@ -17,9 +17,16 @@ pub mod roles {
     pub const DENOISER: &str = "generator.denoiser";
     /// The decoder: latents to pixels.
     pub const DECODER: &str = "generator.decoder";
-    /// Finds the person in a photo. Optional.
-    pub const MASK: &str = "generator.mask";
 }
+
+/// What stands for the person in a prompt.
+const PLACEHOLDER: &str = "{}";
+
+/// Bounds of a manifest, which may come from anywhere: far above those of any published model, and
+/// small enough that the noise of an image fits into memory.
+const MOST_CHANNELS: usize = 64;
+const MOST_WORDS: usize = 64;
+const MOST_SIDE: usize = 8192;
 
 /// How the graphs of a pack generate images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -127,6 +134,20 @@ impl GeneratorSpec {
                 "`scaling_factor` is {}, expected a positive number",
                 self.scaling_factor
             ));
+        }
+        if self.placeholder != PLACEHOLDER {
+            return Err(format!(
+                "`placeholder` is `{}`, expected `{PLACEHOLDER}`: prompts are split there",
+                self.placeholder
+            ));
+        }
+        let largest = [
+            ("latent_channels", self.latent_channels, MOST_CHANNELS),
+            ("words", self.words, MOST_WORDS),
+            ("largest_side", self.largest_side, MOST_SIDE),
+        ];
+        if let Some((key, number, most)) = largest.iter().find(|(_, number, most)| number > most) {
+            return Err(format!("`{key}` is {number}, expected at most {most}"));
         }
         if self.system.trim().is_empty() {
             return Err("`system` is empty, expected a name".to_owned());
