@@ -23,7 +23,7 @@ const DRAIN: Duration = Duration::from_mins(1);
 const LOAD: Duration = Duration::from_mins(30);
 
 /// What an offload or a reload did.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Moved {
     /// False if there was nothing to do.
     pub changed: bool,

@@ -10,8 +10,8 @@ const PATIENCE: u64 = 1;
 /// batch.
 ///
 /// All batches have `max_batch` rows (`generator.max_batch`): two are one step of an image. With
-/// batches of several sizes, the words of a photo differ in the last bit, and after some steps a few
-/// bytes of the image. Another `max_batch` may give other last bits for the same reason.
+/// batches of several sizes, the words of a photo differ in the last bit, and after some steps a
+/// few bytes of the image. Another `max_batch` may give other last bits for the same reason.
 #[must_use]
 pub fn engine_config(config: &EngineConfig, max_batch: usize) -> EngineConfig {
     EngineConfig {
