@@ -25,7 +25,6 @@ const PLACEHOLDER: &str = "{}";
 /// Bounds of a manifest, which may come from anywhere: far above those of any published model, and
 /// small enough that the noise of an image fits into memory.
 const MOST_CHANNELS: usize = 64;
-const MOST_WORDS: usize = 64;
 const MOST_SIDE: usize = 8192;
 
 /// How the graphs of a pack generate images.
@@ -143,7 +142,6 @@ impl GeneratorSpec {
         }
         let largest = [
             ("latent_channels", self.latent_channels, MOST_CHANNELS),
-            ("words", self.words, MOST_WORDS),
             ("largest_side", self.largest_side, MOST_SIDE),
         ];
         if let Some((key, number, most)) = largest.iter().find(|(_, number, most)| number > most) {
@@ -283,7 +281,10 @@ mod tests {
     #[test]
     fn wrong_numbers_are_refused_with_their_key() {
         type Edit = fn(&mut GeneratorSpec);
-        let cases: [(Edit, &str); 9] = [
+        let cases: [(Edit, &str); 12] = [
+            (|spec| spec.placeholder = "S*".into(), "`placeholder` is `S*`, expected `{}`"),
+            (|spec| spec.largest_side = 1 << 20, "`largest_side` is 1048576, expected at most"),
+            (|spec| spec.latent_channels = 65, "`latent_channels` is 65, expected at most 64"),
             (|spec| spec.latent_channels = 0, "`latent_channels` is 0"),
             (|spec| spec.scaling_factor = f32::NAN, "`scaling_factor` is NaN"),
             (|spec| spec.scaling_factor = 0.0, "`scaling_factor` is 0"),
