@@ -100,12 +100,12 @@ def test_of_asyncio(service, goldens):
 
 def test_only_what_is_given_is_sent(stand_in, waiting):
     stand_in.otherwise = made()
-    assert waiting.generate("ein Hütchen") == Generated(file(), ("unmasked",))
+    assert waiting.generate("un café crème") == Generated(file(), ("unmasked",))
     settings = {"seed": 0, "steps": 3, "guidance": 0.0, "width": 64, "height": 96, "negative_prompt": "ü"}
     waiting.generate("{}", b"photo", b"mask", **settings)
     plain, full = stand_in.requests
     assert (plain.method, plain.path) == ("POST", "/v1/generate")
-    assert sent(plain) == {"prompt": "ein Hütchen".encode()}
+    assert sent(plain) == {"prompt": "un café crème".encode()}
     fields = sent(full)
     assert json.loads(fields.pop("metadata")) == settings
     assert fields == {"prompt": b"{}", "reference": b"photo", "mask": b"mask"}

@@ -41,7 +41,7 @@ def unit(x: Tensor) -> Tensor:
 
 
 def contrast(a: Tensor, b: Tensor, alike: Tensor, scale: float) -> Tensor:
-    """Both directions of InfoNCE between unit vectors; `alike[i, j]` says that i and j are of one kind."""
+    """Both directions of the contrastive loss between unit vectors; `alike[i, j]` says that i and j are of one kind."""
 
     def one(logits: Tensor, alike: Tensor) -> Tensor:
         of_kind = torch.logsumexp(logits.masked_fill(~alike, -torch.inf), dim=1)
