@@ -45,7 +45,7 @@ def test_a_killed_training_goes_on_with_an_equal_result(settings, tmp_path):
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     whole.train(settings, unbroken, quiet=True)
     metrics = broken / "training" / "unet" / "metrics.jsonl"
-    killed(lambda: whole.train(settings, broken, quiet=True), metrics, 3)
+    killed(whole.train, settings, broken, metrics, 3)
     assert not (broken / "model_index.json").exists()
     whole.train(settings, broken, quiet=True)
     for part in (UNET, VAE):

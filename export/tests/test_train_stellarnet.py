@@ -134,7 +134,7 @@ def test_a_killed_training_goes_on_with_an_equal_result(short, tmp_path):
     whole.mkdir()
     broken.mkdir()
     runs.from_photos(settings, whole, quiet=True)
-    killed(lambda: runs.from_photos(settings, broken, quiet=True), broken / "metrics.jsonl", 5)
+    killed(runs.from_photos, settings, broken, broken / "metrics.jsonl", 5)
     assert not (broken / "stellarnet.json").exists()
     assert list((broken / "progress").glob("step-*"))
     runs.from_photos(settings, broken, quiet=True)
@@ -145,7 +145,7 @@ def test_a_killed_training_goes_on_with_an_equal_result(short, tmp_path):
 
 def test_other_settings_data_or_base_do_not_continue_a_training(short, tmp_path, tiny_base):
     settings = short()
-    killed(lambda: runs.from_photos(settings, tmp_path, quiet=True), tmp_path / "metrics.jsonl", 4)
+    killed(runs.from_photos, settings, tmp_path, tmp_path / "metrics.jsonl", 4)
     with pytest.raises(TrainError, match="configuration differ"):
         runs.from_photos(short(training={"mapper_rate": 1.0}), tmp_path, quiet=True)
     other = Path(shutil.copytree(tiny_base, tmp_path / "base"))

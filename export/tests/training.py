@@ -1,12 +1,12 @@
 """What the tests of training share: a tiny base, made-up data and short configurations."""
 
 import json
-import os
-import signal
+import multiprocessing
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
 diffusers = pytest.importorskip("diffusers", reason="training needs the packages of requirements-reference.txt")
 
@@ -47,21 +47,25 @@ def prepared(configuration: Configuration, out: Path):
     return found[0]
 
 
-def killed(work, until: Path, step: int) -> None:
-    """Runs `work` in a child process and kills it with SIGKILL once `until` (metrics.jsonl) has reached `step`."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    end = time.monotonic() + 120
-    while last_step(until) < step:
+def killed(train, settings: Configuration, out: Path, metrics: Path, step: int) -> None:
+    """Runs `train(settings, out, quiet=True)` in a process of its own and kills it with SIGKILL once its losses have reached
+    `step`. A fork of this process would inherit threads of PyTorch that do not run in it."""
+    arguments = (train, settings, out, torch.get_num_threads())
+    child = multiprocessing.get_context("spawn").Process(target=in_threads, args=arguments)
+    child.start()
+    end = time.monotonic() + 240
+    while last_step(metrics) < step:
         assert time.monotonic() < end, "the child made no progress"
-        assert os.waitpid(child, os.WNOHANG) == (0, 0), "the child ended before it was killed"
+        assert child.is_alive(), "the child ended before it was killed"
         time.sleep(0.005)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    child.kill()
+    child.join()
+
+
+def in_threads(train, settings: Configuration, out: Path, threads: int) -> None:
+    """Trains in so many threads: sums of another number differ in their last bits."""
+    torch.set_num_threads(threads)
+    train(settings, out, quiet=True)
 
 
 def last_step(metrics: Path) -> int:
