@@ -10,7 +10,7 @@ without training, Textual Inversion and DreamBooth → packs → images → a se
 image is scored against the photo it was made from and against the photo of somebody else: the area under the ROC curve
 says how well identity metrics tell the two apart. Needs the exporter's environment (`make export-setup`).
 
-A step that is done is not done again. `--small` proves in a minute or two that everything runs, and learns nothing.
+A step that is done is not done again. `--small` proves in a few minutes that everything runs, and learns nothing.
 """
 
 import argparse
@@ -43,9 +43,9 @@ class Sizes:
     evaluated: int = 12
     prompts: int = 8  # for each person; half of them are of kind T, which are used
     vae_steps: int = 250
-    base_steps: int = 600
-    stellarnet_steps: int = 400
-    personal_steps: int = 60
+    base_steps: int = 2500
+    stellarnet_steps: int = 800
+    personal_steps: int = 100
     denoising_steps: int = 20
     guidance: float = 3.0
 
@@ -266,7 +266,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "target" / "generator-demo", help="folder of all results")
     parser.add_argument("--program", type=Path, default=ROOT / "target" / "release" / "stellar-score")
     parser.add_argument("--drawings", type=Path, help="drawings of an earlier run; default: made in WORK/drawings")
-    parser.add_argument("--small", action="store_true", help="a test that everything runs, in a minute or two")
+    parser.add_argument("--small", action="store_true", help="a test that everything runs, in a few minutes")
     arguments = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)
     Demo(arguments).run()

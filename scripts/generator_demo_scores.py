@@ -11,6 +11,8 @@ from service import FORM, Service, form, without_settings
 from stellar_score.dataset import Dataset, Job
 
 IDENTITY = ("ips", "clip_i", "dino", "dreamsim")
+# The lower the better.
+DISTANCES = ("dreamsim",)
 SHOWN = ("ips", "clip_i", "dino", "dreamsim", "clip_t", "goa")
 
 
@@ -52,6 +54,8 @@ def _areas(service: Service, dataset: Dataset) -> dict[str, Any]:
             for code in IDENTITY:
                 if (value := scores[code]["value"]) is not None:
                     lists[code].append(value)
+    for code in DISTANCES:
+        right[code], wrong[code] = wrong[code], right[code]
     found = {code: area(right[code], wrong[code]) for code in IDENTITY}
     return {"auc": found, "faces": faces, "images": len(jobs)}
 
