@@ -28,6 +28,14 @@ ADAPTERS = (
     '{protocol="unirl", reward={demo="aesthetic"}}, {protocol="cosmos", reward={demo="aesthetic"}}]'
 )
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,unsupported_method"
+# Small images of few steps, so that those that are valid are generated at once.
+SETTINGS = {
+    "STELLAR_REWARDS__ADAPTER": ADAPTERS,
+    "STELLAR_GENERATOR__PACK": str(Path(__file__).resolve().parent.parent / "packs/demo-generator"),
+    "STELLAR_GENERATOR__MOST_STEPS": "2",
+    "STELLAR_GENERATOR__LARGEST_SIDE": "64",
+}
+
 
 
 def schemathesis():
@@ -113,7 +121,7 @@ def main():
     program = schemathesis()
     with tempfile.TemporaryDirectory() as folder:
         store = schema_in(arguments.postgres, f"contract_{os.getpid()}") if arguments.postgres else ""
-        service = Service(str(Path(arguments.program).resolve()), folder, store, {"STELLAR_REWARDS__ADAPTER": ADAPTERS}).start().ready()
+        service = Service(str(Path(arguments.program).resolve()), folder, store, SETTINGS).start().ready()
         try:
             document = Path(folder) / "openapi.json"
             described = with_ids(service.get("/openapi.json"), rows(service))

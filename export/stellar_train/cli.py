@@ -14,7 +14,7 @@ _ABOUT = {
     "stellarnet": "trains a StellarNet-like mapper and LoRA on photos of people",
     "elite": "trains ELITE's global mapping on photos of people",
     "dreambooth": "trains a LoRA for each photo of a dataset, and generates with it",
-    "textual-inversion": "trains word vectors for each photo of a dataset",
+    "textual-inversion": "trains word vectors for each photo of a dataset, and generates with them",
     "preference": "trains the LoRA of a StellarNet-like checkpoint further, on the rewards of its pictures",
     "base": "trains a tiny base model whole, on pictures with captions",
 }

@@ -17,6 +17,13 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+# Keys that say where something is.
+_PLACES = {
+    "data": ("folder", "cache", "dataset", "prompts", "evaluation"),
+    "model": ("checkpoint",),
+    "reward": ("service",),
+}
+
 METHODS = ("stellarnet", "elite", "dreambooth", "textual-inversion", "preference", "base")
 
 
@@ -85,12 +92,16 @@ class Configuration:
         return Path(value)
 
     def digest(self) -> str:
-        """Of everything that a result depends on: not of where files lie or how often something is written."""
+        """Of everything that a result depends on: not of where files lie or how often something is written.
+
+        The content of those files is in what the methods store beside it (`about`).
+        """
         kept = copy.deepcopy(self.values)
-        for section, keys in (("base", None), ("output", None), ("data", ("folder", "cache", "dataset"))):
-            for key in list(kept[section]) if keys is None else keys:
-                kept[section].pop(key, None)
-        kept.pop("generation", None)
+        for section in ("base", "output", "generation"):
+            kept.pop(section, None)
+        for section, keys in _PLACES.items():
+            for key in keys:
+                kept.get(section, {}).pop(key, None)
         text = json.dumps([self.method, kept], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

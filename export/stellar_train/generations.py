@@ -9,14 +9,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from stellar_score.dataset import Dataset, Job
+from torch import Tensor
 
 from .base import Base
 from .configuration import Configuration
 from .errors import TrainError
+from .text import PLACEHOLDER
 
 # Keys in which all images of one folder agree.
 SETTINGS = ("model_name", "steps", "guidance_scale", "model_seed", "aux_metadata")
@@ -24,7 +25,8 @@ SETTINGS = ("model_name", "steps", "guidance_scale", "model_seed", "aux_metadata
 
 def settings(configuration: Configuration, digest: str) -> dict[str, Any]:
     """What the images of a folder have in common."""
-    generation, model = configuration.generation, configuration.model
+    generation, model = configuration.generation, configuration.values["model"]
+    trained = {"unet_lora_rank": model["lora_rank"]} if "lora_rank" in model else {"words": model["words"]}
     return {
         "model_name": configuration.method,
         "steps": generation.steps,
@@ -34,7 +36,7 @@ def settings(configuration: Configuration, digest: str) -> dict[str, Any]:
             "base_digest": digest,
             "configuration": configuration.digest(),
             "side": generation.size,
-            "unet_lora_rank": model.lora_rank,
+            **trained,
             "excludes_evaluation": False,
         },
     }
@@ -50,6 +52,12 @@ def jobs(dataset: Dataset, configuration: Configuration) -> list[Job]:
     found = [job for job in dataset.all_jobs() if not generation.kind or job.kind == generation.kind]
     if not found:
         raise TrainError(f"{dataset.path}: it has no prompts" + (f" of kind {generation.kind}" * bool(generation.kind)))
+    if configuration.method == "textual-inversion":
+        for job in found:
+            if job.prompt_for(PLACEHOLDER).count(PLACEHOLDER) > 1:
+                raise TrainError(
+                    f"the prompt {job.template!r} has the person in several places, and the vectors go into one"
+                )
     return found
 
 
@@ -64,12 +72,17 @@ def refuse_other_settings(folder: Path, wanted: dict[str, Any]) -> None:
             raise TrainError(f"{path} was generated with another {', '.join(differing)}: give another generation.out")
 
 
-def make(dataset: Dataset, job: Job, base: Base, configuration: Configuration, digest: str) -> None:
-    """Generates one image and writes it with its JSON file."""
+def make(
+    dataset: Dataset,
+    job: Job,
+    base: Base,
+    condition: tuple[Tensor, Tensor],
+    configuration: Configuration,
+    digest: str,
+) -> None:
+    """Generates one image from its condition, context and pooled vector, and writes it with its JSON file."""
     generation = configuration.generation
-    prompt = job.prompt_for(configuration.model.person)
-    with torch.no_grad():
-        context, pooled = base.encode([prompt])
+    context, pooled = condition
     image = base.generate(context, pooled, [generation.seed], generation.steps, generation.guidance, generation.size)[0]
     about = settings(configuration, digest)
     now = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")

@@ -11,7 +11,7 @@ from . import loop
 from .base import Base
 from .configuration import Configuration
 from .data import TEMPLATES
-from .photos import Batch, Features, Photos
+from .photos import Batch, Features, Photos, shown
 
 # Photos and draws of noise of a validation, and its picture.
 VALIDATED, DRAWS, SHOWN = 16, 4, 4
@@ -109,7 +109,7 @@ class FromPhotos(loop.Method):
         )
         sheet = Image.new("RGB", (side * len(chosen), side * 2))
         for column, (n, image) in enumerate(zip(chosen, made, strict=True)):
-            sheet.paste(photos.shown(n).resize((side, side)), (column * side, 0))
+            sheet.paste(shown(photos.items[n]).resize((side, side)), (column * side, 0))
             sheet.paste(image, (column * side, side))
         return sheet
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -28,6 +29,12 @@ def layers_of(tower: nn.Module, last_first: bool = False) -> list[int]:
     depth = tower.config.num_hidden_layers
     inner = [round(depth * part / 6) for part in (1, 2, 3, 4)]
     return [-1, *inner] if last_first else [*inner, -1]
+
+
+def shown(item: Item) -> Image.Image:
+    """The photo on black, as the mapper reads it without augmentation."""
+    photo = pictures.photo(item.image)
+    return pictures.on_black(photo, pictures.foreground(item.mask, photo.size))
 
 
 class Towers:
@@ -141,15 +148,10 @@ class Photos:
 
     def _input(self, n: int, view: int):
         """The mapper's input: the photo on black, as it is (view 0) or augmented in a way that `view` chooses."""
-        photo = self.shown(n)
+        photo = shown(self.items[n])
         if view == 0:
             return photo
         return pictures.augmented(photo, self.generator("view", self.items[n].name, view))
-
-    def shown(self, n: int):
-        """The photo on black."""
-        photo = pictures.photo(self.items[n].image)
-        return pictures.on_black(photo, pictures.foreground(self.items[n].mask, photo.size))
 
     def batch(self, chosen: Sequence[int], draws: torch.Generator | None, reads: Sequence[int] | None = None) -> Batch:
         """Targets of the chosen items and features of their photos, or of those of `reads`.

@@ -7,7 +7,8 @@ The rewards need no gradient, so any of the service's will do. An anchor to the 
 model from leaving what it knows for the reward's sake.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,10 +23,13 @@ from . import base as bases
 from . import data, files, loop, lora, mapper, pictures, runs
 from .base import Base
 from .configuration import Configuration
+from .data import Item
 from .errors import TrainError
-from .photos import Photos, Towers
+from .photos import Towers, shown
 from .report import say
 from .text import PLACEHOLDER
+
+UNCOMPARED = "unknown: the prompts were not compared with those of the evaluation, as data.evaluation was not given"
 
 # Pictures, what their prompt says, and the photo of the person: a number for each, or None where there is none.
 Reward = Callable[[Sequence[Image.Image], str, Path], Sequence[float | None]]
@@ -36,7 +40,8 @@ def train(configuration: Configuration, out: Path, quiet: bool = False, reward: 
     base_folder = configuration.need("base", "folder", "--base")
     found = data.read(configuration.need("data", "folder", "--data"))
     checkpoint = configuration.need("model", "checkpoint", "--set model.checkpoint")
-    prompts = read_prompts(configuration.need("data", "prompts", "--set data.prompts"), configuration.data.evaluation)
+    kept = evaluation_prompts(configuration.data.evaluation)
+    prompts = read_prompts(configuration.need("data", "prompts", "--set data.prompts"), kept or ())
     trained, about_checkpoint = mapper.load(checkpoint)
     named = configuration.values["base"]
     towers = {name: Path(named[name] or base_folder / name) for name in about_checkpoint["encoders"]}
@@ -45,27 +50,18 @@ def train(configuration: Configuration, out: Path, quiet: bool = False, reward: 
         "data": found.digest,
         "checkpoint": bases.digest(checkpoint),
         "prompts": bases.digest_of(prompts),
+        "evaluation": "" if kept is None else bases.digest_of(sorted(kept)),
     }
     if runs.is_finished(out, configuration, about):
         return say(f"{out} is finished already", quiet)
     device, precision = bases.device(configuration.training.device), configuration.training.precision
     base = Base(base_folder, device, precision)
     read = Towers(towers, list(about_checkpoint["layers"].values()), about_checkpoint["words"], device, precision)
-    photos = Photos(
-        found.items,
-        base,
-        read,
-        side=configuration.data.resolution,
-        cache=out / "cache",
-        cached_views=None,
-        augment=False,
-        generator=loop.generator,
-        say=lambda line: say(line, quiet),
-    )
     method = Preference(
         configuration,
         base,
-        photos,
+        found.items,
+        read,
         trained.to(device),
         checkpoint,
         about_checkpoint,
@@ -78,19 +74,36 @@ def train(configuration: Configuration, out: Path, quiet: bool = False, reward: 
     files.write_json(out / runs.FINISHED, {"configuration": configuration.digest(), **about})
 
 
-def read_prompts(path: Path, evaluation: str) -> list[str]:
-    """The prompts of a file, one a line. Those of the evaluation dataset are refused."""
+def evaluation_prompts(dataset: str) -> set[str] | None:
+    """The `normalised` prompts of the evaluation dataset; `None` if none is given."""
+    if not dataset:
+        return None
+    try:
+        kept = {normalised(job.template) for job in Dataset(dataset).all_jobs()}
+    except (OSError, ValueError) as error:
+        raise TrainError(f"{dataset}: {error}") from error
+    if not kept:
+        raise TrainError(f"{dataset}: it has no prompts to compare with")
+    return kept
+
+
+def normalised(prompt: str) -> str:
+    """The words of a prompt without case and punctuation, with "a person" in place of `{}` and `{0}`."""
+    return " ".join(re.findall(r"\w+", re.sub(r"\{0?\}", " a person ", prompt).casefold()))
+
+
+def read_prompts(path: Path, kept: Collection[str]) -> list[str]:
+    """The prompts of a file, one a line. Those in `kept`, the `evaluation_prompts`, are refused."""
     try:
         prompts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        kept = {job.template for job in Dataset(evaluation).all_jobs()} if evaluation else set()
     except (OSError, ValueError) as error:
-        raise TrainError(f"{evaluation or path}: {error}") from error
+        raise TrainError(f"{path}: {error}") from error
     if not prompts:
         raise TrainError(f"{path}: it has no prompts")
     for prompt in prompts:
         if prompt.count(PLACEHOLDER) != 1:
             raise TrainError(f"{path}: {prompt!r} must have {PLACEHOLDER} once, where the person goes")
-        if prompt in kept:
+        if normalised(prompt) in kept:
             raise TrainError(f"{path}: {prompt!r} is a prompt of the evaluation, on which nothing may be trained")
     return prompts
 
@@ -127,7 +140,8 @@ class Preference(loop.Method):
         self,
         configuration: Configuration,
         base: Base,
-        photos: Photos,
+        items: Sequence[Item],
+        towers: Towers,
         trained: mapper.Mapper,
         checkpoint: Path,
         about: dict,
@@ -138,7 +152,8 @@ class Preference(loop.Method):
             raise TrainError(f"loss.temperature = {configuration.loss.temperature}: it must be above 0")
         if configuration.training.batch < 2:
             raise TrainError("training.batch: a group needs at least 2 pictures")
-        self.configuration, self.base, self.photos, self.mapper = configuration, base, photos, trained
+        self.configuration, self.base, self.mapper = configuration, base, trained
+        self.items, self.towers = items, towers
         self.about, self.prompts, self.reward = about, prompts, reward
         self.parameters = lora.inject(base.unet, about["lora_rank"], about["lora_alpha"])
         lora.restore(base.unet, load_file(checkpoint / lora.FILE))
@@ -154,14 +169,15 @@ class Preference(loop.Method):
         lora.restore(self.base.unet, tensors)
 
     def loss(self, draws: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        count, side, device = self.configuration.training.batch, self.photos.side, self.base.device
-        n = int(torch.randint(len(self.photos.items), (1,), generator=draws))
+        count, side = self.configuration.training.batch, self.configuration.data.resolution
+        device = self.base.device
+        n = int(torch.randint(len(self.items), (1,), generator=draws))
         prompt = self.prompts[int(torch.randint(len(self.prompts), (1,), generator=draws))]
         seeds = torch.randint(2**31, (count,), generator=draws).tolist()
         context, pooled = self._condition(n, prompt, count)
         sampling = self.configuration.sampling
         images = self.base.generate(context, pooled, seeds, sampling.steps, sampling.guidance, side)
-        rewards = self.reward(images, prompt.replace(PLACEHOLDER, "a person"), self.photos.items[n].image)
+        rewards = self.reward(images, prompt.replace(PLACEHOLDER, "a person"), self.items[n].image)
         known = [reward for reward in rewards if reward is not None]
         values = {"reward": sum(known) / max(1, len(known)), "without_reward": float(count - len(known))}
         weights = weights_of(rewards, self.configuration.loss.temperature).to(device)
@@ -182,7 +198,7 @@ class Preference(loop.Method):
     @torch.no_grad()
     def _condition(self, n: int, prompt: str, count: int) -> tuple[Tensor, Tensor]:
         with self.base.autocast():
-            words = self.mapper(self.photos.batch([n], None).features)
+            words = self.mapper(self.towers.features([shown(self.items[n])]))
             context, pooled = self.base.encode([prompt], words)
         return context.expand(count, -1, -1), pooled.expand(count, -1)
 
@@ -213,4 +229,9 @@ class Preference(loop.Method):
             "temperature": loss.temperature,
         }
         training = {**self.about["training"], "prompts": "own", "preference": preference}
+        # The checkpoint excluded people and prompts; these prompts are only known not to be the evaluation's if they
+        # were compared with them. What was false stays false.
+        if not self.configuration.data.evaluation and training.get("excludes_evaluation"):
+            training["excludes_evaluation"] = None
+            training["excludes_evaluation_note"] = UNCOMPARED
         files.write_json(out / mapper.CONFIG, {**self.about, "training": training})

@@ -4,6 +4,7 @@ By nature they are trained on the photos that they are evaluated with. Each phot
 benchmark, where an image is generated from one photo.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from .configuration import Configuration
 from .data import TEMPLATES
 from .errors import TrainError
 from .report import say
+from .text import PLACEHOLDER
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,12 @@ def train(configuration: Configuration, out: Path, quiet: bool = False) -> None:
         place.mkdir(parents=True, exist_ok=True)
         method = (DreamBooth if is_dreambooth else TextualInversion)(configuration, base, picture, digest, prior)
         if finished:
-            method.restore(load_file(place / lora.FILE))
+            method.load(place)
         else:
             loop.train(method, configuration, place, about, quiet)
             files.write_json(place / runs.FINISHED, {"configuration": configuration.digest(), **about})
         for job in todo:
-            generations.make(dataset, job, base, configuration, digest)
+            generations.make(dataset, job, base, method.condition(job), configuration, digest)
         method.close()
 
 
@@ -138,6 +140,14 @@ class _Subject(loop.Method):
         noisy = self.base.schedule.add_noise(self.base.latents(moments.to(device), sampled), noise, timesteps)
         return (self.base.predict(noisy, timesteps, context, pooled) - noise).square().mean()
 
+    @abstractmethod
+    def load(self, out: Path) -> None:
+        """Reads what `save` wrote."""
+
+    @abstractmethod
+    def condition(self, job: Job) -> tuple[Tensor, Tensor]:
+        """Context [1, 77, D] and pooled vector [1, P] of an image's prompt, with the person in it."""
+
     def close(self) -> None:
         """Leaves the base as it was."""
 
@@ -179,6 +189,18 @@ class TextualInversion(_Subject):
             files.write_tensors(out / name, {self.configuration.model.placeholder: vector})
         files.write_json(out / "training.json", self.provenance(steps))
 
+    def load(self, out: Path) -> None:
+        found = (load_file(out / name)[self.configuration.model.placeholder] for name in self.FILES)
+        self.restore({str(n): vector for n, vector in enumerate(found, 1)})
+
+    @torch.no_grad()
+    def condition(self, job: Job) -> tuple[Tensor, Tensor]:
+        prompt = job.prompt_for(PLACEHOLDER)
+        # A prompt without the person has no place for the vectors.
+        words = [vector[None] for vector in self.vectors] if PLACEHOLDER in prompt else None
+        with self.base.autocast():
+            return self.base.encode([prompt], words)
+
 
 class DreamBooth(_Subject):
     """A LoRA on the UNet's attention and a rare word, optionally with prior preservation."""
@@ -190,7 +212,7 @@ class DreamBooth(_Subject):
         model = configuration.model
         self.prior = prior
         with torch.no_grad():
-            self.condition = base.encode([f"a photo of {model.person}"])
+            self.of_person = base.encode([f"a photo of {model.person}"])
             self.of_class = base.encode([f"a photo of {_class(configuration)}"])
         self.parameters = lora.inject(base.unet, model.lora_rank, model.lora_alpha, configuration.training.seed)
 
@@ -200,7 +222,7 @@ class DreamBooth(_Subject):
     def loss(self, draws: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         count = self.configuration.training.batch
         with self.base.autocast():
-            context, pooled = (each.expand(count, *each.shape[1:]) for each in self.condition)
+            context, pooled = (each.expand(count, *each.shape[1:]) for each in self.of_person)
             error = self._error(self.moments.expand(count, -1, -1, -1), context, pooled, draws)
             values = {"loss": float(error.detach())}
             if self.prior is not None:
@@ -220,6 +242,13 @@ class DreamBooth(_Subject):
     def save(self, out: Path, steps: int) -> None:
         files.write_tensors(out / lora.FILE, lora.state(self.base.unet))
         files.write_json(out / "training.json", self.provenance(steps))
+
+    def load(self, out: Path) -> None:
+        self.restore(load_file(out / lora.FILE))
+
+    @torch.no_grad()
+    def condition(self, job: Job) -> tuple[Tensor, Tensor]:
+        return self.base.encode([job.prompt_for(self.configuration.model.person)])
 
     def close(self) -> None:
         lora.remove(self.base.unet)

@@ -9,7 +9,7 @@ from conftest import needs_reference_packages
 from PIL import Image
 
 from stellar_export import demo, dino, hps, random_checkpoints
-from stellar_export.drawn_world import drawings, evaluate, likeness, preferences, text, train, weights
+from stellar_export.drawn_world import clips, drawings, evaluate, likeness, people, preferences, text, train, weights
 from stellar_export.errors import ExportError
 
 
@@ -89,8 +89,9 @@ def drawn(tmp_path_factory):
     for split in ("train", "test"):
         (folder / split).mkdir()
         lines = []
-        for n in range(129 + 24 * 3):
-            person, scene = n % 24, n if n < 128 else 128
+        # Two drawings of each scene, and photos.
+        for n in range(2 * 128 + 1 + 24 * 3):
+            person, scene = n % 24, n % 128 if n < 2 * 128 else 128
             kind = "photo" if scene == 128 else "typed" if scene < 64 else "written"
             pixels = np.full((32, 32, 3), 8 * person, np.uint8)
             pixels[:20] = rng.integers(0, 256, 3) if scene == 128 else (scene * 2, 255 - scene, 40)
@@ -126,8 +127,12 @@ def test_patches_are_those_of_the_convolution(drawn):
 
 
 @pytest.mark.parametrize("model", [m for m in train.TRAINERS if m not in ("pick_score", "hpsv2", "aesthetic")])
-def test_a_step_of_training_changes_the_model_and_stays_finite(drawn, tmp_path, model):
+def test_a_step_of_training_changes_the_model_and_stays_finite(drawn, tmp_path, model, monkeypatch):
     needs_reference_packages()
+    # The drawings of these tests show fewer people than a real batch has.
+    for trainer in (clips, likeness, people):
+        monkeypatch.setattr(trainer, "PAIRS", 4)
+    monkeypatch.setattr(preferences, "SHOWN", 4)
     train.train(drawn, tmp_path, [model], lambda _: None, {model: 1})
     kept = weights.Trained.of(tmp_path)
     tensors = [t for part in kept.parts.values() for t in part.values()]

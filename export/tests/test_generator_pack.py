@@ -303,6 +303,20 @@ def test_goldens_without_words_are_about_someone():
     assert len(plain) == len(goldens.GOLDENS) - 2, "masked, unmasked and another photo are one"
 
 
+def test_goldens_that_are_not_finite_are_refused(options, tmp_path, monkeypatch):
+    broken = Path(shutil.copytree(options.stellarnet, tmp_path / "stellarnet"))
+    state = load_file(broken / lora.FILE)
+    state[next(key for key in state if "up" in key)].fill_(float("nan"))
+    save_file(state, broken / lora.FILE)
+    golden = next(each for each in goldens.GOLDENS if each.name == "no-photo")
+    monkeypatch.setattr(goldens, "GOLDENS", (replace(golden, steps=1),))
+    (tmp_path / "pack").mkdir()
+    builder = Builder(tmp_path / "pack", FP32, 0, silent)
+    with pytest.raises(ExportError, match="no-photo has latents that are not finite"):
+        goldens.write(builder, Base.open(options.base), replace(options, stellarnet=broken), silent)
+    assert not (builder.folder / goldens.FILE).exists()
+
+
 @pytest.mark.parametrize("name", ["stellarnet.json", "mapper.safetensors", "pytorch_lora_weights.safetensors"])
 def test_an_incomplete_checkpoint_is_refused(options, tmp_path, name):
     other = Path(shutil.copytree(options.stellarnet, tmp_path / "stellarnet"))

@@ -10,6 +10,14 @@ from stellar_train import cli
 from stellar_train.configuration import METHODS, Configuration, tomllib
 
 
+def test_the_digest_does_not_depend_on_places():
+    plain = Configuration("preference").digest()
+    for key in ("data.folder", "data.prompts", "data.evaluation", "model.checkpoint", "reward.service", "base.folder"):
+        assert Configuration("preference", settings=[f"{key}=elsewhere"]).digest() == plain, key
+    for setting in ('reward.names=["ips"]', "loss.anchor=0.5", "data.resolution=64", "training.seed=1"):
+        assert Configuration("preference", settings=[setting]).digest() != plain, setting
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_printed_configuration_is_the_default_one(method, capsys, tmp_path):
     assert cli.main([method, "--print-config"]) == 0

@@ -59,10 +59,24 @@ def test_only_the_lora_of_the_checkpoint_is_trained_and_the_file_says_on_what(se
     assert any(not torch.equal(first[key], last[key]) for key in first)
     _, about = mapper.load(out)
     assert about["training"]["preference"]["rewards"] == {"pick_score": 1.0}
-    assert about["training"]["excludes_evaluation"] is True
+    # No evaluation was given, so its prompts may be among these.
+    assert about["training"]["excludes_evaluation"] is None
+    assert "data.evaluation was not given" in about["training"]["excludes_evaluation_note"]
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]
     assert lines[0]["away"] < 1e-10 < lines[1]["away"]
+    # Targets are its own pictures: the photos have no latents to store.
+    assert not list(out.rglob("*latents*"))
+    # Another address of the service, and files in another place, are the same training.
+    (tmp_path / "moved").mkdir()
+    settings.values["data"]["prompts"] = str((tmp_path / "prompts.txt").rename(tmp_path / "moved" / "prompts.txt"))
+    settings.values["model"]["checkpoint"] = str(before.rename(tmp_path / "moved" / "checkpoint"))
+    settings.values["reward"]["service"] = "http://127.0.0.1:9"
+    preference.train(settings, out, quiet=True, reward=None)
+    # Other prompts are another one.
+    (tmp_path / "moved" / "prompts.txt").write_text("{} by the sea\n")
+    with pytest.raises(TrainError, match="another training"):
+        preference.train(settings, out, quiet=True, reward=redness)
 
 
 def test_pictures_without_a_reward_change_nothing(settings, tmp_path):
@@ -85,9 +99,38 @@ def test_prompts_that_cannot_be_used_are_refused(settings, tmp_path, text, probl
         preference.train(settings, tmp_path / "out", quiet=True, reward=redness)
 
 
-def test_a_prompt_of_the_evaluation_is_refused(settings, tmp_path):
-    (tmp_path / "dataset.jsonl").write_text('{"photo": "p.png", "identity": "a"}\n{"prompt": "a drawing of {}"}\n')
+def evaluation(tmp_path, *prompts):
+    lines = [json.dumps({"photo": "p.png", "identity": "a"}), *(json.dumps({"prompt": each}) for each in prompts)]
+    (tmp_path / "dataset.jsonl").write_text("\n".join(lines))
     (tmp_path / "p.png").write_bytes(b"")
-    settings.values["data"]["evaluation"] = str(tmp_path)
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a drawing of {}", "A  Drawing of {}.", "a drawing of a person", "a drawing of {0}"]
+)
+def test_a_prompt_of_the_evaluation_is_refused(settings, tmp_path, prompt):
+    settings.values["data"]["evaluation"] = evaluation(tmp_path, "{} in a hat", prompt)
     with pytest.raises(TrainError, match="is a prompt of the evaluation"):
         preference.train(settings, tmp_path / "out", quiet=True, reward=redness)
+
+
+def test_an_evaluation_without_prompts_is_refused(settings, tmp_path):
+    settings.values["data"]["evaluation"] = evaluation(tmp_path)
+    with pytest.raises(TrainError, match="no prompts"):
+        preference.train(settings, tmp_path / "out", quiet=True, reward=redness)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_compared_prompts_inherit_what_the_checkpoint_says(settings, tmp_path, before):
+    path = tmp_path / "checkpoint" / mapper.CONFIG
+    about = json.loads(path.read_text())
+    about["training"]["excludes_evaluation"] = before
+    path.write_text(json.dumps(about))
+    settings.values["training"]["steps"] = 1
+    if before:
+        settings.values["data"]["evaluation"] = evaluation(tmp_path, "{} in a hat")
+    preference.train(settings, tmp_path / "out", quiet=True, reward=redness)
+    training = mapper.load(tmp_path / "out")[1]["training"]
+    assert training["excludes_evaluation"] is before
+    assert "excludes_evaluation_note" not in training

@@ -94,6 +94,48 @@ def test_dreambooth_trains_and_generates_for_each_photo_and_goes_on_where_it_was
     assert (alone / "001-0" / lora.FILE).read_bytes() == (tmp_path / "out" / "001-0" / lora.FILE).read_bytes()
 
 
+def test_textual_inversion_generates_with_the_vectors_of_each_photo(tiny_base, dataset, tmp_path):
+    made, out = tmp_path / "made", tmp_path / "out"
+    settings = short(
+        "textual-inversion",
+        tiny_base,
+        dataset,
+        training={"steps": 2, "rate": 0.5},
+        model={"words": 2},
+        data={"photos": "first"},
+        generation=generation(made),
+    )
+    subjects.train(settings, out, quiet=True)
+    assert sorted(p.name for p in made.glob("*.png")) == ["000-0-00.png", "001-0-00.png"]
+    about = json.loads((made / "001-0-00.json").read_text())
+    assert about.keys() >= KEYS
+    assert (about["model_name"], about["aux_metadata"]["words"]) == ("textual-inversion", 2)
+    assert about["aux_metadata"]["excludes_evaluation"] is False
+    # Both have the same prompt and seed, and differ in their vectors alone.
+    pictures = {path.name: path.read_bytes() for path in made.glob("*.png")}
+    first, second = (Image.open(made / name).tobytes() for name in sorted(pictures))
+    assert first != second
+    # The stored vectors make the same picture again.
+    (made / "001-0-00.png").unlink()
+    subjects.train(settings, out, quiet=True)
+    assert {path.name: path.read_bytes() for path in made.glob("*.png")} == pictures
+    # With the vectors of the other person, it is the other person's.
+    for file in subjects.TextualInversion.FILES:
+        (out / "001-0" / file).write_bytes((out / "000-0" / file).read_bytes())
+    (made / "001-0-00.png").unlink()
+    subjects.train(settings, out, quiet=True)
+    assert Image.open(made / "001-0-00.png").tobytes() == first
+
+
+def test_textual_inversion_refuses_prompts_with_several_places(tiny_base, dataset, tmp_path):
+    prompt = {"prompts": ["{0} beside {0}"], "categories": [["x"]], "detectables": [["clown"]]}
+    (dataset / "001" / "prompts_t.json").write_text(json.dumps(prompt))
+    settings = short("textual-inversion", tiny_base, dataset, generation=generation(tmp_path / "made"))
+    with pytest.raises(TrainError, match="several places"):
+        subjects.train(settings, tmp_path / "out", quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_of_other_settings_is_refused(tiny_base, dataset, tmp_path):
     made = tmp_path / "made"
     settings = short("dreambooth", tiny_base, dataset, data={"photos": "first"}, generation=generation(made))

@@ -18,13 +18,15 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory):
-    """The service with the demo pack and an empty database, from the root of the repository."""
+    """The service with the demo packs and an empty database, from the root of the repository."""
     from service import Service
 
     if not PROGRAM.exists():
         pytest.fail(f"{PROGRAM} is missing: build it with cargo build, or name another in STELLAR_PROGRAM")
-    started = Service(PROGRAM, tmp_path_factory.mktemp("service"), settings={"STELLAR_PACK": str(ROOT / "packs/demo")})
-    started.start().ready()
+    packs = {"STELLAR_PACK": "demo", "STELLAR_GENERATOR__PACK": "demo-generator"}
+    settings = {key: str(ROOT / "packs" / name) for key, name in packs.items()}
+    started = Service(PROGRAM, tmp_path_factory.mktemp("service"), settings=settings)
+    started.start().ready(120)
     yield started
     started.stop()
 

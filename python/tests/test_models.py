@@ -95,6 +95,7 @@ CALLS = {
     "compare": lambda client: client.compare(ID, ID, metrics="ips", policy="none"),
     "create_study": lambda client: client.create_study({"name": "s", "runs": [ID, ID]}),
     "ddpo_reward": lambda client: client.ddpo_reward("ips")([b""], ["x"]),
+    "generate": lambda client: generate(client),
     "get": lambda client: client.get("v1", "methods", limit=1),
     "grpo_reward": lambda client: client.grpo_reward("ips")([b""]),
     "leaderboard": lambda client: client.leaderboard(sort="ips", by="run"),
@@ -150,6 +151,12 @@ ANSWER = {
     "items": [],
     "rewards": {"ips": [0.5]},
 }
+
+
+def generate(client):
+    # The response of the stand-in is no image.
+    with pytest.raises(errors.ForeignResponse):
+        client.generate("{}", b"", b"", seed=1, steps=2, guidance=3, width=64, height=64, negative_prompt="n")
 
 
 def add(run):

@@ -18,6 +18,9 @@ use crate::engine::{Batching, EngineError, Moved, Residency};
 pub(super) struct EngineResponse {
     /// Whether the models are loaded now.
     state: Residency,
+    /// Whether those of the generator are, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generator: Option<Residency>,
     /// False if there was nothing to do.
     changed: bool,
     /// How many rows the runs of graphs have.
@@ -35,9 +38,10 @@ pub(super) struct EngineResponse {
 
 /// Frees the models' memory, on a GPU and in the process.
 ///
-/// Also those of the generator. Requests that are being scored are completed first. Until `POST
-/// /v1/engine/reload`, those that need a model get 503 with the code `engine_offloaded`, accepted
-/// samples of runs wait, and `/readyz` is 503. Sending it again is harmless.
+/// Also those of the generator. Requests in flight are completed first, if a minute suffices; a
+/// longer image gets 503 at its next step. Until `POST /v1/engine/reload`, requests that need a
+/// model get 503 with the code `engine_offloaded`, accepted samples of runs wait, and `/readyz` is
+/// 503. Sending it again is harmless.
 #[utoipa::path(
     post, path = "/v1/engine/offload", operation_id = "offload_engine", tag = "rewards",
     responses(
@@ -48,10 +52,11 @@ pub(super) struct EngineResponse {
 )]
 pub(super) async fn offload(State(app): Shared) -> Result<Json<EngineResponse>, ApiError> {
     complete(&app, |app| async move {
-        if let Some(generation) = &app.generation {
-            generation.generator().engine().offload().await?;
-        }
-        app.scoring.engine().offload().await
+        let Some(generation) = &app.generation else {
+            return app.scoring.engine().offload().await;
+        };
+        let generator = generation.generator().engine().offload().await?;
+        app.scoring.engine().offload().await.map(|scoring| generator.then(scoring))
     })
     .await
 }
@@ -67,11 +72,9 @@ pub(super) async fn offload(State(app): Shared) -> Result<Json<EngineResponse>, 
 )]
 pub(super) async fn reload(State(app): Shared) -> Result<Json<EngineResponse>, ApiError> {
     complete(&app, |app| async move {
-        let moved = app.scoring.engine().reload().await?;
-        if let Some(generation) = &app.generation {
-            generation.generator().engine().reload().await?;
-        }
-        Ok(moved)
+        let scoring = app.scoring.engine().reload().await?;
+        let Some(generation) = &app.generation else { return Ok(scoring) };
+        generation.generator().engine().reload().await.map(|generator| scoring.then(generator))
     })
     .await
 }
@@ -88,6 +91,7 @@ where
     let moved = change.await.map_err(|error| ApiError::internal(&error))??;
     Ok(Json(EngineResponse {
         state: app.scoring.engine().residency(),
+        generator: app.generation.as_ref().map(|of| of.generator().engine().residency()),
         changed: moved.changed,
         batching: app.scoring.engine().batching(),
         drain_seconds: moved.drained.as_secs_f64(),

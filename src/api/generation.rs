@@ -19,6 +19,7 @@ pub(super) struct Generation {
     generator: Arc<Generator>,
     places: Arc<Semaphore>,
     pub(super) deadline: Duration,
+    pub(super) bounds: Bounds,
     pub(super) telemetry: GenerationTelemetry,
 }
 
@@ -32,7 +33,8 @@ impl Generation {
         Self {
             generator,
             places: Arc::new(Semaphore::new(config.concurrency)),
-            deadline: Duration::from_secs(config.deadline_seconds),
+            deadline: config.deadline(),
+            bounds: Bounds { most_steps: config.most_steps, largest_side: config.largest_side },
             telemetry,
         }
     }
@@ -52,6 +54,15 @@ impl Generation {
         self.telemetry.in_flight.inc();
         Ok(Place { _permit: permit, telemetry: self.telemetry.clone() })
     }
+}
+
+/// Bounds of a request, in addition to those of the pack.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// `generator.most_steps`.
+    pub(super) most_steps: usize,
+    /// `generator.largest_side`.
+    pub(super) largest_side: usize,
 }
 
 /// A request's place among the images that are generated concurrently, released on drop.

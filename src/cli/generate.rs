@@ -1,6 +1,7 @@
 //! `stellar-score generate`: one image, or the images of a dataset.
 
 use std::{
+    cell::Cell,
     fmt::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -9,9 +10,10 @@ use std::{
 use anyhow::Context as _;
 use bytes::Bytes;
 use clap::{ArgGroup, Args, ValueEnum};
+use rustix::fs::{Access, access};
 
 use super::{
-    output::{counted, print},
+    output::{counted, lines, print, shown},
     progress::{self, note},
     start::start_generator,
     submit::problems_first,
@@ -20,11 +22,12 @@ use crate::{
     config::Config,
     dataset::Dataset,
     generation::{
-        Generator, Request, Settings, Subject,
-        folder::{self, FolderSettings, FolderState, Photos, Progress, Selection, Split},
+        GenerationError, Generator, Request, Settings, Subject,
+        folder::{self, FolderSettings, FolderState, Photos, Progress, Selection, Split, Written},
     },
     pack_id::Weights,
     telemetry::Telemetry,
+    vision::{self, DecodeLimits},
 };
 
 pub(super) const EXAMPLES: &str = "\
@@ -34,8 +37,9 @@ Examples:
   stellar-score generate --pack packs/generator --dataset data/stellar --split test --kind T \\
     --out generations-t/
 
-Images of a dataset are named identity-photo-prompt, as in the paper. An interrupted command goes on \
-where it was when it is called again.";
+Images of a dataset are named identity-photo-prompt, as in the paper. An interrupted command goes \
+on where it was when it is called again. Images that fail are listed at the end, and tried again \
+then.";
 
 /// Most images in flight. Further ones only wait in the denoiser's queue.
 const MOST_CONCURRENCY: u64 = 64;
@@ -136,6 +140,21 @@ pub(super) async fn run(config: Config, args: GenerateArgs) -> anyhow::Result<Ex
 }
 
 impl GenerateArgs {
+    fn selection(&self) -> Selection {
+        Selection {
+            split: match self.split {
+                SplitArg::Test => Split::Test,
+                SplitArg::Val => Split::Val,
+                SplitArg::All => Split::All,
+            },
+            kind: self.kind.clone(),
+            photos: match self.photos {
+                PhotosArg::All => Photos::All,
+                PhotosArg::First => Photos::First,
+            },
+        }
+    }
+
     fn settings(&self, generator: &Generator) -> Settings {
         let side = self.size.unwrap_or(generator.spec().default_side);
         Settings {
@@ -148,7 +167,42 @@ impl GenerateArgs {
     }
 }
 
+/// Refuses what cannot become an image file, before hours of work are lost with it.
+fn check_out(out: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !out.is_dir(),
+        "--out {} is a folder: name the image file in it, such as image.png",
+        out.display()
+    );
+    anyhow::ensure!(
+        out.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")),
+        "--out {} does not end in .png: one image is a PNG file, only a dataset has a folder",
+        out.display()
+    );
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    anyhow::ensure!(
+        folder.is_dir(),
+        "--out {}: there is no folder {}, create it first",
+        out.display(),
+        folder.display()
+    );
+    access(folder, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(std::io::Error::from)
+        .with_context(|| format!("cannot write in the folder {}", folder.display()))
+}
+
+/// Decodes a photo and its mask, which would fail only after the pack is loaded.
+fn check_photo(subject: &Subject, limits: &DecodeLimits) -> Result<(), GenerationError> {
+    vision::decode(&subject.photo, limits).map_err(GenerationError::Photo)?;
+    if let Some(mask) = &subject.mask {
+        vision::decode(mask, limits).map_err(GenerationError::Mask)?;
+    }
+    Ok(())
+}
+
 async fn image(config: &Config, args: &GenerateArgs, prompt: &str) -> anyhow::Result<ExitCode> {
+    check_out(&args.out)?;
     let file = |path: &PathBuf| {
         let bytes = crate::read::bytes(path);
         bytes.map(Bytes::from).with_context(|| format!("cannot read {}", path.display()))
@@ -159,6 +213,9 @@ async fn image(config: &Config, args: &GenerateArgs, prompt: &str) -> anyhow::Re
             Some(Subject { photo: file(photo)?, mask: args.mask.as_ref().map(file).transpose()? })
         }
     };
+    if let Some(subject) = &subject {
+        check_photo(subject, &config.limits.decode())?;
+    }
     let generator = start_generator(config, &args.pack, None, Telemetry::new().engine).await?;
     let request = Request {
         prompt: prompt.to_owned(),
@@ -184,6 +241,11 @@ async fn image(config: &Config, args: &GenerateArgs, prompt: &str) -> anyhow::Re
 }
 
 async fn images(config: &Config, args: &GenerateArgs, root: &Path) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(
+        args.out.is_dir() || !args.out.exists(),
+        "--out {} is not a folder: the images of a dataset need one",
+        args.out.display()
+    );
     let (dataset, findings) = Dataset::open(root)?;
     note(&problems_first(&findings.list));
     anyhow::ensure!(
@@ -191,59 +253,59 @@ async fn images(config: &Config, args: &GenerateArgs, root: &Path) -> anyhow::Re
         "{} has problems: no images were generated",
         root.display()
     );
-    let selection = Selection {
-        split: match args.split {
-            SplitArg::Test => Split::Test,
-            SplitArg::Val => Split::Val,
-            SplitArg::All => Split::All,
-        },
-        kind: args.kind.clone(),
-        photos: match args.photos {
-            PhotosArg::All => Photos::All,
-            PhotosArg::First => Photos::First,
-        },
-    };
-    let mut jobs = folder::plan(&dataset, &selection)?;
-    jobs.truncate(args.limit.unwrap_or(usize::MAX));
+    let selection = args.selection();
+    let plan = folder::plan(&dataset, &selection)?;
+    let jobs = &plan[..plan.len().min(args.limit.unwrap_or(usize::MAX))];
     let generator = start_generator(config, &args.pack, None, Telemetry::new().engine).await?;
-    let settings = args.settings(&generator);
-    let state = FolderState::open(
-        &args.out,
-        FolderSettings {
-            pack: generator.pack().id(),
-            method: args.method.clone().unwrap_or_else(|| generator.spec().system.clone()),
-            selection,
-            settings,
-            seed_by_name: args.seed_by_name,
-            negative_prompt: args.negative_prompt.clone(),
-        },
-    )?;
+    let settings = FolderSettings {
+        pack: generator.pack().id(),
+        method: args.method.clone().unwrap_or_else(|| generator.spec().system.clone()),
+        selection,
+        settings: args.settings(&generator),
+        seed_by_name: args.seed_by_name,
+        negative_prompt: args.negative_prompt.clone(),
+    };
+    folder::check(&generator, &settings, jobs)?;
+    let state = FolderState::open(&args.out, settings, &plan, jobs)?;
     let bar = progress::bar("denoising steps");
     let (all, steps) = (jobs.len() as u64, args.steps as u64);
     bar.set_length(all * steps);
-    let done = std::cell::Cell::new(0);
-    let told = |progress| match progress {
-        Progress::Kept(kept) => {
-            done.set(kept as u64);
-            // The time left is that of what is left.
-            bar.set_length((all - done.get()) * steps);
-            bar.reset_eta();
+    let (done, failed) = (Cell::new(0), Cell::new(0));
+    let told = |progress| {
+        match progress {
+            Progress::Kept(kept) => {
+                done.set(kept as u64);
+                // The time left is that of what is left.
+                bar.set_length((all - done.get()) * steps);
+                bar.reset_eta();
+                return;
+            }
+            Progress::Step => {
+                bar.inc(1);
+                return;
+            }
+            Progress::Image => done.set(done.get() + 1),
+            Progress::Failed => failed.set(failed.get() + 1),
         }
-        Progress::Step => bar.inc(1),
-        Progress::Image => {
-            done.set(done.get() + 1);
-            bar.set_message(format!("({} of {})", done.get(), counted(all, "image")));
-        }
+        let of = counted(all, "image");
+        bar.set_message(match failed.get() {
+            0 => format!("({} of {of})", done.get()),
+            failed => format!("({} of {of}, {failed} failed)", done.get()),
+        });
     };
-    let written = folder::write(&generator, &state, &jobs, args.concurrency as usize, told).await;
+    let written = folder::write(&generator, &state, jobs, args.concurrency as usize, told).await;
     bar.finish_and_clear();
-    let written = written?;
     warn_about_weights(&generator);
     generator.engine().drain().await;
+    report(&written, all, &args.out)
+}
+
+/// Prints what was written. Failures are listed on standard error, and make the command fail.
+fn report(written: &Written, all: u64, out: &Path) -> anyhow::Result<ExitCode> {
     let mut text = format!(
         "{} in {}: {} generated, {} were there\n",
         counted(all, "image"),
-        args.out.display(),
+        out.display(),
         written.generated,
         written.kept
     );
@@ -254,7 +316,25 @@ async fn images(config: &Config, args: &GenerateArgs, root: &Path) -> anyhow::Re
             written.flagged
         );
     }
-    print(&text)
+    let printed = print(&text)?;
+    if written.failed == 0 {
+        return Ok(printed);
+    }
+    let mut failures = lines(written.failures.iter());
+    if written.failed > written.failures.len() {
+        let _ = writeln!(failures, "and {} more", written.failed - written.failures.len());
+    }
+    note(&shown(&failures));
+    let failed = counted(written.failed as u64, "image");
+    match &written.stopped {
+        Some(why) => anyhow::bail!(
+            "{failed} failed, and the others were not tried, since {why}: mend the cause and \
+                repeat the command, which goes on where it was"
+        ),
+        None => anyhow::bail!(
+            "{failed} failed: mend the causes and repeat the command, which tries only these again"
+        ),
+    }
 }
 
 fn warn_about_weights(generator: &Generator) {

@@ -209,8 +209,7 @@ impl Service {
             None => None,
             Some(pack) => {
                 let telemetry = telemetry.engine.beside();
-                let beside = Some(scoring.pack());
-                let generator = start_generator(config, pack, beside, telemetry).await;
+                let generator = start_generator(config, pack, Some(&scoring), telemetry).await;
                 Some(generator.context("cannot start the generator (generator.pack)")?)
             }
         };
@@ -228,6 +227,11 @@ impl Service {
         let purge =
             move || purge_expired(expiring.clone(), Arc::clone(&of_purge), retention.clone());
         let purge = runs.supervisor().watch("retention", runs.stopping(), purge);
+        if let Some(generator) = &generator {
+            let (of_watch, limit) = (Arc::clone(generator), config.generator.deadline());
+            let watch = move || notice_hanging(Arc::clone(&of_watch), limit);
+            drop(runs.supervisor().watch("generator", runs.stopping(), watch));
+        }
         let background = runs.start();
         starting.finish(api::router(Arc::new(app)));
         let server = opened.or_else(Port::open).with_context(taken)?;
@@ -279,14 +283,19 @@ impl Service {
             let _ = (&mut server).await;
         }
         purge.abort();
-        let closing = async {
+        // A batch of a large model may outlast the grace period. The log and the store must not
+        // wait for it.
+        let engines = async {
             if let Some(generator) = generator {
                 generator.engine().drain().await;
             }
             scoring.engine().drain().await;
+        };
+        let data = async {
             audit.flush().await;
             store.close().await;
         };
+        let closing = async { tokio::join!(engines, data) };
         if timeout_at(end, closing).await.is_err() {
             tracing::warn!("drain deadline exceeded while closing the engine and the store");
         }
@@ -316,6 +325,18 @@ impl Retention {
             thumbnails: if store.thumbnails > 0 { store.thumbnail_retention_days } else { 0 },
             audit: config.keys.audit_retention_days,
         }
+    }
+}
+
+/// Interval of the check for hanging batches.
+const GRAPHS_EVERY: Duration = Duration::from_secs(1);
+
+/// Detects batches of the generator that take longer than the deadline of a request.
+async fn notice_hanging(generator: Arc<Generator>, limit: Duration) {
+    let mut seconds = tokio::time::interval(GRAPHS_EVERY);
+    loop {
+        seconds.tick().await;
+        generator.engine().notice_hanging(limit);
     }
 }
 

@@ -67,7 +67,7 @@ pub(super) async fn start_scoring_with(
 pub(super) async fn start_generator(
     config: &Config,
     pack: &Path,
-    beside: Option<&Arc<Pack>>,
+    beside: Option<&Arc<Scoring>>,
     telemetry: EngineTelemetry,
 ) -> anyhow::Result<Arc<Generator>> {
     let (settings, dir, beside) = (config.clone(), pack.to_owned(), beside.cloned());
@@ -77,15 +77,23 @@ pub(super) async fn start_generator(
             // Before its graphs are loaded, which may take a minute.
             return Err(GenerationError::NoGenerator { pack: pack.name.clone() }.into());
         }
-        match beside {
+        match &beside {
             None => Needs::of(&settings, &pack).check(&settings, &pack)?,
             Some(scoring) => {
-                let needs = Needs::of(&settings, &scoring).with_generator(&settings, &pack);
+                let needs = Needs::of(&settings, scoring.pack()).with_generator(&settings, &pack);
                 needs.check(&settings, &pack)?;
             }
         }
-        let engine = Engine::start(&pack, &engine_config(&settings.engine), &telemetry)?;
-        anyhow::Ok(Generator::new(engine, pack, settings.limits.decode())?)
+        let engine = Engine::start(
+            &pack,
+            &engine_config(&settings.engine, settings.generator.max_batch),
+            &telemetry,
+        )?;
+        let generator = Generator::new(engine, pack, settings.limits.decode())?;
+        anyhow::Ok(match beside {
+            None => generator,
+            Some(scoring) => generator.with_decode_budget(scoring.decode_budget()),
+        })
     });
     generator.await.context("starting the engine panicked")?.map(Arc::new)
 }

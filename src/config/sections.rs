@@ -357,9 +357,22 @@ pub struct Generator {
     pub concurrency: usize,
     /// Deadline of a request, in seconds. After it the response is 504.
     pub deadline_seconds: u64,
+    /// Rows of each batch: two are one step of an image.
+    pub max_batch: usize,
+    /// Most steps of an image that is requested over HTTP.
+    pub most_steps: usize,
+    /// Largest width and height in pixels, if the pack allows them, of an image that is requested
+    /// over HTTP.
+    pub largest_side: usize,
 }
 
 impl Generator {
+    /// Returns the deadline of a request.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        Duration::from_secs(self.deadline_seconds)
+    }
+
     /// Returns the folder of the pack; `None` if no images are generated.
     #[must_use]
     pub fn pack(&self) -> Option<&Path> {

@@ -23,7 +23,7 @@ const DRAIN: Duration = Duration::from_mins(1);
 const LOAD: Duration = Duration::from_mins(30);
 
 /// What an offload or a reload did.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Moved {
     /// False if there was nothing to do.
     pub changed: bool,
@@ -185,6 +185,18 @@ impl Drop for InUse {
 }
 
 impl Moved {
+    /// Returns what two moves did, one after the other.
+    #[must_use]
+    pub fn then(self, next: Self) -> Self {
+        Self {
+            changed: self.changed || next.changed,
+            drained: self.drained + next.drained,
+            moved: self.moved + next.moved,
+            before: self.before,
+            after: next.after,
+        }
+    }
+
     fn nothing(resident: Option<u64>) -> Self {
         let (drained, moved) = (Duration::ZERO, Duration::ZERO);
         Self { changed: false, drained, moved, before: resident, after: resident }

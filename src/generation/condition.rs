@@ -17,8 +17,6 @@ use crate::tensor::{Features, Tensor};
 /// The words of a photo.
 pub(super) struct Words {
     features: Arc<Features>,
-    photo: ContentHash,
-    mask: Option<ContentHash>,
 }
 
 /// The denoiser's inputs that are the same in all steps.
@@ -41,15 +39,23 @@ impl Generator {
             graph: roles::WORDS,
             problem: "it has no geometry".to_owned(),
         })?;
-        let (of, limits) = (subject.clone(), self.limits);
-        let prepare = async move { blocking(move || photo::pixels(&of, &limits, &geometry)).await };
+        let (of, limits, budget) = (subject.clone(), self.limits, self.budget.clone());
+        let prepare = async move {
+            let permit = budget.take(photo::decode_memory(&of, &limits)?).await;
+            let work = move || {
+                // Held by the work itself, which continues if the client disconnects.
+                let _permit = permit;
+                photo::pixels(&of, &limits, &geometry)
+            };
+            blocking(work).await
+        };
         let request = FeatureRequest::new(roles::WORDS, photo, prepare);
         let request = match mask {
             Some(mask) => request.with(mask),
             None => request,
         };
         let features = self.engine.feature(request).await?.features;
-        Ok(Words { features, photo, mask })
+        Ok(Words { features })
     }
 
     /// Returns the condition of a prompt.
@@ -99,28 +105,22 @@ impl Generator {
             // A graph cannot take an empty list. Position -1 uses none of it.
             None => vec![0.0; tower.width].into(),
         };
+        let is_cached = words.is_none();
         let numbers = || ids.iter().chain([&at, &eos]).flat_map(|id| id.to_le_bytes());
         let text = ContentHash::of(&numbers().collect::<Vec<u8>>());
-        // Under the photo first, so that forgetting the photo forgets the text with its words.
-        let (input, with) = match words {
-            None => (text, None),
-            Some(Words { photo, mask, .. }) => {
-                let mask = mask.as_ref().map_or([].as_slice(), |mask| mask.as_bytes().as_slice());
-                (*photo, Some(ContentHash::of_parts([text.as_bytes().as_slice(), mask])))
-            }
-        };
         let item = vec![
             Tensor::I64 { shape: vec![ids.len()], data: ids.into() },
             Tensor::F32 { shape: vec![vectors.len() / tower.width, tower.width], data: vectors },
             Tensor::I64 { shape: vec![], data: [at].into() },
             Tensor::I64 { shape: vec![], data: [eos].into() },
         ];
+        if !is_cached {
+            // A text with the words of a photo would have to be forgotten with the photo, and the
+            // images of a dataset have each only once.
+            return Ok((self.engine.run(tower.role, item).await?, truncated));
+        }
         let prepare = async move { Ok::<_, Infallible>(item) };
-        let request = FeatureRequest::new(tower.role, input, prepare);
-        let request = match with {
-            Some(with) => request.with(with),
-            None => request,
-        };
+        let request = FeatureRequest::new(tower.role, text, prepare);
         Ok((self.engine.feature(request).await?.features, truncated))
     }
 }

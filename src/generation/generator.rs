@@ -11,7 +11,11 @@ use super::request::Settings;
 use super::tower::{Tower, tower};
 use crate::engine::pack::{GeneratorSpec, generator_roles as roles};
 use crate::engine::{Engine, Pack};
+use crate::scoring::DecodeBudget;
 use crate::vision::DecodeLimits;
+
+/// Memory for decoding photos outside of a service, in bytes.
+const PIXEL_BYTES: u64 = 1 << 30;
 
 /// Generates images with the graphs of one pack.
 pub struct Generator {
@@ -19,6 +23,7 @@ pub struct Generator {
     pub(super) spec: GeneratorSpec,
     pub(super) towers: [Tower; 2],
     pub(super) limits: DecodeLimits,
+    pub(super) budget: DecodeBudget,
     pack: Arc<Pack>,
     pub(super) schedule: Schedule,
     training: Option<Value>,
@@ -48,7 +53,14 @@ impl Generator {
             ),
         };
         let towers = [tower(&pack, roles::TEXT_1)?, tower(&pack, roles::TEXT_2)?];
-        Ok(Self { engine, spec, towers, limits, pack, schedule, training })
+        let budget = DecodeBudget::new(PIXEL_BYTES);
+        Ok(Self { engine, spec, towers, limits, budget, pack, schedule, training })
+    }
+
+    /// Decodes photos within the budget of a service, instead of one of its own.
+    #[must_use]
+    pub fn with_decode_budget(self, budget: DecodeBudget) -> Self {
+        Self { budget, ..self }
     }
 
     /// The pack that images are generated with.

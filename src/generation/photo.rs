@@ -5,6 +5,14 @@ use super::request::Subject;
 use crate::tensor::Tensor;
 use crate::vision::{self, DecodeLimits, Geometry, Image};
 
+/// Returns the memory for decoding a photo and its mask, in bytes.
+pub(super) fn decode_memory(subject: &Subject, limits: &DecodeLimits) -> Result<u64, PhotoError> {
+    let photo = vision::read_header(&subject.photo, limits).map_err(PhotoError::Photo)?;
+    let mask = subject.mask.as_ref().map(|mask| vision::read_header(mask, limits)).transpose();
+    let mask = mask.map_err(PhotoError::Mask)?.map_or(0, |header| header.decode_memory);
+    Ok(photo.decode_memory + mask)
+}
+
 /// Decodes a photo and its mask, and makes the pixels of the words graph.
 pub(super) fn pixels(
     subject: &Subject,

@@ -152,6 +152,32 @@ struct Shared {
     budget: Budget,
 }
 
+/// Turns and memory for decoding, shared by all that decode images of clients.
+#[derive(Debug, Clone)]
+pub struct DecodeBudget(Arc<Shared>);
+
+/// A turn and memory for one decode, released on drop.
+#[derive(Debug)]
+pub struct DecodePermit {
+    _turn: Turn,
+    _memory: OwnedSemaphorePermit,
+}
+
+impl DecodeBudget {
+    /// Creates a budget of its own, for what runs without a service.
+    #[must_use]
+    pub fn new(pixel_bytes: u64) -> Self {
+        Self(Arc::new(Shared { turns: Turns::new(), budget: Budget::new(pixel_bytes) }))
+    }
+
+    /// Waits for a turn and for so many bytes. Hold the permit in the decode itself, which goes on
+    /// if the client disconnects.
+    pub async fn take(&self, bytes: u64) -> DecodePermit {
+        let turn = self.0.turns.take(false).await;
+        DecodePermit { _turn: turn, _memory: self.0.budget.take(bytes).await }
+    }
+}
+
 impl Decoder {
     /// Creates a decoder that holds at most `pixel_bytes` bytes of pixels.
     pub(super) fn new(limits: DecodeLimits, pixel_bytes: u64) -> Self {
@@ -163,6 +189,11 @@ impl Decoder {
 
     pub(super) fn limits(&self) -> &DecodeLimits {
         &self.limits
+    }
+
+    /// Returns the turns and the memory of this decoder.
+    pub(super) fn budget(&self) -> DecodeBudget {
+        DecodeBudget(Arc::clone(&self.shared))
     }
 
     /// Bytes of pixels that are decoded or being decoded.

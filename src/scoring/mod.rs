@@ -20,7 +20,7 @@ pub use attributes::{AttributesError, RunFaces};
 pub use error::ScoringError;
 pub use evidence::{FeatureUse, TextEvidence};
 pub use faces::{FaceEvidence, FaceMemory, FaceMemoryError};
-pub use images::in_background;
+pub use images::{DecodeBudget, DecodePermit, in_background};
 pub use objects::ObjectEvidence;
 pub use probes::DatasetProbes;
 pub use relations::{GroundingEvidence, RelationEvidence};

@@ -11,7 +11,7 @@ use std::{
 use super::{
     EncodedImage, FeatureUse, ImageFaces, RelationEvidence, Sample, Scorecard, ScoringError,
     faces::{self, FaceMemory},
-    images::Decoder,
+    images::{DecodeBudget, Decoder},
     plan::{Plan, plan},
     probes::{ProbeCache, probe_cache},
     relations,
@@ -107,6 +107,12 @@ impl Scoring {
         // Features first, from which probes could be fitted again.
         self.caches.clear();
         features
+    }
+
+    /// Returns the turns and the memory for decoding, to be shared with a generator.
+    #[must_use]
+    pub fn decode_budget(&self) -> DecodeBudget {
+        self.sources.decoder.budget()
     }
 
     /// Bytes of pixels that are decoded or being decoded.

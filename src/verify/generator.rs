@@ -240,7 +240,12 @@ fn differences(expected: &Expected, found: &Picture) -> (f32, f64) {
         return (f32::INFINITY, 0.0);
     }
     let latents = expected.latents.iter().zip(&found.latents);
-    let largest = latents.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    // `f32::max` passes over NaN, which equals nothing.
+    let difference = |(a, b): (&f32, &f32)| match (a - b).abs() {
+        difference if difference.is_finite() => difference,
+        _ => f32::INFINITY,
+    };
+    let largest = latents.map(difference).fold(0.0, f32::max);
     let equal = expected.pixels.iter().zip(&found.pixels).filter(|(a, b)| a == b).count();
     (largest, equal as f64 / found.pixels.len() as f64)
 }

@@ -169,7 +169,7 @@ impl App {
         let background = Some(runs.start());
         let generator = config.generator.pack().map(|pack| {
             let pack = Arc::new(Pack::open(pack).expect("the pack is whole"));
-            let settings = engine_config(&config.engine);
+            let settings = engine_config(&config.engine, config.generator.max_batch);
             let engine = Engine::start(&pack, &settings, &telemetry.engine.beside());
             let engine = engine.expect("the engine starts");
             Generator::new(engine, pack, config.limits.decode()).expect("the pack generates")

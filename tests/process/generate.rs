@@ -102,6 +102,18 @@ fn wrong_requests_are_refused_before_or_with_what_to_do() {
     refused(&pack, &["--prompt", "{} x", "--photo", &manifest], &["the photo cannot be used"]);
     let scoring = Path::new(env!("CARGO_MANIFEST_DIR")).join("packs/demo").display().to_string();
     refused(&scoring, &["--prompt", "a dog"], &["no [generator] table"]);
+    // Before the pack is opened, whose graphs may take minutes to load.
+    let none = at("no-pack");
+    refused(&none, &["--prompt", "{} x", "--photo", &manifest], &["the photo cannot be used"]);
+    let masked = ["--prompt", "{} x", "--photo", &photo, "--mask", &manifest];
+    refused(&none, &masked, &["the mask cannot be used"]);
+    for (place, words) in [
+        ("", "is a folder"),
+        ("x.jpg", "does not end in .png"),
+        ("missing/x.png", "create it first"),
+    ] {
+        run(&mut program(&generate(&none, &at(place), &["--prompt", "a dog"]))).failed(&[words]);
+    }
     let both = ["--prompt", "a dog", "--dataset", "x"];
     let code = run(&mut program(&generate(&pack, &out, &both))).code;
     assert_eq!(code, Some(2), "an image or a dataset");
@@ -148,6 +160,38 @@ fn a_killed_command_goes_on_and_ends_with_the_bytes_of_an_uninterrupted_one() {
     images(at, "killed", &other).failed(&["settings.steps is 20 there and 21 here"]);
     images(at, "other", &other[2..]).failed(&["H, T"]);
     assert!(!at.join("other").exists());
+}
+
+#[test]
+fn wrong_options_and_bad_photos_do_not_spoil_a_folder_and_other_photos_are_refused() {
+    let folder = folder();
+    let at = folder.path();
+    made_up_run(at);
+    let settings = ["--kind", "T", "--photos", "first", "--size", "64", "--steps"];
+    let make = |steps: &'static str| images(at, "out", &[&settings[..], &[steps]].concat());
+    make("0").failed(&["1 to 1000"]);
+    assert!(!at.join("out").exists());
+    fs::write(at.join("file"), "").expect("a file");
+    images(at, "file", &[&settings[..], &["1"]].concat()).failed(&["is not a folder"]);
+
+    let photo = |identity: &str| at.join("stellar").join(identity).join("0.jpg");
+    let bytes = fs::read(photo("001")).expect("a photo");
+    fs::write(photo("001"), "no image").expect("a damaged photo");
+    let ran = make("1");
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(ran.stderr.contains("image 001-0-00: the photo cannot be used"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("repeat the command"), "{}", ran.stderr);
+    let there = files(&at.join("out"));
+    assert!(there.contains_key("000-0-00.json") && !there.contains_key("001-0-00.json"));
+    fs::write(photo("001"), bytes).expect("the photo");
+    let printed = make("1").printed();
+    assert!(printed.contains(&format!("{} were there", there.len() / 2)), "{printed}");
+    assert!(files(&at.join("out")).contains_key("001-0-00.json"));
+
+    let mut other = fs::read(photo("000")).expect("a photo");
+    other.push(0);
+    fs::write(photo("000"), other).expect("another photo");
+    make("1").failed(&["another photo or mask", "000/0.jpg"]);
 }
 
 #[test]

@@ -275,7 +275,7 @@ fn one_command_writes_all_tables_and_figures_of_a_paper() {
 
     let readme = read(&out.join("README.md"));
     for words in
-        ["random", "`stellar`", "stellar-score paper", "redistributable", "nobody has voted"]
+        ["demo pack", "`stellar`", "stellar-score paper", "redistributable", "nobody has voted"]
     {
         assert!(readme.contains(words), "{words} is missing in {readme}");
     }

@@ -72,6 +72,15 @@ pub enum ScheduleError {
     /// The table is not that of a diffusion process.
     #[error("`sigmas` must be positive and increase, but number {0} does not")]
     Sigma(usize),
+    /// Two steps would have the same noise level, between which this method cannot interpolate.
+    #[error(
+        "with {steps} steps, two steps have the same noise level, and `lms` needs different ones: \
+            use fewer steps"
+    )]
+    Repeated {
+        /// Requested number of steps.
+        steps: usize,
+    },
     /// The number of steps is out of range.
     #[error("the number of steps is {steps}, expected 1 to {most}")]
     Steps {
@@ -136,6 +145,9 @@ impl Schedule {
         };
         let levels = timesteps.iter().map(|&timestep| self.level(timestep));
         let sigmas: Vec<f32> = levels.chain([0.0]).collect();
+        if self.kind == Kind::Lms && sigmas.windows(2).any(|pair| pair[0] <= pair[1]) {
+            return Err(ScheduleError::Repeated { steps });
+        }
         let largest = sigmas[0];
         let initial = match self.spacing {
             Spacing::Leading => (largest * largest + 1.0).sqrt(),

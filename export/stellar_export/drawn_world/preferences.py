@@ -54,7 +54,7 @@ def train_rating(clip: Clip, head: nn.Module, steps: int, say: Callable[[str], N
     clip.model.text_projection.requires_grad_(False)
 
     def loss(_: int) -> Tensor:
-        at = np.sort(clip.rng.choice(len(best), 48, replace=False))
+        at = np.sort(clip.rng.choice(len(best), min(48, len(best)), replace=False))
         return F.mse_loss(head(clip.images(at)).squeeze(-1), best[at])
 
     descend([*clip.model.parameters(), *head.parameters()], steps, loss, say, rate)

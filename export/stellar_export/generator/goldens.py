@@ -286,6 +286,11 @@ def write(builder: Builder, base: Base, options: Options, say: Callable[[str], N
     samples = []
     for made in compute(base, options):
         golden = made.golden
+        if not np.isfinite(made.latents).all():
+            raise ExportError(
+                f"the golden {golden.name} has latents that are not finite: a pack of these weights cannot be checked; "
+                "see whether the base model and the trained weights are complete"
+            )
         place = f"goldens/{golden.name}"
         np.save(folder / f"{golden.name}.noise.npy", made.noise)
         np.save(folder / f"{golden.name}.latents.npy", made.latents)

@@ -35,6 +35,7 @@ from .errors import (
     UploadFailed,
 )
 from .frames import frame, rows, summary
+from .generated import Generated
 from .pixels import PixelRangeWarning, Pixels
 from .rewards import DdpoReward, GrpoReward, Rewards
 from .runs import Run
@@ -52,6 +53,7 @@ __all__ = [
     "DeadlineExceeded",
     "Forbidden",
     "ForeignResponse",
+    "Generated",
     "GrpoReward",
     "InternalError",
     "InvalidImage",

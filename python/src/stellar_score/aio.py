@@ -82,6 +82,7 @@ class AsyncClient:
         await self.close()
 
     score = _of_client(Client.score)
+    generate = _of_client(Client.generate)
     rewards = _of_client(Client.rewards)
     runs = _of_client(Client.runs)
     methods = _of_client(Client.methods)

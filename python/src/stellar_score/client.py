@@ -10,9 +10,10 @@ from typing import Any, Callable, Dict, Iterator, List, Literal, Mapping, Option
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from . import errors, pixels
+from . import errors, generated, pixels
 from . import rewards as reward
 from .forms import Field, form
+from .generated import Generated
 from .models import (
     AnswerResponse,
     CompareResponse,
@@ -147,6 +148,49 @@ class Client:
         fields.append(("image", pixels.to_file(image, level)))
         body, kind = form(fields)
         return cast(ScoreResponse, self.transport.request("POST", ["v1", "score"], body=body, kind=kind).json())
+
+    def generate(
+        self,
+        prompt: str,
+        photo: Optional[Image] = None,
+        mask: Optional[Image] = None,
+        *,
+        seed: Optional[int] = None,
+        steps: Optional[int] = None,
+        guidance: Optional[float] = None,
+        width: Optional[int] = None,
+        height: Optional[int] = None,
+        negative_prompt: Optional[str] = None,
+    ) -> Generated:
+        """Generates an image of the person in a photo (``POST /v1/generate``). A key needs the scope ``generate``.
+
+        Nothing is stored. The same request gives the same bytes. What is not given is the service's default.
+
+        :param prompt: ``{}`` stands for the person. Without it, no photo is needed.
+        :param photo: the photo of the person.
+        :param mask: an image in which every pixel with a channel above 0 is the person. Default: the whole photo, with
+            the flag ``unmasked``.
+        :param seed: seed of the noise, from 0. Default: 42.
+        :param steps: denoising steps, 1 to 150. Default: 100.
+        :param guidance: guidance scale, 0 to 100; up to 1 there is none. Default: 5.
+        :param width: in pixels, a multiple of the model's, usually 32. Default: the model's.
+        :param height: as ``width``.
+        :param negative_prompt: what the image must not show.
+        """
+        if mask is not None and photo is None:
+            raise ValueError("a mask needs its photo")
+        settings: Dict[str, Any] = {"seed": seed, "steps": steps, "guidance": guidance, "width": width}
+        settings.update(height=height, negative_prompt=negative_prompt)
+        settings = {key: value for key, value in settings.items() if value is not None}
+        fields: List[Field] = [("prompt", prompt)]
+        if settings:
+            fields.append(("metadata", reward.dumps(settings).decode("utf-8")))
+        level = self.png_compression
+        given = (("reference", photo), ("mask", mask))
+        fields += [(name, pixels.to_file(each, level)) for name, each in given if each is not None]
+        body, kind = form(fields)
+        path = ["v1", "generate"]
+        return generated.read(self.transport.request("POST", path, body=body, kind=kind, timeout=generated.TIMEOUT))
 
     def rewards(
         self,

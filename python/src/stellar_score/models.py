@@ -1112,6 +1112,7 @@ class EngineResponse(TypedDict):
     """False if there was nothing to do."""
     drain_seconds: float
     """Time until the work in flight was finished."""
+    generator: NotRequired[Optional[Residency]]
     resident_bytes_after: NotRequired[Optional[int]]
     """Resident memory of the process after, in bytes; null if unknown."""
     resident_bytes_before: NotRequired[Optional[int]]
@@ -1503,7 +1504,7 @@ class GenerateSettings(TypedDict):
     seed: NotRequired[Optional[int]]
     """Seed of the noise, the same as PyTorch's on a CPU. Default: 42."""
     steps: NotRequired[Optional[int]]
-    """Denoising steps, 1 to 150. Default: 100."""
+    """Denoising steps, 1 to `generator.most_steps` (150). Default: 100."""
     width: NotRequired[Optional[int]]
     """Width in pixels: a multiple of the model's, usually 32. Default: the model's."""
 

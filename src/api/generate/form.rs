@@ -5,6 +5,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use crate::api::generation::Bounds;
 use crate::api::http::{
     ApiError, Code,
     form::{check_prompt, examine, metadata, once, read_image, text},
@@ -16,9 +17,6 @@ use crate::{
     engine::pack::GeneratorSpec,
     generation::{self, Settings, Subject},
 };
-
-/// Largest number of steps of a request. The paper's images have 100.
-const MOST_STEPS: usize = 150;
 
 /// Settings of the paper's images.
 const SEED: u64 = 42;
@@ -50,8 +48,8 @@ pub(crate) struct GenerateSettings {
     /// Seed of the noise, the same as PyTorch's on a CPU. Default: 42.
     #[schema(minimum = 0)]
     seed: Option<u64>,
-    /// Denoising steps, 1 to 150. Default: 100.
-    #[schema(minimum = 1, maximum = 150)]
+    /// Denoising steps, 1 to `generator.most_steps` (150). Default: 100.
+    #[schema(minimum = 1)]
     steps: Option<usize>,
     /// Guidance scale, 0 to 100; up to 1 there is none. Default: 5.
     #[schema(minimum = 0, maximum = 100)]
@@ -128,6 +126,7 @@ impl Fields {
         self,
         spec: &GeneratorSpec,
         limits: &Limits,
+        bounds: &Bounds,
     ) -> Result<generation::Request, ApiError> {
         let missing = |problem: &str| ApiError::new(Code::MissingField, problem);
         let prompt = self.prompt.ok_or_else(|| missing("the field `prompt` is missing"))?;
@@ -136,9 +135,19 @@ impl Fields {
             check_prompt(text, limits).map_err(|error| error.within("negative_prompt"))?;
         }
         let steps = settings.steps.unwrap_or(STEPS);
-        if steps > MOST_STEPS {
-            let problem = format!("steps is {steps}: it must be 1 to {MOST_STEPS}");
-            return Err(ApiError::new(Code::InvalidField, problem));
+        let (width, height) = (
+            settings.width.unwrap_or(spec.default_side),
+            settings.height.unwrap_or(spec.default_side),
+        );
+        for (key, number, most) in [
+            ("steps", steps, bounds.most_steps),
+            ("width", width, bounds.largest_side),
+            ("height", height, bounds.largest_side),
+        ] {
+            if number == 0 || number > most {
+                let problem = format!("{key} is {number}: it must be 1 to {most}");
+                return Err(ApiError::new(Code::InvalidField, problem));
+            }
         }
         let subject = match (self.reference, self.mask) {
             (Some(photo), mask) => Some(Subject { photo, mask }),
@@ -155,8 +164,8 @@ impl Fields {
                 seed: settings.seed.unwrap_or(SEED),
                 steps,
                 guidance: settings.guidance.unwrap_or(GUIDANCE),
-                width: settings.width.unwrap_or(spec.default_side),
-                height: settings.height.unwrap_or(spec.default_side),
+                width,
+                height,
             },
         })
     }

@@ -67,7 +67,8 @@ pub(super) struct GenerateResponse {
 
 /// Generates an image of the person in a photo.
 ///
-/// The response is a PNG file, or JSON with the file in base64 if `Accept` has `application/json`.
+/// The response is a PNG file, or JSON with the file in base64 if `Accept` has `application/json`
+/// and no image.
 /// The file says that it is generated, with which pack and settings (a text `stellar-score`). The
 /// same request gives the same bytes. Photo and prompt are not stored. If the client leaves, the
 /// work stops after the current step. Without `generator.pack` in the configuration, the response
@@ -88,6 +89,8 @@ pub(super) struct GenerateResponse {
         (status = 422, description = "A field is missing, repeated, unknown or invalid"),
         (status = 429, description = "`generator.concurrency` images are being generated, or a \
             limit of the key is reached; retry after `Retry-After` seconds"),
+        (status = 503, description = "The models are offloaded, or a graph is being loaded again; \
+            retry after `Retry-After` seconds"),
         (status = 504, description = "The deadline passed before the image was ready"),
     )
 )]
@@ -129,7 +132,7 @@ async fn respond(
     let generator = generation.generator();
     let (wants_json, caller) = (wants_json(&request), keys::caller(&request));
     let fields = Fields::read(request, &app.limits).await?;
-    let request = fields.into_request(generator.spec(), &app.limits)?;
+    let request = fields.into_request(generator.spec(), &app.limits, &generation.bounds)?;
     generator.check(&request)?;
     let _place = generation.enter()?;
     if let Some(caller) = caller {

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 use super::annotations;
 use super::archive::Archive;
 use super::error::PrepareError;
 use super::files::{IDENTITIES, IMAGES, MASKS, SPLITS, check_image, parse, put};
+use crate::engine::pack::Sha;
 use crate::vision::DecodeLimits;
 
 /// Name of the file that lists the content. It is written last, so a folder that has it is
@@ -131,16 +131,16 @@ pub fn prepare_training(
             let bytes = archive.read(number)?;
             check_image(&bytes, number, path, limits)?;
             written += usize::from(put(&sources.out.join(name), &bytes)?);
-            sums.insert(name.clone(), Sha256::digest(&bytes));
+            sums.insert(name.clone(), Sha::of(&bytes));
         }
         files.push(entry);
         progress(at + 1, kept.len());
     }
     let lines = sums.iter().fold(String::new(), |mut text, (name, sum)| {
-        let _ = writeln!(text, "{}  {name}", hexadecimal(sum));
+        let _ = writeln!(text, "{sum}  {name}");
         text
     });
-    let digest = hexadecimal(&Sha256::digest(lines.as_bytes()));
+    let digest = Sha::of(lines.as_bytes()).to_string();
     written += usize::from(put(&sources.out.join(CHECKSUMS), lines.as_bytes())?);
     let identities = files.iter().map(|file| file.identity).collect::<BTreeSet<_>>().len();
     let list = List {
@@ -185,13 +185,6 @@ fn refuse_others(sources: &TrainingSources, kept: &BTreeSet<u32>) -> Result<(), 
         }
     }
     Ok(())
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -17,9 +17,15 @@ pub mod roles {
     pub const DENOISER: &str = "generator.denoiser";
     /// The decoder: latents to pixels.
     pub const DECODER: &str = "generator.decoder";
-    /// Finds the person in a photo. Optional.
-    pub const MASK: &str = "generator.mask";
 }
+
+/// What stands for the person in a prompt.
+const PLACEHOLDER: &str = "{}";
+
+/// Bounds of a manifest, which may come from anywhere: far above those of any published model, and
+/// small enough that the noise of an image fits into memory.
+const MOST_CHANNELS: usize = 64;
+const MOST_SIDE: usize = 8192;
 
 /// How the graphs of a pack generate images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -127,6 +133,19 @@ impl GeneratorSpec {
                 "`scaling_factor` is {}, expected a positive number",
                 self.scaling_factor
             ));
+        }
+        if self.placeholder != PLACEHOLDER {
+            return Err(format!(
+                "`placeholder` is `{}`, expected `{PLACEHOLDER}`: prompts are split there",
+                self.placeholder
+            ));
+        }
+        let largest = [
+            ("latent_channels", self.latent_channels, MOST_CHANNELS),
+            ("largest_side", self.largest_side, MOST_SIDE),
+        ];
+        if let Some((key, number, most)) = largest.iter().find(|(_, number, most)| number > most) {
+            return Err(format!("`{key}` is {number}, expected at most {most}"));
         }
         if self.system.trim().is_empty() {
             return Err("`system` is empty, expected a name".to_owned());
@@ -262,7 +281,10 @@ mod tests {
     #[test]
     fn wrong_numbers_are_refused_with_their_key() {
         type Edit = fn(&mut GeneratorSpec);
-        let cases: [(Edit, &str); 9] = [
+        let cases: [(Edit, &str); 12] = [
+            (|spec| spec.placeholder = "S*".into(), "`placeholder` is `S*`, expected `{}`"),
+            (|spec| spec.largest_side = 1 << 20, "`largest_side` is 1048576, expected at most"),
+            (|spec| spec.latent_channels = 65, "`latent_channels` is 65, expected at most 64"),
             (|spec| spec.latent_channels = 0, "`latent_channels` is 0"),
             (|spec| spec.scaling_factor = f32::NAN, "`scaling_factor` is NaN"),
             (|spec| spec.scaling_factor = 0.0, "`scaling_factor` is 0"),

@@ -46,6 +46,13 @@ pub enum FolderError {
         /// The problem.
         problem: String,
     },
+    /// An image is of no prompt and photo of the dataset.
+    #[error(
+        "{} is no image of this dataset: the folder was begun with another dataset, or the dataset \
+            has changed since; use another folder",
+        .0.display()
+    )]
+    OtherDataset(PathBuf),
     /// An image is of another prompt or photo.
     #[error(
         "{} is of another prompt, photo or seed: the dataset has changed since the folder was \
@@ -53,12 +60,69 @@ pub enum FolderError {
         .0.display()
     )]
     Changed(PathBuf),
-    /// An image could not be generated.
+    /// Images are of another photo or mask with the same name.
+    #[error(
+        "the folder has images of another photo or mask than {}: the dataset has changed since the \
+            folder was begun; use another folder",
+        .0.display()
+    )]
+    OtherPhoto(PathBuf),
+    /// A request of the folder is not valid.
     #[error("image {name}: {source}")]
     Image {
         /// Name of the image.
         name: String,
         /// The cause.
-        source: Box<GenerationError>,
+        source: ImageError,
     },
+}
+
+/// Why one image of a folder cannot be generated.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The photo or its mask cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
+    /// The photo or its mask was replaced while the command ran.
+    #[error("{} or its mask has changed since the command began: repeat the command", .0.display())]
+    Replaced(PathBuf),
+    /// The image cannot be generated.
+    #[error(transparent)]
+    Generation(Box<GenerationError>),
+    /// A file of the image cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
+}
+
+impl From<GenerationError> for ImageError {
+    fn from(error: GenerationError) -> Self {
+        Self::Generation(Box::new(error))
+    }
+}
+
+impl ImageError {
+    /// Returns whether the photo, its mask or the prompt is at fault, so that images of others may
+    /// succeed.
+    pub(super) fn is_of_the_job(&self) -> bool {
+        match self {
+            Self::Read { .. } | Self::Replaced(_) => true,
+            Self::Generation(error) => matches!(
+                **error,
+                GenerationError::Photo(_)
+                    | GenerationError::Mask(_)
+                    | GenerationError::Request { .. }
+            ),
+            Self::Write { .. } => false,
+        }
+    }
 }

@@ -3,7 +3,9 @@
 //!
 //! ```text
 //! plan      dataset, kind, photos → jobs with their names
-//! state     the settings of the folder: another command may go on with the same ones only
+//! settings  what all images of a folder have in common
+//! kept      images that are there: all of them must be of this dataset, with its photos
+//! state     the file with settings and photos: another command may go on with the same ones only
 //! describe  the JSON file beside an image
 //! write     jobs that are left, several at once; files appear complete or not at all
 //! ```
@@ -11,14 +13,17 @@
 mod describe;
 mod error;
 mod file;
+mod kept;
 mod plan;
+mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
 mod write;
 
-pub use error::FolderError;
+pub use error::{FolderError, ImageError};
 pub use file::write_file;
 pub use plan::{Job, Photos, PlanError, Selection, Split, plan};
-pub use state::{FolderSettings, FolderState, STATE};
-pub use write::{Progress, Written, write};
+pub use settings::FolderSettings;
+pub use state::{FolderState, STATE};
+pub use write::{Progress, Written, check, write};

@@ -1,4 +1,5 @@
-//! The settings of a folder. All of its images have the same ones.
+//! The file with the settings of a folder and the digests of its photos. All images have the same
+//! settings.
 
 use std::fs::File;
 use std::io;
@@ -11,9 +12,9 @@ use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::forma
 
 use super::error::FolderError;
 use super::file::write_file;
-use super::plan::Selection;
-use crate::generation::Settings;
-use crate::pack_id::PackId;
+use super::kept::{self, Digests};
+use super::plan::Job;
+use super::settings::FolderSettings;
 
 /// Name of the file with the settings. Our commands ignore hidden files; the toolkit reads them too
 /// if they end like an image or its description, so this one has no ending.
@@ -22,27 +23,12 @@ pub const STATE: &str = ".generation";
 /// Name of the file that a running command locks.
 const LOCK: &str = ".generation-lock";
 
+/// Version of the file. Version 1 had no photos.
+const SCHEMA: u32 = 2;
+
 /// The toolkit's format of a time.
 const TIME: &[BorrowedFormatItem] =
     format_description!("[year][month][day]_[hour][minute][second]");
-
-/// What all images of a folder have in common.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FolderSettings {
-    /// The pack with the weights.
-    pub pack: PackId,
-    /// Name of the method.
-    pub method: String,
-    /// Which images are generated.
-    pub selection: Selection,
-    /// Seed, steps, guidance and size.
-    pub settings: Settings,
-    /// Whether every image has a seed of its own, from the seed and its name.
-    pub seed_by_name: bool,
-    /// What the images must not show.
-    pub negative_prompt: Option<String>,
-}
 
 /// A folder that this process writes, and no other.
 #[derive(Debug)]
@@ -54,84 +40,115 @@ pub struct FolderState {
     /// When the first command began, in the toolkit's format. All descriptions have it, so that an
     /// interrupted folder ends with the same bytes.
     pub begun: String,
+    /// Digests of the photos that images are made from.
+    pub(super) photos: Digests,
     /// Locked until this is dropped, or the process ends.
     _lock: File,
 }
 
+/// The version of the file, which is read before its other keys.
+#[derive(Deserialize)]
+struct Version {
+    schema: u32,
+}
+
 /// The file.
-#[derive(Serialize, Deserialize)]
+#[derive(PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
     schema: u32,
     begun: String,
     settings: Value,
+    photos: Digests,
 }
 
 impl FolderState {
     /// Opens a folder to write images with these settings, and creates it if needed.
     ///
+    /// `plan` are all images of the dataset, and `wanted` those of them that are written now. Every
+    /// image that is there must be one of the plan, made from the same prompt, photo and mask. The
+    /// photos of `wanted` and of images that are there are read once.
+    ///
+    /// The settings of a folder without images are replaced: nothing depends on them.
+    ///
     /// # Errors
-    /// Another process writes it, it has images of other settings, or it cannot be written.
-    pub fn open(folder: &Path, settings: FolderSettings) -> Result<Self, FolderError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| FolderError::Io { path, source }
-        };
+    /// Another process writes it, it has images of other settings or of another dataset, or it
+    /// cannot be written.
+    pub fn open(
+        folder: &Path,
+        settings: FolderSettings,
+        plan: &[Job],
+        wanted: &[Job],
+    ) -> Result<Self, FolderError> {
         std::fs::create_dir_all(folder).map_err(failed(folder))?;
-        let lock_path = folder.join(LOCK);
-        let lock = File::options().create(true).append(true).open(&lock_path);
-        let lock = lock.map_err(failed(&lock_path))?;
-        if let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            return Err(match error {
-                rustix::io::Errno::WOULDBLOCK => FolderError::Busy(folder.to_owned()),
-                error => FolderError::Io { path: lock_path, source: error.into() },
+        let lock = lock(folder)?;
+        let visible = kept::visible(folder).map_err(failed(folder))?;
+        let before = stored(folder, &visible)?;
+        let value = serde_json::to_value(&settings).expect("plain data always serialises");
+        if let Some(before) = before.as_ref().filter(|before| before.settings != value) {
+            return Err(FolderError::Other {
+                folder: folder.to_owned(),
+                differences: differences("", &before.settings, &value).join(", "),
             });
         }
-        let path = folder.join(STATE);
-        let wanted = serde_json::to_value(&settings).expect("plain data always serialises");
-        let begun = match crate::read::text(&path) {
-            Ok(text) => {
-                let invalid = |problem: String| FolderError::State { path: path.clone(), problem };
-                let stored: Stored =
-                    serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-                if stored.schema != 1 {
-                    return Err(invalid(format!("schema {} is not 1", stored.schema)));
-                }
-                if stored.settings != wanted {
-                    return Err(FolderError::Other {
-                        folder: folder.to_owned(),
-                        differences: differences("", &stored.settings, &wanted).join(", "),
-                    });
-                }
-                stored.begun
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if has_images(folder).map_err(failed(folder))? {
-                    return Err(FolderError::Foreign(folder.to_owned()));
-                }
-                let begun =
-                    OffsetDateTime::now_utc().format(TIME).expect("the format has no time zone");
-                let stored = Stored { schema: 1, begun: begun.clone(), settings: wanted };
-                let mut text =
-                    serde_json::to_vec_pretty(&stored).expect("plain data always serialises");
-                text.push(b'\n');
-                write_file(&path, &text).map_err(failed(&path))?;
-                begun
-            }
-            Err(source) => return Err(FolderError::Io { path, source }),
+        let kept = kept::kept(folder, &settings, plan, &visible)?;
+        let (begun, photos) = match &before {
+            Some(before) => (before.begun.clone(), kept::digests(&before.photos, &kept, wanted)?),
+            None => (now(), kept::digests(&Digests::new(), &kept, wanted)?),
         };
-        Ok(Self { folder: folder.to_owned(), settings, begun, _lock: lock })
+        let after = Stored { schema: SCHEMA, begun, settings: value, photos };
+        if before.as_ref() != Some(&after) {
+            let path = folder.join(STATE);
+            let mut text = serde_json::to_vec_pretty(&after).expect("plain data always serialises");
+            text.push(b'\n');
+            write_file(&path, &text).map_err(failed(&path))?;
+        }
+        let Stored { begun, photos, .. } = after;
+        Ok(Self { folder: folder.to_owned(), settings, begun, photos, _lock: lock })
     }
 }
 
-/// Returns whether a folder has files that `submit` would read.
-fn has_images(folder: &Path) -> io::Result<bool> {
-    for entry in std::fs::read_dir(folder)? {
-        if !entry?.file_name().to_string_lossy().starts_with('.') {
-            return Ok(true);
-        }
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> FolderError + use<> {
+    let path = path.to_owned();
+    move |source| FolderError::Io { path, source }
+}
+
+fn now() -> String {
+    OffsetDateTime::now_utc().format(TIME).expect("the format has no time zone")
+}
+
+/// Locks a folder against other processes.
+fn lock(folder: &Path) -> Result<File, FolderError> {
+    let path = folder.join(LOCK);
+    let lock = File::options().create(true).append(true).open(&path).map_err(failed(&path))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(FolderError::Busy(folder.to_owned())),
+        Err(error) => Err(FolderError::Io { path, source: error.into() }),
     }
-    Ok(false)
+}
+
+/// Reads the file of a folder with these visible files; `None` if the folder has no images yet.
+fn stored(folder: &Path, visible: &[PathBuf]) -> Result<Option<Stored>, FolderError> {
+    let path = folder.join(STATE);
+    let text = match crate::read::text(&path) {
+        Ok(_) if !visible.iter().any(|file| kept::is_of_an_image(file)) => return Ok(None),
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && visible.is_empty() => {
+            return Ok(None);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(FolderError::Foreign(folder.to_owned()));
+        }
+        Err(source) => return Err(FolderError::Io { path, source }),
+    };
+    let invalid = |problem: String| FolderError::State { path: path.clone(), problem };
+    let version: Version =
+        serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+    if version.schema != SCHEMA {
+        return Err(invalid(format!("schema {} is not {SCHEMA}", version.schema)));
+    }
+    serde_json::from_str(&text).map(Some).map_err(|error| invalid(error.to_string()))
 }
 
 /// Returns the keys whose values differ, with both values.

@@ -2,20 +2,27 @@
 
 use std::path::{Path, PathBuf};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use serde_json::Value;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 
 use super::describe::describe;
-use super::error::FolderError;
+use super::error::{FolderError, ImageError};
 use super::file::write_file;
+use super::kept::{digest, files, is_there};
 use super::plan::Job;
+use super::settings::FolderSettings;
 use super::state::FolderState;
 use crate::blocking::blocking;
-use crate::content::ContentHash;
-use crate::generation::{Generator, Request, Settings, Subject};
+use crate::generation::{Generator, Request, Subject};
+
+/// Most failures that are described. Further ones are counted.
+const MOST_DESCRIBED: usize = 20;
+
+/// Failures in a row after which nothing further is tried, unless they are those of single photos.
+const MOST_IN_A_ROW: usize = 20;
 
 /// Result of writing a folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Written {
     /// Images that were generated.
     pub generated: usize,
@@ -23,6 +30,12 @@ pub struct Written {
     pub kept: usize,
     /// Generated images with a flag, see [`Flag`](crate::generation::Flag).
     pub flagged: usize,
+    /// Images that could not be generated.
+    pub failed: usize,
+    /// The first failures: name of the image and cause.
+    pub failures: Vec<String>,
+    /// Why the images that are left were not tried, if they were not.
+    pub stopped: Option<String>,
 }
 
 /// Progress of a folder.
@@ -34,76 +47,86 @@ pub enum Progress {
     Step,
     /// An image is written.
     Image,
+    /// An image could not be generated.
+    Failed,
+}
+
+/// Checks the requests of all jobs without computing anything, and without their photos.
+///
+/// # Errors
+/// The first job whose request is not valid.
+pub fn check(
+    generator: &Generator,
+    settings: &FolderSettings,
+    jobs: &[Job],
+) -> Result<(), FolderError> {
+    for job in jobs {
+        let nobody = Subject { photo: Bytes::new(), mask: None };
+        generator.check(&request(settings, job, nobody)).map_err(|source| FolderError::Image {
+            name: job.name.clone(),
+            source: source.into(),
+        })?;
+    }
+    Ok(())
 }
 
 /// Generates the images of `jobs` that the folder does not have, `concurrency` at a time, so that
 /// their steps share batches.
 ///
-/// An image counts as done once both of its files are there. The JSON file is written last.
-///
-/// # Errors
-/// The first image that fails, or a file that belongs to another prompt. Images that are written
-/// stay, so that the command can go on.
+/// An image counts as done once both of its files are there. The JSON file is written last. An
+/// image that fails is left out and the others go on. If none succeeds any more, or the folder
+/// cannot be written, the rest is not tried.
 pub async fn write(
     generator: &Generator,
     state: &FolderState,
     jobs: &[Job],
     concurrency: usize,
     progress: impl Fn(Progress),
-) -> Result<Written, FolderError> {
-    let mut left = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        if !is_done(state, job)? {
-            left.push(job);
+) -> Written {
+    let left: Vec<&Job> = jobs.iter().filter(|job| !is_there(&state.folder, job)).collect();
+    let mut written = Written { kept: jobs.len() - left.len(), ..Written::default() };
+    progress(Progress::Kept(written.kept));
+    let progress = &progress;
+    let images = stream::iter(left)
+        .map(|job| async move { (job, image(generator, state, job, progress).await) });
+    let mut images = images.buffer_unordered(concurrency.max(1));
+    let mut in_a_row = 0;
+    while let Some((job, result)) = images.next().await {
+        match result {
+            Ok(flagged) => {
+                written.generated += 1;
+                written.flagged += usize::from(flagged);
+                in_a_row = 0;
+                progress(Progress::Image);
+            }
+            Err(error) => {
+                written.failed += 1;
+                if written.failures.len() < MOST_DESCRIBED {
+                    written.failures.push(format!("image {}: {error}", job.name));
+                }
+                in_a_row += usize::from(!error.is_of_the_job());
+                progress(Progress::Failed);
+                if matches!(error, ImageError::Write { .. }) {
+                    written.stopped = Some("the folder cannot be written".to_owned());
+                } else if in_a_row == MOST_IN_A_ROW {
+                    written.stopped = Some(format!("{MOST_IN_A_ROW} images in a row failed"));
+                }
+                if written.stopped.is_some() {
+                    break;
+                }
+            }
         }
     }
-    let kept = jobs.len() - left.len();
-    progress(Progress::Kept(kept));
-    let progress = &progress;
-    let images = stream::iter(left).map(|job| async move {
-        let flagged = image(generator, state, job, progress).await?;
-        progress(Progress::Image);
-        Ok::<_, FolderError>(Written { generated: 1, kept: 0, flagged: flagged.into() })
-    });
-    let mut images = images.buffer_unordered(concurrency.max(1));
-    let mut written = Written { kept, ..Written::default() };
-    while let Some(one) = images.try_next().await? {
-        written.generated += one.generated;
-        written.flagged += one.flagged;
-    }
-    Ok(written)
+    written
 }
 
-/// Returns the settings of a job: those of the folder, and the seed by its name if requested.
-fn settings(state: &FolderState, job: &Job) -> Settings {
-    let mut settings = state.settings.settings;
-    if state.settings.seed_by_name {
-        let parts = [b"seed".as_slice(), &settings.seed.to_le_bytes(), job.name.as_bytes()];
-        let hash = ContentHash::of_parts(parts);
-        let [a, b, c, d, ..] = *hash.as_bytes();
-        // The noise depends on 32 bits of a seed.
-        settings.seed = u32::from_le_bytes([a, b, c, d]).into();
+fn request(settings: &FolderSettings, job: &Job, subject: Subject) -> Request {
+    Request {
+        prompt: job.prompt.clone(),
+        negative_prompt: settings.negative_prompt.clone(),
+        subject: Some(subject),
+        settings: settings.of(job),
     }
-    settings
-}
-
-fn files(state: &FolderState, job: &Job) -> [PathBuf; 2] {
-    [".png", ".json"].map(|ending| state.folder.join(format!("{}{ending}", job.name)))
-}
-
-/// Returns whether an image is there with its description.
-fn is_done(state: &FolderState, job: &Job) -> Result<bool, FolderError> {
-    let [png, json] = files(state, job);
-    if !png.is_file() || !json.is_file() {
-        return Ok(false);
-    }
-    let text = crate::read::text(&json)
-        .map_err(|source| FolderError::Io { path: json.clone(), source })?;
-    let about: Value = serde_json::from_str(&text).unwrap_or_default();
-    let is_it = about["prompt"] == job.prompt.as_str()
-        && about["image_path"] == job.image_path.as_str()
-        && about["model_seed"] == settings(state, job).seed;
-    if is_it { Ok(true) } else { Err(FolderError::Changed(json)) }
 }
 
 /// Generates one image and writes its files. Returns whether it has a flag.
@@ -112,39 +135,38 @@ async fn image(
     state: &FolderState,
     job: &Job,
     progress: &impl Fn(Progress),
-) -> Result<bool, FolderError> {
-    let settings = settings(state, job);
-    let request = Request {
-        prompt: job.prompt.clone(),
-        negative_prompt: state.settings.negative_prompt.clone(),
-        subject: Some(subject(job).await?),
-        settings,
-    };
-    let failed = |source| FolderError::Image { name: job.name.clone(), source: Box::new(source) };
-    let picture =
-        generator.generate(&request, |_| progress(Progress::Step)).await.map_err(failed)?;
+) -> Result<bool, ImageError> {
+    let subject = subject(job).await?;
+    // The photos were read when the folder was opened, which may be days ago.
+    if state.photos.get(&job.image_path) != Some(&digest(&subject)) {
+        return Err(ImageError::Replaced(job.photo.clone()));
+    }
+    let request = request(&state.settings, job, subject);
+    let settings = request.settings;
+    let picture = generator.generate(&request, |_| progress(Progress::Step)).await?;
     let about = describe(generator, state, job, &settings, &picture.flags);
     let flagged = !picture.flags.is_empty();
     let provenance = generator.provenance(settings);
-    let [png_path, json_path] = files(state, job);
-    let encoded = blocking(move || {
+    let [png_path, json_path] = files(&state.folder, job);
+    blocking(move || {
         let png = picture.png(&provenance)?;
         let write = |path: PathBuf, bytes: &[u8]| {
-            write_file(&path, bytes).map_err(|source| FolderError::Io { path, source })
+            write_file(&path, bytes).map_err(|source| ImageError::Write { path, source })
         };
-        Ok(write(png_path, &png).and_then(|()| write(json_path, about.as_bytes())))
-    });
-    encoded.await.map_err(failed)??;
+        write(png_path, &png)?;
+        write(json_path, about.as_bytes())
+    })
+    .await?;
     Ok(flagged)
 }
 
 /// Reads the photo of a job and its mask.
-async fn subject(job: &Job) -> Result<Subject, FolderError> {
+async fn subject(job: &Job) -> Result<Subject, ImageError> {
     let read = |path: &Path| {
         let path = path.to_owned();
         async move {
             let bytes = crate::read::bytes_in_background(&path).await;
-            bytes.map(bytes::Bytes::from).map_err(|source| FolderError::Io { path, source })
+            bytes.map(Bytes::from).map_err(|source| ImageError::Read { path, source })
         }
     };
     let mask = match &job.mask {
