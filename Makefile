@@ -16,7 +16,7 @@ EXPORT_PYTHON := .runtime/export/bin/python
 # The official builds of ONNX Runtime send telemetry otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup serve build test test-all check style screenshots contract docker-test fuzz soak dashboards openapi bench parity export-setup export-test reward-clients python-test wheel demo-pack demo-weights demo-generator clean
+.PHONY: help setup serve build test test-all check style screenshots contract docker-test fuzz soak dashboards openapi bench parity export-setup export-test reward-clients python-test wheel demo-pack demo-weights demo-generator generator-demo clean
 
 help:  ## List the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -96,6 +96,9 @@ demo-pack: export-setup  ## Rebuild the demo pack with its golden samples, from 
 
 demo-generator: export-setup  ## Rebuild the demo generator pack with its golden pictures
 	cd export && ../$(EXPORT_PYTHON) -m stellar_export demo-generator --out ../packs/demo-generator
+
+generator-demo: build export-setup  ## Train four tiny generators on drawings and put them on a leaderboard, from nothing
+	$(EXPORT_PYTHON) -W ignore scripts/generator_demo.py
 
 demo-weights: setup export-setup  ## Draw, train the demo pack's weights, build the pack and print how well it tells right from wrong
 	cargo run --release --locked -p stellar-drawings --example drawings -- target/drawings

@@ -1,0 +1,276 @@
+#!/usr/bin/env python3
+"""Trains four generators on drawings, generates the same dataset with each, and scores the images with the demo pack.
+
+    make generator-demo
+    .runtime/export/bin/python scripts/generator_demo.py [--work target/generator-demo] [--small]
+        [--program target/release/stellar-score] [--drawings FOLDER]
+
+Drawings → a benchmark of a few people and training data of everyone else → a tiny SDXL → StellarNet-like, the same
+without training, Textual Inversion and DreamBooth → packs → images → a service → its leaderboard. At the end, each
+image is scored against the photo it was made from and against the photo of somebody else: the area under the ROC curve
+says how well identity metrics tell the two apart. Needs the exporter's environment (`make export-setup`).
+
+A step that is done is not done again. `--small` proves in a few minutes that everything runs, and learns nothing.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "export"), str(ROOT / "python" / "src")]
+
+from generator_demo_data import captions, keep_people, tiny_base  # noqa: E402
+from generator_demo_scores import areas, leaderboard, print_table, submit  # noqa: E402
+from service import Service, without_settings  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything. People of the download are divided into those evaluated and those trained on."""
+
+    side: int = 128
+    drawn_people: int = 100
+    pictures: int = 800
+    people: int = 200
+    evaluated: int = 12
+    prompts: int = 8  # for each person; half of them are of kind T, which are used
+    vae_steps: int = 250
+    base_steps: int = 2500
+    stellarnet_steps: int = 800
+    personal_steps: int = 100
+    denoising_steps: int = 20
+    guidance: float = 3.0
+
+
+SMALL = Sizes(
+    side=64,
+    drawn_people=4,
+    pictures=24,
+    people=12,
+    evaluated=3,
+    prompts=2,
+    vae_steps=2,
+    base_steps=4,
+    stellarnet_steps=4,
+    personal_steps=2,
+    denoising_steps=2,
+)
+
+TRAINED, UNTRAINED = "stellarnet-like", "stellarnet-untrained"
+INVERSION, DREAMBOOTH = "textual-inversion", "dreambooth"
+
+
+class Demo:
+    """The steps in their order. Each writes below `work` and leaves a mark when it is done."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.work: Path = arguments.work.resolve()
+        self.program: Path = arguments.program.resolve()
+        self.drawings: Path = (arguments.drawings or self.work / "drawings").resolve()
+        self.sizes = SMALL if arguments.small else Sizes()
+        self.methods = (TRAINED, UNTRAINED, INVERSION, DREAMBOOTH)
+        self.total = 0.0
+
+    def run(self) -> None:
+        if not self.program.is_file():
+            sys.exit(f"{self.program} is not there: build it with `make build`, or give --program")
+        self.refuse_other_sizes()
+        if not (self.drawings / "train.jsonl").is_file() and self.drawings != self.work / "drawings":
+            sys.exit(f"{self.drawings} has no train.jsonl: leave --drawings out to make drawings")
+        steps: list[tuple[str, Callable[[], None]]] = [
+            ("drawings", self.draw),
+            ("dataset and training data", self.dataset),
+            ("base", self.base),
+            (TRAINED, lambda: self.stellarnet(TRAINED, self.sizes.stellarnet_steps)),
+            (UNTRAINED, lambda: self.stellarnet(UNTRAINED, 0)),
+            (INVERSION, self.inversion),
+            (DREAMBOOTH, self.dreambooth),
+            *((f"pack of {name}", lambda name=name: self.pack(name)) for name in (TRAINED, UNTRAINED)),
+            *((f"images of {name}", lambda name=name: self.generate(name)) for name in (TRAINED, UNTRAINED)),
+            (f"images of {INVERSION}", self.inverted_images),
+        ]
+        for name, step in steps:
+            self.step(name, step)
+        self.score()
+        print(f"all steps of this run: {self.total:.0f} s")
+
+    def refuse_other_sizes(self) -> None:
+        path, wanted = self.work / "sizes.json", asdict(self.sizes)
+        if path.is_file() and json.loads(path.read_text()) != wanted:
+            sys.exit(f"{self.work} was begun with other sizes: give another --work, or delete it")
+        self.work.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(wanted, indent=1) + "\n")
+
+    def step(self, name: str, work: Callable[[], None]) -> None:
+        mark = self.work / "done" / name.replace(" ", "-")
+        if mark.is_file():
+            print(f"== {name}: done before, in {mark.read_text().strip()}", flush=True)
+            return
+        print(f"== {name}", flush=True)
+        began = time.monotonic()
+        work()
+        seconds = time.monotonic() - began
+        self.total += seconds
+        mark.parent.mkdir(exist_ok=True)
+        mark.write_text(f"{seconds:.0f} s\n")
+        print(f"== {name}: {seconds:.0f} s", flush=True)
+
+    # ---- the commands
+
+    def call(self, *command: object, cwd: Path = ROOT) -> None:
+        """Runs a command with one thread for PyTorch; ends the demo if it fails."""
+        words = [str(word) for word in command]
+        environment = without_settings() | {"OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+        environment["PYTHONPATH"] = os.pathsep.join(sys.path[1:3])
+        shown = " ".join(Path(word).name if word.startswith("/") else word for word in words)
+        print(f"   {shown}", flush=True)
+        status = subprocess.run(words, cwd=cwd, env=environment).returncode
+        if status:
+            sys.exit(f"failed with status {status}: {shown}\nRepeat the command to go on from here.")
+
+    def stellar(self, *arguments: object) -> None:
+        self.call(self.program, *arguments)
+
+    def python(self, module: str, *arguments: object) -> None:
+        self.call(sys.executable, "-W", "ignore", "-m", module, *arguments, cwd=ROOT / "export")
+
+    def train(self, method: str, out: str, base: str, data: Path, **settings: object) -> None:
+        pairs = [f"{key.replace('__', '.')}={json.dumps(value)}" for key, value in settings.items()]
+        options = [part for pair in pairs for part in ("--set", pair)]
+        place = ("--base", self.work / base, "--data", data, "--out", self.work / out)
+        self.python("stellar_train", method, *place, "--quiet", *options)
+
+    # ---- the steps
+
+    def draw(self) -> None:
+        if self.drawings != self.work / "drawings":
+            return
+        example = ("cargo", "run", "--quiet", "--locked", "-p", "stellar-drawings", "--example", "drawings", "--")
+        self.call(*example, self.drawings, self.sizes.drawn_people, 1)
+
+    def dataset(self) -> None:
+        world, sizes = self.work / "world", self.sizes
+        shutil.rmtree(world, ignore_errors=True)
+        people = ("--identities", sizes.people, "--prompts", sizes.prompts)
+        self.stellar("dataset", "synthesize", "--out", world, *people)
+        keep_people(world / "prompts", sizes.evaluated)
+        folders = ("--download", world / "download", "--prompts", world / "prompts")
+        out = ("--out", self.work / "dataset", "--training", self.work / "training")
+        self.stellar("dataset", "prepare", *folders, *out)
+
+    def base(self) -> None:
+        sizes, tiny, pictures = self.sizes, self.work / "tiny", self.work / "captions"
+        shutil.rmtree(tiny, ignore_errors=True)
+        tiny_base(tiny, sizes.side)
+        captions(self.drawings, pictures, sizes.pictures)
+        self.train(
+            "base", "base", "tiny", pictures,
+            data__resolution=sizes.side, vae__steps=sizes.vae_steps, vae__rate=1e-3, training__steps=sizes.base_steps,
+            training__batch=24, training__device="cpu",
+        )  # fmt: skip
+
+    def stellarnet(self, name: str, steps: int) -> None:
+        """With 0 steps one at a rate of 0: the mapper as it is initialised, and a LoRA that changes nothing."""
+        rates = (1e-3, 1e-3) if steps else (0.0, 0.0)
+        self.train(
+            "stellarnet", name, "base", self.work / "training",
+            data__resolution=self.sizes.side, data__features="cached", data__augment=False,
+            data__held_out=min(8, self.sizes.people // 4), data__cache=str(self.work / "cache"),
+            loss__timesteps=[300, 1000], model__hidden=128, model__lora_rank=8, model__lora_alpha=8.0,
+            training__steps=max(steps, 1), training__batch=16, training__device="cpu",
+            training__mapper_rate=rates[0], training__lora_rate=rates[1],
+            output__validate_every=max(steps // 4, 1), output__validation_steps=0,
+        )  # fmt: skip
+        lines = (self.work / name / "metrics.jsonl").read_text().splitlines()
+        for line in (line for line in lines if "swapped" in line):
+            print(f"   {line}")
+
+    def personal(self, method: str, **settings: object) -> None:
+        self.train(
+            method, method, "base", self.work / "dataset",
+            data__photos="first", data__resolution=self.sizes.side,
+            training__steps=self.sizes.personal_steps, training__batch=4, training__accumulate=1,
+            training__device="cpu", **settings,
+        )  # fmt: skip
+
+    def inversion(self) -> None:
+        self.personal(INVERSION, model__words=5, training__rate=1e-2)
+
+    def dreambooth(self) -> None:
+        sizes = self.sizes
+        self.personal(
+            DREAMBOOTH,
+            training__rate=1e-3, generation__out=str(self.images(DREAMBOOTH)), generation__kind="T",
+            generation__steps=sizes.denoising_steps, generation__guidance=sizes.guidance, generation__size=sizes.side,
+        )  # fmt: skip
+
+    def images(self, method: str) -> Path:
+        return self.work / "images" / method
+
+    def pack(self, name: str) -> None:
+        pack = self.work / "packs" / name
+        base = ("--base", self.work / "base", "--stellarnet", self.work / name)
+        # Its graphs are those of the trained one, which is compared with diffusers.
+        goldens = ("--no-goldens",) if name == UNTRAINED else ()
+        self.python("stellar_export", "generator", *base, "--out", pack, "--name", name, *goldens)
+        if not goldens:
+            self.stellar("pack", "verify", pack)
+
+    def generate(self, name: str) -> None:
+        sizes = self.sizes
+        self.stellar(
+            "generate", "--pack", self.work / "packs" / name, "--dataset", self.work / "dataset", "--kind", "T",
+            "--photos", "first", "--method", name, "--steps", sizes.denoising_steps, "--guidance", sizes.guidance,
+            "--size", sizes.side, "--out", self.images(name),
+        )  # fmt: skip
+
+    def inverted_images(self) -> None:
+        from generator_demo_data import inverted_images
+
+        sizes = self.sizes
+        settings = {"steps": sizes.denoising_steps, "guidance_scale": sizes.guidance, "side": sizes.side}
+        inverted_images(
+            self.work / "base", self.work / INVERSION, self.work / "dataset", self.images(INVERSION), settings
+        )
+
+    def score(self) -> None:
+        """Scores all systems with a service of their own; its database is made anew each time."""
+        print("== scores", flush=True)
+        began = time.monotonic()
+        shutil.rmtree(self.work / "service", ignore_errors=True)
+        settings = {"STELLAR_PACK": str(ROOT / "packs" / "demo"), "OMP_NUM_THREADS": "1"}
+        service = Service(str(self.program), self.work / "service", settings=settings).start()
+        try:
+            service.ready(120)
+            for method in self.methods:
+                submit(service, method, self.images(method), self.work / "dataset", method in (INVERSION, DREAMBOOTH))
+            board = leaderboard(service)
+            found = areas(service, self.work / "dataset", {m: self.images(m) for m in self.methods})
+        finally:
+            service.stop()
+        (self.work / "results.json").write_text(json.dumps({"leaderboard": board, "areas": found}, indent=1) + "\n")
+        print_table(board, found, self.methods)
+        print(f"== scores: {time.monotonic() - began:.0f} s", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=ROOT / "target" / "generator-demo", help="folder of all results")
+    parser.add_argument("--program", type=Path, default=ROOT / "target" / "release" / "stellar-score")
+    parser.add_argument("--drawings", type=Path, help="drawings of an earlier run; default: made in WORK/drawings")
+    parser.add_argument("--small", action="store_true", help="a test that everything runs, in a few minutes")
+    arguments = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)
+    Demo(arguments).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""What generator_demo.py trains on: the benchmark's people, captions of drawings, a tiny base; and Textual Inversion's
+images, which no pack makes."""
+
+import json
+import random
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from stellar_score.dataset import Dataset
+from torch import nn
+
+# What captions call a person: a word for each channel of the face's mean colour, from dark to bright.
+COLOURS = (
+    ("rust", "coral", "rose", "ruby", "scarlet"),
+    ("olive", "moss", "fern", "lime", "emerald"),
+    ("navy", "slate", "denim", "azure", "cobalt"),
+)
+# Drawings that are noisier teach the VAE noise.
+QUALITY = 0.6
+# Channels of the VAE that hold the colours: three pairs and a pair of constants.
+CARRIED = 8
+
+
+def keep_people(prompts: Path, people: int) -> None:
+    """Cuts the benchmark's lists to its first people, two photos each: everyone else becomes training data."""
+    for name in ("stellar_t.json", "stellar_h.json"):
+        path = prompts / name
+        kept = list(json.loads(path.read_text(encoding="utf-8")).items())[:people]
+        path.write_text(json.dumps(dict(kept)), encoding="utf-8")
+    path = prompts / "celebahq_ids.txt"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join(lines[: 1 + 2 * people]) + "\n", encoding="utf-8")
+
+
+def captions(drawings: Path, out: Path, count: int) -> None:
+    """Writes `captions.jsonl` for photos and typed drawings: their prompts with words for the face's colours."""
+    from stellar_train.data import TEMPLATES
+
+    draws = random.Random(0)
+    records = [json.loads(line) for line in (drawings / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    records = [r for r in records if r["quality"] >= QUALITY and r["kind"] != "written" and r["face"]]
+    draws.shuffle(records)
+    records = records[:count]
+    colours = np.array([face_colour(drawings / r["file"], r["face"]) for r in records])
+    limits = np.quantile(colours, [0.2, 0.4, 0.6, 0.8], axis=0)
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / "captions.jsonl", "w", encoding="utf-8") as file:
+        for record, colour in zip(records, colours, strict=True):
+            levels = (colour > limits).sum(axis=0)
+            person = " ".join(words[level] for words, level in zip(COLOURS, levels, strict=True))
+            template = draws.choice(TEMPLATES) if record["kind"] == "photo" else record["prompt"]
+            line = {"image": str(drawings / record["file"]), "caption": template.format(person)}
+            file.write(json.dumps(line) + "\n")
+
+
+def face_colour(path: Path, box: list[float]) -> np.ndarray:
+    """Mean colour [3], 0 to 1, in a box of shares of the side."""
+    with Image.open(path) as file:
+        pixels = np.asarray(file.convert("RGB"), np.float32) / 255
+    left, top, right, bottom = (round(share * len(pixels)) for share in box)
+    return pixels[top:bottom, left:right].reshape(-1, 3).mean(axis=0)
+
+
+def tiny_base(out: Path, side: int) -> None:
+    """The exporter's tiny SDXL with a VAE that begins as the mean colours of blocks, and a UNet for this side."""
+    from diffusers import AutoencoderKL
+
+    from stellar_export.generator import tiny_sdxl
+
+    tiny_sdxl.make(out)
+    torch.manual_seed(0)
+    sizes = {"block_out_channels": (CARRIED, 16, 32, 32), "norm_num_groups": 1, "sample_size": side}
+    vae = AutoencoderKL(**tiny_sdxl.VAE | sizes)
+    begin_as_block_means(vae)
+    vae.save_pretrained(out / "vae")
+    path = out / "unet" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"sample_size": side // 8}, indent=2))
+
+
+@torch.no_grad()
+def begin_as_block_means(vae: nn.Module) -> None:
+    """Sets the weights so that the first three latents are the mean colours of blocks: training then adds detail.
+
+    From random weights a tiny VAE learns light and dark in minutes, and colours in hours. A channel is carried as a
+    pair x, −x, because silu(x) − silu(−x) = x; the constants 1, −1 keep the norm before it from removing the scale.
+    """
+    for name, part in vae.named_modules():
+        if name.endswith(("conv2", "to_out.0")):
+            nn.init.zeros_(part.weight)
+            nn.init.zeros_(part.bias)
+        elif name.endswith("conv_shortcut"):
+            _carry(part, 0, 1.0)
+        elif name.endswith("downsamplers.0.conv"):
+            _carry(part, slice(0, 2), 0.25)
+        elif name.endswith("upsamplers.0.conv"):
+            _carry(part, 1, 1.0)
+    for half in (vae.encoder, vae.decoder):
+        into, norm, out = half.conv_in, half.conv_norm_out, half.conv_out
+        into.weight[:CARRIED], into.bias[:CARRIED] = 0, 0
+        into.bias[6], into.bias[7] = 1, -1
+        out.weight[:3], out.bias[:3] = 0, 0
+        for n in range(3):
+            into.weight[2 * n, n, 1, 1], into.weight[2 * n + 1, n, 1, 1] = 1, -1
+            out.weight[n, 2 * n, 1, 1], out.weight[n, 2 * n + 1, 1, 1] = 1, -1
+        # About the deviation that it divides by.
+        norm.weight.fill_((3.8 / norm.num_channels) ** 0.5)
+    logarithms = vae.config.latent_channels
+    vae.encoder.conv_out.weight[logarithms:], vae.encoder.conv_out.bias[logarithms:] = 0, 0
+    for conv in (vae.quant_conv, vae.post_quant_conv):
+        conv.weight.copy_(torch.eye(conv.out_channels)[:, :, None, None])
+        nn.init.zeros_(conv.bias)
+
+
+def _carry(conv: nn.Conv2d, at: int | slice, value: float) -> None:
+    """Lets a convolution pass the first channels on as they are."""
+    conv.weight[:CARRIED], conv.bias[:CARRIED] = 0, 0
+    for n in range(CARRIED):
+        conv.weight[n, n, at, at] = value
+
+
+@torch.no_grad()
+def inverted_images(base: Path, learned: Path, dataset: Path, out: Path, settings: dict[str, Any]) -> None:
+    """Generates the dataset's images of kind T with the vectors of each first photo."""
+    from safetensors.torch import load_file
+
+    from stellar_train.base import Base
+    from stellar_train.generations import png
+    from stellar_train.subjects import TextualInversion
+
+    torch.set_num_threads(1)
+    model, target = Base(base, torch.device("cpu")), Dataset(dataset, out, "first")
+    for job in target.all_jobs():
+        if job.kind != "T" or target.is_done(job):
+            continue
+        folder = learned / f"{job.identity}-{job.photo.stem}"
+        vectors = [next(iter(load_file(folder / name).values())) for name in TextualInversion.FILES]
+        context, pooled = model.encode([job.template], [each[None] for each in vectors])
+        steps, guidance, side = settings["steps"], settings["guidance_scale"], settings["side"]
+        image = model.generate(context, pooled, [42], steps, guidance, side)[0]
+        now = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
+        about = {"model_name": "textual-inversion", "model_seed": 42, **settings}
+        target.save(png(image, {"generated": True, **about}), job, generation_datetime=now, **about)
