@@ -68,7 +68,8 @@ soak: build  ## Two instances on PostgreSQL under load and random kills: make so
 docker-test:  ## Build the images and use them through compose: make docker-test CUDA=1 EXPORT=1
 	scripts/docker_test.sh $(if $(CUDA),--cuda) $(if $(EXPORT),--export)
 
-test-all: test soak fuzz  ## test and the long proofs: make test-all MINUTES=60
+test-all: test soak fuzz export-test  ## test and the long proofs: make test-all MINUTES=60
+	OMP_WAIT_POLICY=passive $(EXPORT_PYTHON) -m pytest export/tests -m slow
 	$(MAKE) docker-test CUDA=1 EXPORT=1
 	scripts/contract.py --examples 200
 	scripts/browser_check.py

@@ -195,6 +195,7 @@ def test_the_committed_graphs_are_what_this_code_makes(options, tmp_path):
     assert "goldens" not in fresh and fresh["generator"] == old["generator"]
 
 
+@pytest.mark.slow
 def test_a_pack_for_gpus_in_half_precision(options, committed, tmp_path):
     """All but the words, which are made of the same layers as other packs."""
     base, half = Base.open(options.base), replace(options, precision=FP16, gpu=True)
