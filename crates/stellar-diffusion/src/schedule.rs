@@ -223,6 +223,18 @@ mod tests {
     }
 
     #[test]
+    fn steps_of_one_noise_level_are_refused_where_they_would_divide_by_zero() {
+        let plan = |kind, steps| {
+            let text = schedule(kind, "leading", "[0.1, 0.2, 0.4, 0.8]");
+            Schedule::parse(&text).unwrap().plan(steps)
+        };
+        // Timestep 4 lies behind the table, so it has the level of timestep 3.
+        let error = plan("lms", 4).unwrap_err().to_string();
+        assert!(error.contains("with 4 steps") && error.contains("fewer steps"), "{error}");
+        assert!(plan("lms", 2).is_ok() && plan("euler", 4).is_ok());
+    }
+
+    #[test]
     fn unusable_schedules_are_refused_with_the_reason() {
         for (sigmas, reason) in [
             ("[0.1, 0.2]", "has 2 numbers, expected one for each of 4"),
