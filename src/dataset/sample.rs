@@ -150,8 +150,8 @@ fn written_scene(person: usize, nth: usize) -> Scene {
     Scene::Written { mood: nth % 8, time: nth / 8 }
 }
 
-/// Draws what the synthetic method makes of a person's `nth` prompt: now and then somebody else, or
-/// another scene, and nobody in every seventh image.
+/// Draws what the synthetic method makes of a person's `nth` prompt. Some images show another
+/// person or another scene, and every seventh shows no person.
 fn generated(person: &Person, at: usize, nth: usize, half: usize, quality: f64) -> Vec<u8> {
     let mut rng = Rng::new(person.seed ^ (nth as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let (is_person, is_scene) = (rng.unit() < quality, rng.unit() < quality);

@@ -105,23 +105,24 @@ impl Generator {
             // A graph cannot take an empty list. Position -1 uses none of it.
             None => vec![0.0; tower.width].into(),
         };
-        let is_cached = words.is_none();
-        let numbers = || ids.iter().chain([&at, &eos]).flat_map(|id| id.to_le_bytes());
-        let text = ContentHash::of(&numbers().collect::<Vec<u8>>());
+        let numbers: Vec<u8> =
+            ids.iter().chain([&at, &eos]).flat_map(|id| id.to_le_bytes()).collect();
         let item = vec![
             Tensor::I64 { shape: vec![ids.len()], data: ids.into() },
             Tensor::F32 { shape: vec![vectors.len() / tower.width, tower.width], data: vectors },
             Tensor::I64 { shape: vec![], data: [at].into() },
             Tensor::I64 { shape: vec![], data: [eos].into() },
         ];
-        if !is_cached {
+        let features = if words.is_some() {
             // A text with the words of a photo would have to be forgotten with the photo, and the
             // images of a dataset have each only once.
-            return Ok((self.engine.run(tower.role, item).await?, truncated));
-        }
-        let prepare = async move { Ok::<_, Infallible>(item) };
-        let request = FeatureRequest::new(tower.role, text, prepare);
-        Ok((self.engine.feature(request).await?.features, truncated))
+            self.engine.run(tower.role, item).await?
+        } else {
+            let text = ContentHash::of(&numbers);
+            let prepare = async move { Ok::<_, Infallible>(item) };
+            self.engine.feature(FeatureRequest::new(tower.role, text, prepare)).await?.features
+        };
+        Ok((features, truncated))
     }
 }
 

@@ -57,7 +57,7 @@ impl Scene {
 /// What is drawn.
 #[derive(Debug, Clone, Copy)]
 pub struct Description<'a> {
-    /// Who is in the drawing; nobody is if absent.
+    /// The person in the drawing. Without one, it shows no person.
     pub person: Option<&'a Person>,
     /// What is around them.
     pub scene: Scene,

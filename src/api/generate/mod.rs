@@ -24,9 +24,8 @@ use crate::api::{
 use crate::{
     blocking::blocking,
     content::ContentHash,
-    engine::EngineError,
     generation::{Flag, GenerationError, Picture, Provenance},
-    telemetry::{Bound, GenerationOutcome, GenerationTelemetry},
+    telemetry::{GenerationOutcome, GenerationTelemetry},
 };
 
 /// Response header with the flags of an image, separated by commas.
@@ -189,15 +188,6 @@ impl From<GenerationError> for ApiError {
             }
             GenerationError::Photo(error) => Self::image("reference", &error),
             GenerationError::Mask(error) => Self::image("mask", &error),
-            GenerationError::Engine(error @ EngineError::Overloaded { .. }) => {
-                Self::overloaded(format!("{error}; retry after a moment")).at(Bound::Queue)
-            }
-            GenerationError::Engine(
-                error @ (EngineError::Hangs { .. } | EngineError::Rebuilding { .. }),
-            ) => {
-                tracing::warn!(%error, "request refused");
-                Self::unavailable(error.to_string())
-            }
             GenerationError::Engine(error) => error.into(),
             error @ (GenerationError::NoGenerator { .. }
             | GenerationError::Pack(_)

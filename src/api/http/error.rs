@@ -384,6 +384,13 @@ impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
         match &error {
             EngineError::Offloaded => Self::offloaded(&error),
+            EngineError::Overloaded { .. } => {
+                Self::overloaded(format!("{error}; retry after a moment")).at(Bound::Queue)
+            }
+            EngineError::Hangs { .. } | EngineError::Rebuilding { .. } => {
+                tracing::warn!(%error, "request refused");
+                Self::unavailable(error.to_string())
+            }
             EngineError::Stopping => {
                 Self::unavailable("the service is stopping; send the request to another instance")
             }

@@ -38,7 +38,7 @@ pub struct TrainingData {
     pub photos: usize,
     /// Number of people.
     pub identities: usize,
-    /// Number of people of the evaluation, all of whose photos were left out.
+    /// Number of people of the evaluation. All of their photos were left out.
     pub excluded: usize,
     /// Number of photos that were left out because the download has no mask of them.
     pub without_mask: usize,
@@ -195,8 +195,8 @@ mod tests {
     use super::*;
     use crate::dataset::{SampleSize, make_sample};
 
-    /// A synthetic download of five people, two of whom belong to the evaluation: one of them with
-    /// one of two photos.
+    /// A synthetic download of five people with two photos each. The evaluation has two photos of
+    /// one person and one photo of another.
     fn sample() -> (tempfile::TempDir, TrainingSources) {
         let folder = tempfile::tempdir().unwrap();
         let made = make_sample(folder.path(), SampleSize { identities: 5, prompts: 2 }).unwrap();
