@@ -13,11 +13,14 @@ from PIL import Image
 from stellar_score.dataset import Dataset
 from torch import nn
 
-# What captions call a person: a word for each channel of the face's mean colour, from dark to bright.
+# What captions call a person: a word for each channel of the mean colour of face and clothes, from dark to bright.
 COLOURS = (
     ("rust", "coral", "rose", "ruby", "scarlet"),
     ("olive", "moss", "fern", "lime", "emerald"),
     ("navy", "slate", "denim", "azure", "cobalt"),
+    ("brick", "cherry", "wine", "salmon", "crimson"),
+    ("pine", "sage", "mint", "jade", "clover"),
+    ("ink", "storm", "ocean", "sky", "sapphire"),
 )
 # Drawings that are noisier teach the VAE noise.
 QUALITY = 0.6
@@ -37,7 +40,7 @@ def keep_people(prompts: Path, people: int) -> None:
 
 
 def captions(drawings: Path, out: Path, count: int) -> None:
-    """Writes `captions.jsonl` for photos and typed drawings: their prompts with words for the face's colours."""
+    """Writes `captions.jsonl` for photos and typed drawings: their prompts with words for the person's colours."""
     from stellar_train.data import TEMPLATES
 
     draws = random.Random(0)
@@ -45,7 +48,7 @@ def captions(drawings: Path, out: Path, count: int) -> None:
     records = [r for r in records if r["quality"] >= QUALITY and r["kind"] != "written" and r["face"]]
     draws.shuffle(records)
     records = records[:count]
-    colours = np.array([face_colour(drawings / r["file"], r["face"]) for r in records])
+    colours = np.array([person_colours(drawings / r["file"], r["face"]) for r in records])
     limits = np.quantile(colours, [0.2, 0.4, 0.6, 0.8], axis=0)
     out.mkdir(parents=True, exist_ok=True)
     with open(out / "captions.jsonl", "w", encoding="utf-8") as file:
@@ -57,12 +60,16 @@ def captions(drawings: Path, out: Path, count: int) -> None:
             file.write(json.dumps(line) + "\n")
 
 
-def face_colour(path: Path, box: list[float]) -> np.ndarray:
-    """Mean colour [3], 0 to 1, in a box of shares of the side."""
+def person_colours(path: Path, box: list[float]) -> np.ndarray:
+    """Mean colours of a person's face, whose box is in shares of the side, and of the clothes [6], 0 to 1."""
     with Image.open(path) as file:
         pixels = np.asarray(file.convert("RGB"), np.float32) / 255
-    left, top, right, bottom = (round(share * len(pixels)) for share in box)
-    return pixels[top:bottom, left:right].reshape(-1, 3).mean(axis=0)
+    side = len(pixels)
+    left, top, right, bottom = (round(share * side) for share in box)
+    face = pixels[top:bottom, left:right].reshape(-1, 3).mean(axis=0)
+    # The shoulders are as wide as the face and reach down to the edge. Something may be in front of them.
+    clothes = np.median(pixels[round(0.9 * side) :, left:right].reshape(-1, 3), axis=0)
+    return np.concatenate([face, clothes])
 
 
 def tiny_base(out: Path, side: int) -> None:

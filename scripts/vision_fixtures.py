@@ -380,7 +380,11 @@ def write_decode(photo_file: Path) -> None:
 
 # --- resizing --------------------------------------------------------------------------------------------------
 
-FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+FILTERS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 def write_resize() -> None:
@@ -432,6 +436,10 @@ def write_resize() -> None:
     add(200, 401, (100, 201), filters=("bicubic",))
     add(130, 300, (90, 40), (7, 9, 70, 300))
     add(333, 2000, (224, 1345), filters=("bicubic",))
+    for size in ((320, 320), (640, 480), (64, 64), (1, 1), (1500, 900)):
+        add(640, 480, size, filters=("lanczos",))
+    add(320, 320, (1000, 1500), filters=("lanczos",))
+    add(5, 3, (320, 320), filters=("lanczos",))
     write_json("resize.json", cases)
 
 

@@ -94,7 +94,10 @@ def _generator_options(commands: argparse._SubParsersAction) -> None:
     generator.add_argument("--stellarnet", type=Path, help="trained checkpoint; without it photos have no words")
     generator.add_argument("--image-encoder", type=Path, help="CLIP-L; default: image_encoder/ of --base")
     generator.add_argument("--image-encoder-2", type=Path, help="CLIP bigG; default: image_encoder_2/ of --base")
-    generator.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="the decoder is always fp32")
+    generator.add_argument("--mask-model", type=Path, help="u2net.onnx or another U²-Net of rembg, which finds the person of a photo")
+    generator.add_argument(
+        "--precision", choices=("fp32", "fp16"), default="fp32", help="decoder and masks are always fp32"
+    )
     generator.add_argument("--for", choices=("cpu", "gpu"), default="cpu", dest="device", help="where it is to be served")
     generator.add_argument("--name", help="the pack's name; default: the folder's")
     generator.add_argument("--no-goldens", action="store_true", help="leave out the pictures by diffusers")
@@ -216,6 +219,7 @@ def _generator(a: argparse.Namespace) -> None:
         a.external_above * 2**20,
         a.flops,
         not a.no_goldens,
+        a.mask_model,
     )
     build(options, a.out, a.name or a.out.resolve().name, _say)
 

@@ -73,13 +73,13 @@ def to_onnx(module: nn.Module, inputs: Sequence[IoSpec], outputs: Sequence[IoSpe
             verbose=False,
         )
     model = program.model
-    _anonymise(model)
+    anonymise(model)
     _free_names(model, {spec.name for spec in (*inputs, *outputs)})
     return model
 
 
-def _anonymise(model: ir.Model) -> None:
-    """Drops what the exporter notes down about this machine and this run: stack traces, file names, versions."""
+def anonymise(model: ir.Model) -> None:
+    """Drops what an exporter notes down about this machine and this run: stack traces, file names, versions."""
     model.producer_name, model.producer_version, model.doc_string = "stellar_export", None, None
     model.metadata_props.clear()
     graphs = [model.graph, *model.functions.values()]

@@ -10,6 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnx_ir as ir
+
 from . import EXPORTER, vocabulary
 from .checkpoints import Checkpoints
 from .errors import ExportError, MissingCheckpoint
@@ -22,6 +26,7 @@ from .onnx_graph import (
     EXTERNAL_ABOVE,
     OPSET,
     TOLERANCE,
+    anonymise,
     check,
     compact,
     release,
@@ -86,6 +91,21 @@ class Builder:
         if self.checked:
             worst = check(files[0], job.outputs, job.probes, expected, tolerance, job.settled)
             held = f"ONNX Runtime = PyTorch within {worst:.1e}"
+        self._enter(job, files, precision, operations, held, started)
+
+    def add_model(self, job: GraphJob, model: onnx.ModelProto, expected: Sequence[Sequence[np.ndarray]]) -> None:
+        """Checks and lists a graph that is not made of a PyTorch module; `expected` are its outputs for the probes."""
+        started, role = time.monotonic(), job.roles[-1]
+        made = ir.from_proto(model)
+        anonymise(made)
+        files = save(made, self.folder / "graphs" / f"{role}.onnx", self.external_above)
+        worst = check(files[0], job.outputs, job.probes, expected, job.looseness * TOLERANCE[job.precision.name])
+        self._enter(job, files, job.precision, None, f"as published within {worst:.1e}", started)
+
+    def _enter(
+        self, job: GraphJob, files: list[Path], precision: Precision, operations: int | None, held: str, started: float
+    ) -> None:
+        role = job.roles[-1]
         if not job.official:
             self.demo_reasons.append(role)
         size = sum(f.stat().st_size for f in files)

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{
+    masks,
     output::print,
     progress,
     register::{self, name_of},
@@ -31,6 +32,8 @@ pub(super) enum DatasetCommand {
     Check(CheckArgs),
     /// Count words, tokens, parts of speech and objects of a dataset's prompts
     Statistics(StatisticsArgs),
+    /// Make the masks of photos that have none, with a generator pack
+    Masks(masks::MasksArgs),
     /// Register a dataset's prompts and photos with a server
     Register(register::RegisterArgs),
     /// Synthesize a small download with prompts and generated images, to try out every command
@@ -117,6 +120,7 @@ pub(super) async fn run(config: &Config, command: DatasetCommand) -> anyhow::Res
         DatasetCommand::Prepare(args) => prepare(config, args),
         DatasetCommand::Check(args) => check(config, &args),
         DatasetCommand::Statistics(args) => statistics(config, &args),
+        DatasetCommand::Masks(args) => masks::run(config, &args).await,
         DatasetCommand::Register(args) => register::run(args).await,
         DatasetCommand::Synthesize(args) => sample(&args),
     }

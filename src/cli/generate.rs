@@ -22,8 +22,10 @@ use crate::{
     config::Config,
     dataset::Dataset,
     generation::{
-        GenerationError, Generator, Request, Settings, Subject,
-        folder::{self, FolderSettings, FolderState, Photos, Progress, Selection, Split, Written},
+        GenerationError, Generator, Person, Request, Settings, Subject, WORD_FILES,
+        folder::{
+            self, FolderSettings, FolderState, People, Photos, Progress, Selection, Split, Written,
+        },
     },
     pack_id::Weights,
     telemetry::Telemetry,
@@ -40,6 +42,9 @@ Examples:
 Images of a dataset are named identity-photo-prompt, as in the paper. An interrupted command goes \
 on where it was when it is called again. Images that fail are listed at the end, and tried again \
 then.";
+
+/// Default name of the method whose words are learned.
+const INVERSION: &str = "textual-inversion";
 
 /// Most images in flight. Further ones only wait in the denoiser's queue.
 const MOST_CONCURRENCY: u64 = 64;
@@ -62,6 +67,14 @@ pub(super) struct GenerateArgs {
     /// The photo's mask: every pixel that is not black is the person [default: the whole photo]
     #[arg(long, value_name = "FILE", requires = "photo")]
     mask: Option<PathBuf>,
+    /// Words that were learned by Textual Inversion, in place of a photo: the folder with
+    /// learned_embeds.safetensors; of a dataset, the folder with a folder identity-photo for each
+    /// photo
+    #[arg(long, value_name = "DIR", conflicts_with = "photo")]
+    words: Option<PathBuf>,
+    /// Use the whole photos of a dataset, as if they had no masks
+    #[arg(long, conflicts_with_all = ["prompt", "words"])]
+    no_masks: bool,
     /// Generate the images of the dataset in this folder
     #[arg(long, value_name = "DIR")]
     dataset: Option<PathBuf>,
@@ -77,7 +90,8 @@ pub(super) struct GenerateArgs {
     /// Only the first images
     #[arg(long, value_name = "N", conflicts_with = "prompt")]
     limit: Option<usize>,
-    /// Name of the method in the descriptions [default: the pack's system]
+    /// Name of the method in the descriptions [default: the pack's system; with --words
+    /// textual-inversion]
     #[arg(long, value_name = "NAME", conflicts_with = "prompt")]
     method: Option<String>,
     /// Images in flight, whose steps share batches
@@ -155,6 +169,22 @@ impl GenerateArgs {
         }
     }
 
+    fn people(&self) -> People {
+        match &self.words {
+            Some(words) => People::Words(words.clone()),
+            None if self.no_masks => People::WholePhotos,
+            None => People::Photos,
+        }
+    }
+
+    fn method(&self, generator: &Generator) -> String {
+        let system = match self.words {
+            Some(_) => INVERSION,
+            None => &generator.spec().system,
+        };
+        self.method.clone().unwrap_or_else(|| system.to_owned())
+    }
+
     fn settings(&self, generator: &Generator) -> Settings {
         let side = self.size.unwrap_or(generator.spec().default_side);
         Settings {
@@ -216,11 +246,20 @@ async fn image(config: &Config, args: &GenerateArgs, prompt: &str) -> anyhow::Re
     if let Some(subject) = &subject {
         check_photo(subject, &config.limits.decode())?;
     }
+    let words = args.words.as_ref().map(|folder| {
+        let [first, second] = WORD_FILES.map(|name| file(&folder.join(name)));
+        Ok::<_, anyhow::Error>([first?, second?])
+    });
+    let words = words.transpose()?;
     let generator = start_generator(config, &args.pack, None, Telemetry::new().engine).await?;
+    let person = match (subject, words) {
+        (_, Some([first, second])) => Some(Person::Words(generator.read_words([&first, &second])?)),
+        (subject, None) => subject.map(Person::Photo),
+    };
     let request = Request {
         prompt: prompt.to_owned(),
         negative_prompt: args.negative_prompt.clone(),
-        subject,
+        person,
         settings: args.settings(&generator),
     };
     let bar = progress::bar("steps");
@@ -254,13 +293,15 @@ async fn images(config: &Config, args: &GenerateArgs, root: &Path) -> anyhow::Re
         root.display()
     );
     let selection = args.selection();
-    let plan = folder::plan(&dataset, &selection)?;
+    let people = args.people();
+    let plan = folder::plan(&dataset, &selection, &people)?;
     let jobs = &plan[..plan.len().min(args.limit.unwrap_or(usize::MAX))];
     let generator = start_generator(config, &args.pack, None, Telemetry::new().engine).await?;
     let settings = FolderSettings {
         pack: generator.pack().id(),
-        method: args.method.clone().unwrap_or_else(|| generator.spec().system.clone()),
+        method: args.method(&generator),
         selection,
+        people,
         settings: args.settings(&generator),
         seed_by_name: args.seed_by_name,
         negative_prompt: args.negative_prompt.clone(),
@@ -337,9 +378,10 @@ fn report(written: &Written, all: u64, out: &Path) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn warn_about_weights(generator: &Generator) {
+/// Notes that a pack has no trained weights.
+pub(super) fn warn_about_weights(generator: &Generator) {
     let pack = generator.pack();
     if pack.weights == Weights::Demo {
-        note(&format!("note: pack {} has demo weights: its images mean nothing\n", pack.name));
+        note(&format!("note: pack {} has demo weights: what it makes means nothing\n", pack.name));
     }
 }

@@ -11,6 +11,7 @@ mod generate;
 mod health;
 mod keys;
 mod local;
+mod masks;
 mod output;
 mod pack;
 mod paper;

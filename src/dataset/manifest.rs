@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::contents::{
     Dataset, Findings, Identity, Layout, MANIFEST, OpenError, Photo, Prompt, read_text,
 };
+use super::masks::mask_beside;
 use crate::toolkit::format_prompt;
 
 /// A manifest line that enrols a photo.
@@ -18,6 +19,8 @@ struct PhotoLine {
     photo: String,
     #[serde(default)]
     name: Option<String>,
+    #[serde(default)]
+    mask: Option<String>,
     #[serde(default)]
     attributes: BTreeMap<String, bool>,
     #[serde(default)]
@@ -97,16 +100,11 @@ fn photo(line: serde_json::Value, root: &Path) -> Result<(String, Photo), String
     if line.identity.trim().is_empty() {
         return Err("`identity` is empty".to_owned());
     }
-    let path = PathBuf::from(&line.photo);
-    if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
-        return Err(format!(
-            "`photo` is {:?}: it must be a path below the folder of {MANIFEST}",
-            line.photo
-        ));
-    }
-    if !root.join(&path).is_file() {
-        return Err(format!("there is no file {}", line.photo));
-    }
+    let path = file(root, "photo", &line.photo)?;
+    let mask = match &line.mask {
+        Some(mask) => Some(file(root, "mask", mask)?),
+        None => Some(mask_beside(&path)).filter(|mask| root.join(mask).is_file()),
+    };
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let name = line.name.filter(|name| !name.trim().is_empty()).unwrap_or(stem);
     let photo = Photo {
@@ -114,9 +112,23 @@ fn photo(line: serde_json::Value, root: &Path) -> Result<(String, Photo), String
         path,
         attributes: line.attributes,
         finegrained_attributes: line.finegrained_attributes,
-        mask: None,
+        mask,
     };
     Ok((line.identity, photo))
+}
+
+/// Returns the path of a file below the folder, as written in a key of the manifest.
+fn file(root: &Path, key: &str, written: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(written);
+    if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+        return Err(format!(
+            "`{key}` is {written:?}: it must be a path below the folder of {MANIFEST}"
+        ));
+    }
+    if !root.join(&path).is_file() {
+        return Err(format!("there is no file {written}"));
+    }
+    Ok(path)
 }
 
 /// Assigns the prompts to identities. A prompt without an identity applies to all of them.
@@ -232,6 +244,11 @@ mod tests {
             (r#"{"identity": "eve", "photo": "../eve.jpg"}"#, "below the folder"),
             (r#"{"identity": "eve", "photo": "/etc/eve.jpg"}"#, "below the folder"),
             (r#"{"identity": "eve", "photo": "eve.jpg"}"#, "there is no file eve.jpg"),
+            (r#"{"identity": "bob", "photo": "bob.png", "mask": "../m.png"}"#, "`mask` is"),
+            (
+                r#"{"identity": "bob", "photo": "bob.png", "mask": "m.png"}"#,
+                "there is no file m.png",
+            ),
             (r#"{"identity": "", "photo": "bob.png"}"#, "`identity` is empty"),
             (r#"{"identity": "bob", "photo": "bob.png"}"#, "already has a photo named \"bob\""),
             (

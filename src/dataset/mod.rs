@@ -6,6 +6,7 @@
 //!           or everyone else in the download → training data for generators
 //! open      a folder in the Stellar layout or with dataset.jsonl → [`Dataset`] and its problems
 //! check     the same, and all images are decoded
+//! masks     photos that have no mask, and where it belongs
 //! ```
 //!
 //! `docs/DATASETS.md` describes both layouts for users.
@@ -13,6 +14,7 @@
 mod check;
 mod contents;
 mod manifest;
+mod masks;
 mod prepare;
 mod sample;
 mod stellar;
@@ -23,6 +25,7 @@ pub use check::decode_images;
 pub use contents::{
     Dataset, Findings, Identity, Layout, MANIFEST, OpenError, Photo, Problem, Prompt,
 };
+pub use masks::{MissingMask, SameMask, mask_beside};
 pub use prepare::{
     PrepareError, Prepared, Sources, TrainingData, TrainingSources, prepare, prepare_training,
 };

@@ -262,7 +262,7 @@ fn check_signature(session: &Session, spec: &GraphSpec) -> Result<(), StartError
     let outputs = spec.outputs.iter().map(|tensor| ("output", tensor, session.outputs()));
     for (what, tensor, outlets) in inputs.chain(outputs) {
         match outlets.iter().find(|outlet| outlet.name() == tensor.name) {
-            Some(found) if agrees(tensor, found.dtype()) => {}
+            Some(found) if agrees(tensor, spec.max_batch, found.dtype()) => {}
             Some(found) => {
                 return differs(format!("{what} {tensor} after the batch"), outlet(found));
             }
@@ -285,8 +285,9 @@ fn outlet(outlet: &Outlet) -> String {
 /// Returns whether a tensor of the graph is compatible with its declaration.
 ///
 /// A dynamic dimension of the graph may be declared fixed, since the warm-up checks the actual
-/// length. A fixed one may not be declared dynamic.
-fn agrees(spec: &TensorSpec, found: &ValueType) -> bool {
+/// length. A fixed one may not be declared dynamic. The batch may be fixed to 1 if no larger one is
+/// declared.
+fn agrees(spec: &TensorSpec, max_batch: usize, found: &ValueType) -> bool {
     let ValueType::Tensor { ty, shape, .. } = found else { return false };
     let dtype = match ty {
         TensorElementType::Uint8 => Dtype::U8,
@@ -297,7 +298,7 @@ fn agrees(spec: &TensorSpec, found: &ValueType) -> bool {
     let open = |length: i64| length < 0;
     dtype == spec.dtype
         && shape.len() == spec.shape.len() + 1
-        && open(shape[0])
+        && (open(shape[0]) || (shape[0] == 1 && max_batch == 1))
         && spec.shape.iter().zip(&shape[1..]).all(|(dim, &length)| match dim {
             Dim::Fixed(fixed) => open(length) || *fixed as i64 == length,
             Dim::Dynamic => open(length),

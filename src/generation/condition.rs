@@ -7,17 +7,12 @@ use super::generator::Generator;
 use super::prompt::{Parts, Spliced};
 use super::request::Subject;
 use super::tower::Tower;
-use super::{GenerationError, photo};
+use super::{GenerationError, Words, photo};
 use crate::blocking::blocking;
 use crate::content::ContentHash;
 use crate::engine::FeatureRequest;
 use crate::engine::pack::generator_roles as roles;
 use crate::tensor::{Features, Tensor};
-
-/// The words of a photo.
-pub(super) struct Words {
-    features: Arc<Features>,
-}
 
 /// The denoiser's inputs that are the same in all steps.
 #[derive(Debug, Clone)]
@@ -55,7 +50,8 @@ impl Generator {
             None => request,
         };
         let features = self.engine.feature(request).await?.features;
-        Ok(Words { features })
+        let of = |output| Ok::<_, GenerationError>(values(roles::WORDS, &features, output)?.into());
+        Ok(Words { vectors: [of("words_1")?, of("words_2")?], count: self.spec.words })
     }
 
     /// Returns the condition of a prompt.
@@ -66,8 +62,8 @@ impl Generator {
     ) -> Result<Condition, GenerationError> {
         let [first, second] = &self.towers;
         let (first, second) = tokio::try_join!(
-            self.states(first, parts, words, "words_1"),
-            self.states(second, parts, words, "words_2")
+            self.states(first, parts, words.map(|words| (&words.vectors[0], words.count))),
+            self.states(second, parts, words.map(|words| (&words.vectors[1], words.count)))
         )?;
         let truncated = first.1 || second.1;
         let (hidden_1, hidden_2) = (
@@ -94,14 +90,13 @@ impl Generator {
         &self,
         tower: &Tower,
         parts: &Parts,
-        words: Option<&Words>,
-        output: &str,
+        words: Option<(&Arc<[f32]>, usize)>,
     ) -> Result<(Arc<Features>, bool), GenerationError> {
         let words = words.filter(|_| parts.right.is_some());
-        let count = if words.is_some() { self.spec.words } else { 0 };
+        let count = words.map_or(0, |(_, count)| count);
         let Spliced { ids, at, eos, truncated } = tower.frame.splice(parts, count);
-        let vectors: Arc<[f32]> = match words {
-            Some(words) => values(roles::WORDS, &words.features, output)?.into(),
+        let vectors = match words {
+            Some((vectors, _)) => Arc::clone(vectors),
             // A graph cannot take an empty list. Position -1 uses none of it.
             None => vec![0.0; tower.width].into(),
         };

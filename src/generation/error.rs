@@ -15,6 +15,12 @@ pub enum GenerationError {
         /// Name of the pack.
         pack: String,
     },
+    /// The pack has no graph that finds the person of a photo.
+    #[error(
+        "the pack makes no masks: it has no graph `generator.mask`; export it with --mask-model, \
+            or draw the masks"
+    )]
+    NoMasks,
     /// A file of the pack cannot be used.
     #[error(transparent)]
     Pack(#[from] PackError),
@@ -32,6 +38,14 @@ pub enum GenerationError {
     /// The mask cannot be used.
     #[error("the mask cannot be used: {0}")]
     Mask(DecodeError),
+    /// Words that were learned cannot be used.
+    #[error("{file} {problem}")]
+    Words {
+        /// Name of the file.
+        file: &'static str,
+        /// The problem and what to do.
+        problem: String,
+    },
     /// The engine refused an item, or a graph failed.
     #[error(transparent)]
     Engine(EngineError),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! request ── photo      decode, black background, the graph's pixels          (photo)
-//!         ── words      the vectors that stand for the person                 (condition)
+//!         ── words      the vectors that stand for the person      (condition, words)
 //!         ── prompt     split at `{}`, token ids around the words             (prompt)
 //!         ── condition  both text towers, with the prompt and without         (condition)
 //!         ── steps      noise → denoiser, guidance, step → latents            (steps)
@@ -11,7 +11,8 @@
 //!
 //! Photos, words and texts are cached features of the engine. The denoiser's items of all images
 //! and timesteps share batches, and dropping the future of an image stops it between two steps.
-//! [`folder`] writes the images of a dataset.
+//! [`folder`] writes the images of a dataset. [`Generator::mask`] finds the person of a photo, for
+//! photos that have no mask.
 
 mod condition;
 mod engine;
@@ -20,6 +21,7 @@ mod error;
 pub(crate) mod fake;
 pub mod folder;
 mod generator;
+mod mask;
 mod photo;
 mod picture;
 mod prompt;
@@ -28,9 +30,12 @@ mod steps;
 #[cfg(test)]
 mod tests;
 mod tower;
+mod words;
 
 pub use engine::engine_config;
 pub use error::GenerationError;
 pub use generator::Generator;
+pub use mask::Mask;
 pub use picture::{Flag, Picture, Provenance};
-pub use request::{Request, Settings, Subject};
+pub use request::{Person, Request, Settings, Subject};
+pub use words::{WORD_FILES, Words};

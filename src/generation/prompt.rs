@@ -86,6 +86,11 @@ impl Frame {
         Ok(Self { tokenizer, context, pad })
     }
 
+    /// Returns the most words that fit between start and end token.
+    pub(super) fn most_words(&self) -> usize {
+        self.context.saturating_sub(2)
+    }
+
     /// Encodes a part of a prompt. Also returns true if it was cut.
     ///
     /// If the padding is `!`, every `!` has its id: the original tokenizer neither splits nor

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::GenerationError;
+use super::{GenerationError, Words};
 use crate::content::ContentHash;
 use crate::engine::pack::GeneratorSpec;
 
@@ -22,12 +22,21 @@ pub struct Request {
     /// nothing: zeros instead of a text, as the model was trained.
     pub negative_prompt: Option<String>,
     /// The person, if the prompt has a placeholder.
-    pub subject: Option<Subject>,
+    pub person: Option<Person>,
     /// Seed, steps, guidance and size.
     pub settings: Settings,
 }
 
-/// A person: a photo and what of it counts.
+/// Who `{}` stands for.
+#[derive(Debug, Clone)]
+pub enum Person {
+    /// The person in a photo: the pack makes the words.
+    Photo(Subject),
+    /// Words that were learned for the person.
+    Words(Words),
+}
+
+/// A photo and what of it counts.
 #[derive(Clone)]
 pub struct Subject {
     /// The file of the photo.

@@ -10,7 +10,7 @@ use super::condition::{Condition, values};
 use super::generator::Generator;
 use super::picture::{Flag, Picture};
 use super::prompt::{Parts, split};
-use super::request::{Request, Settings};
+use super::request::{Person, Request, Settings};
 use crate::blocking::blocking;
 use crate::engine::pack::generator_roles as roles;
 use crate::tensor::Tensor;
@@ -34,16 +34,20 @@ impl Generator {
         })?;
         let parts = split(&request.prompt)
             .map_err(|problem| GenerationError::request("prompt", problem))?;
-        if parts.right.is_some() && request.subject.is_none() {
-            let problem = "is missing: `{}` in the prompt stands for the person in it; give a \
-                photo, or a prompt without `{}`";
-            return Err(GenerationError::request("photo", problem));
+        let person = request.person.as_ref().filter(|_| parts.right.is_some());
+        match person {
+            None if parts.right.is_some() => {
+                let problem = "is missing: `{}` in the prompt stands for the person in it; give a \
+                    photo, or a prompt without `{}`";
+                Err(GenerationError::request("photo", problem))
+            }
+            Some(Person::Photo(_)) if self.engine.graph(roles::WORDS).is_none() => {
+                let problem = "has `{}`, but the pack makes no words of photos: give learned words, \
+                    or say who it shows";
+                Err(GenerationError::request("prompt", problem))
+            }
+            _ => Ok((parts, plan)),
         }
-        if parts.right.is_some() && self.engine.graph(roles::WORDS).is_none() {
-            let problem = "has `{}`, but the pack makes no words of photos: say who it shows";
-            return Err(GenerationError::request("prompt", problem));
-        }
-        Ok((parts, plan))
     }
 
     /// Generates an image from the noise of its seed. Calls `stepped` after each step with the
@@ -96,14 +100,15 @@ impl Generator {
         }
         let _in_use = self.engine.enter()?;
         let mut flags = BTreeSet::new();
-        let words = match &request.subject {
-            Some(subject) if parts.right.is_some() => {
+        let words = match request.person.as_ref().filter(|_| parts.right.is_some()) {
+            Some(Person::Photo(subject)) => {
                 if subject.mask.is_none() {
                     flags.insert(Flag::Unmasked);
                 }
                 Some(self.words(subject).await?)
             }
-            _ => {
+            Some(Person::Words(words)) => Some(words.clone()),
+            None => {
                 flags.insert(Flag::NoPlaceholder);
                 None
             }

@@ -26,7 +26,7 @@ fn request(prompt: &str, subject: Option<Subject>) -> Request {
     Request {
         prompt: prompt.to_owned(),
         negative_prompt: None,
-        subject,
+        person: subject.map(Person::Photo),
         settings: Settings { seed: 42, steps: 3, guidance: 5.0, width: 64, height: 64 },
     }
 }

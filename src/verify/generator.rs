@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::npy;
 use crate::VERSION;
 use crate::engine::{LaneStatus, Pack, pack::generator_roles as roles};
-use crate::generation::{Generator, Picture, Request, Settings, Subject};
+use crate::generation::{Generator, Person, Picture, Request, Settings, Subject};
 use crate::vision::{self, DecodeLimits};
 
 /// Golden samples of a generator pack.
@@ -132,18 +132,18 @@ impl GeneratorGoldens {
 impl GoldenImage {
     fn request(&self, dir: &Path) -> anyhow::Result<Request> {
         let file = |path: &PathBuf| file(&dir.join(path)).map(Bytes::from);
-        let subject = match &self.photo {
+        let person = match &self.photo {
             None => None,
             Some(photo) => {
                 let mask = self.mask.as_ref().map(file).transpose()?;
-                Some(Subject { photo: file(photo)?, mask })
+                Some(Person::Photo(Subject { photo: file(photo)?, mask }))
             }
         };
         let Self { seed, steps, guidance, width, height, .. } = *self;
         Ok(Request {
             prompt: self.prompt.clone(),
             negative_prompt: self.negative_prompt.clone(),
-            subject,
+            person,
             settings: Settings { seed, steps, guidance, width, height },
         })
     }

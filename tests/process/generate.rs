@@ -8,6 +8,7 @@ use std::{
     process::Stdio,
 };
 
+use safetensors::{Dtype, tensor::TensorView};
 use serde_json::Value;
 
 use crate::{
@@ -191,7 +192,7 @@ fn wrong_options_and_bad_photos_do_not_spoil_a_folder_and_other_photos_are_refus
     let mut other = fs::read(photo("000")).expect("a photo");
     other.push(0);
     fs::write(photo("000"), other).expect("another photo");
-    make("1").failed(&["another photo or mask", "000/0.jpg"]);
+    make("1").failed(&["another photo, mask or words", "000/0.jpg"]);
 }
 
 #[test]
@@ -255,4 +256,79 @@ fn another_golden_image_fails_the_verification() {
     let against = pack.display().to_string();
     let arguments = ["pack", "verify", &against, "--toolkit", &against];
     run(&mut program(&arguments)).failed(&["golden images only"]);
+}
+
+/// A folder with words that were learned for one photo.
+fn learned(folder: &Path, count: usize, value: f32) {
+    fs::create_dir_all(folder).expect("a folder");
+    for (name, width) in [("learned_embeds.safetensors", 32), ("learned_embeds_2.safetensors", 40)]
+    {
+        let values = (0..count * width).map(|at| value * (1.0 + (at % 5) as f32));
+        let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+        let tensor = TensorView::new(Dtype::F32, vec![count, width], &bytes).expect("a tensor");
+        let file = safetensors::serialize([("<person>", tensor)], None).expect("a file");
+        fs::write(folder.join(name), file).expect("written");
+    }
+}
+
+#[test]
+fn learned_words_stand_for_a_person_in_one_image_and_in_a_dataset() {
+    let folder = folder();
+    let at = folder.path();
+    made_up_run(at);
+    let pack = generator_pack().display().to_string();
+    let words = |name: &str| at.join("learned").join(name).display().to_string();
+    for (name, value) in [("000-0", 0.1), ("001-0", -0.2)] {
+        learned(&at.join("learned").join(name), 3, value);
+    }
+    let make = |out: &str, words: &str| {
+        let path = at.join(out).display().to_string();
+        let given = ["--prompt", "{} skiing", "--words", words, "--steps", "2", "--size", "64"];
+        run(&mut program(&generate(&pack, &path, &given))).printed();
+        fs::read(at.join(out)).expect("the image")
+    };
+    let first = make("a.png", &words("000-0"));
+    assert_eq!(make("b.png", &words("000-0")), first);
+    assert_ne!(make("c.png", &words("001-0")), first);
+    fs::remove_dir_all(words("001-0")).expect("it is there");
+
+    let learned_words = at.join("learned").display().to_string();
+    let settings = ["--kind", "T", "--photos", "first", "--size", "64", "--steps", "1"];
+    let given = [&settings[..], &["--words", &learned_words]].concat();
+    let ran = images(at, "out", &given);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(ran.stderr.contains("image 001-0-00: cannot read"), "{}", ran.stderr);
+    learned(&at.join("learned/001-0"), 3, -0.2);
+    images(at, "out", &given).printed();
+    let there = files(&at.join("out"));
+    let about: Value = serde_json::from_slice(&there["000-0-00.json"]).expect("JSON");
+    assert_eq!(about["model_name"], "textual-inversion");
+    let auxiliary = &about["aux_metadata"];
+    assert_eq!((&auxiliary["people"], &auxiliary["flags"]), (&"words".into(), &Value::Null));
+
+    // Other words of the same photo are another image.
+    learned(&at.join("learned/000-0"), 3, 0.3);
+    images(at, "out", &given).failed(&["another photo, mask or words", "learned/000-0"]);
+    images(at, "out", &settings).failed(&["people is \"words\" there and null here"]);
+}
+
+#[test]
+fn the_whole_photos_of_a_dataset_are_used_on_request() {
+    let folder = folder();
+    let at = folder.path();
+    made_up_run(at);
+    let settings = ["--kind", "T", "--photos", "first", "--limit", "1", "--size", "64", "--steps"];
+    let settings = [&settings[..], &["1"]].concat();
+    images(at, "masked", &settings).printed();
+    images(at, "whole", &[&settings[..], &["--no-masks"]].concat()).printed();
+    let (masked, whole) = (files(&at.join("masked")), files(&at.join("whole")));
+    assert_ne!(masked["000-0-00.png"], whole["000-0-00.png"]);
+    let flags = |of: &BTreeMap<String, Vec<u8>>| {
+        let about: Value = serde_json::from_slice(&of["000-0-00.json"]).expect("JSON");
+        about["aux_metadata"]["flags"].clone()
+    };
+    assert_eq!(flags(&masked), Value::Null);
+    assert_eq!(flags(&whole), serde_json::json!(["unmasked"]));
+    images(at, "masked", &[&settings[..], &["--no-masks"]].concat())
+        .failed(&["people is null there and \"whole_photos\" here"]);
 }

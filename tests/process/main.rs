@@ -17,6 +17,7 @@ mod gpu;
 mod harness;
 mod health;
 mod keys;
+mod masks;
 mod paper;
 mod refusals;
 mod rolling;

@@ -24,10 +24,10 @@ const MAX_SIDE: u32 = 4096;
 ///
 /// | `resize` | `filter` | `crop` | `dtype` |
 /// |---|---|---|---|
-/// | `shortest_edge` | `bicubic`, `bilinear` | `floor`, `half_even` | `u8` |
-/// | `exact` | `bicubic`, `bilinear` | `none` (or omitted) | `u8` |
+/// | `shortest_edge` | `bicubic`, `bilinear`, `lanczos` | `floor`, `half_even` | `u8` |
+/// | `exact` | `bicubic`, `bilinear`, `lanczos` | `none` (or omitted) | `u8` |
 /// | `letterbox` | `bicubic` | `none` (or omitted) | `f32` |
-/// | `bounded` | `bicubic`, `bilinear` | `none` (or omitted) | `u8` |
+/// | `bounded` | `bicubic`, `bilinear`, `lanczos` | `none` (or omitted) | `u8` |
 ///
 /// `bounded` has `shortest` and `longest` instead of `height` and `width`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]

@@ -18,6 +18,7 @@ from ..onnx_graph import EXTERNAL_ABOVE, Probe
 from ..weights import POSITION_IDS, Weights, load_folder, weight_files
 from . import scheduler
 from .base import TEXT_FILES, Base, halved, is_published
+from .mask import MaskModel
 from .modules import Decoder, Denoiser, WordsInText
 from .splice import CONTEXT, PLACEHOLDER
 from .words import SIDE, PhotoWords, checkpoint_files, encoder, trained
@@ -47,6 +48,8 @@ class Options:
     external_above: int = EXTERNAL_ABOVE
     flops: bool = False
     goldens: bool = True
+    mask_model: Path | None = None
+    """A U²-Net as rembg publishes it; without it the pack makes no masks."""
     notice: str | None = None
 
 
@@ -58,6 +61,11 @@ def build(options: Options, out: Path, name: str, say: Callable[[str], None] = p
         builder.needs_tokenizer("clip", base.merges())
         for job in graphs(base, options):
             builder.add(job)
+        if options.mask_model:
+            model = MaskModel.read(options.mask_model)
+            job = model.job()
+            expected = [[model.expected(probe.inputs["pixels"])] for probe in job.probes]
+            builder.add_model(job, model.graph(), expected)
         manifest = builder.manifest(name, base.marked_demo)
         manifest.generator = describe(base, options, builder)
         if options.goldens:

@@ -50,7 +50,7 @@ class Photo(NamedTuple):
     attributes: Dict[str, bool]
     """Facial attributes by CelebA's names."""
     mask: Optional[Path]
-    """The file of its mask, in which the person is white; only in the Stellar layout."""
+    """The file of its mask, in which the person is not black."""
 
 
 class _Prompt(NamedTuple):
@@ -200,20 +200,29 @@ class Dataset:
                 self._prompts[each].append(prompt)
 
     def _add_photo(self, entry: Dict[str, Any], where: str) -> None:
-        _check_keys(entry, ("identity", "photo", "name", "attributes"), where)
+        _check_keys(entry, ("identity", "photo", "name", "mask", "attributes", "finegrained_attributes"), where)
         identity, relative = entry.get("identity"), entry["photo"]
         if not isinstance(identity, str) or not identity.strip():
             raise DatasetError(f"{where}: `identity` is missing or empty")
-        path = Path(relative)
-        if path.is_absolute() or ".." in path.parts:
-            raise DatasetError(f"{where}: `photo` is {relative!r}: it must be a path below the folder of {MANIFEST}")
-        if not (self.path / path).is_file():
-            raise DatasetError(f"{where}: there is no file {relative}")
-        photo = Photo(entry.get("name") or path.stem, self.path / path, dict(entry.get("attributes") or {}), None)
+        path = self._file("photo", relative, where)
+        if entry.get("mask") is not None:
+            mask: Optional[Path] = self._file("mask", entry["mask"], where)
+        else:
+            beside = path.with_name(f"{path.stem}_bg.png")
+            mask = beside if beside.is_file() else None
+        photo = Photo(entry.get("name") or path.stem, path, dict(entry.get("attributes") or {}), mask)
         photos = self.photos.setdefault(identity, [])
         if any(other.name == photo.name for other in photos):
             raise DatasetError(f"{where}: {identity} already has a photo named {photo.name!r}")
         photos.append(photo)
+
+    def _file(self, key: str, relative: str, where: str) -> Path:
+        path = Path(relative)
+        if path.is_absolute() or ".." in path.parts:
+            raise DatasetError(f"{where}: `{key}` is {relative!r}: it must be a path below the folder of {MANIFEST}")
+        if not (self.path / path).is_file():
+            raise DatasetError(f"{where}: there is no file {relative}")
+        return self.path / path
 
     def _make_jobs(self) -> Iterator[Job]:
         index = 0

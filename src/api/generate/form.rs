@@ -15,7 +15,7 @@ use crate::api::http::{
 use crate::{
     config::Limits,
     engine::pack::GeneratorSpec,
-    generation::{self, Settings, Subject},
+    generation::{self, Person, Settings, Subject},
 };
 
 /// Settings of the paper's images.
@@ -149,8 +149,8 @@ impl Fields {
                 return Err(ApiError::new(Code::InvalidField, problem));
             }
         }
-        let subject = match (self.reference, self.mask) {
-            (Some(photo), mask) => Some(Subject { photo, mask }),
+        let person = match (self.reference, self.mask) {
+            (Some(photo), mask) => Some(Person::Photo(Subject { photo, mask })),
             (None, None) => None,
             (None, Some(_)) => {
                 return Err(missing("the field `reference` is missing: `mask` is a mask of it"));
@@ -159,7 +159,7 @@ impl Fields {
         Ok(generation::Request {
             prompt,
             negative_prompt: settings.negative_prompt,
-            subject,
+            person,
             settings: Settings {
                 seed: settings.seed.unwrap_or(SEED),
                 steps,

@@ -192,6 +192,8 @@ impl From<GenerationError> for ApiError {
             error @ (GenerationError::NoGenerator { .. }
             | GenerationError::Pack(_)
             | GenerationError::Output { .. }
+            | GenerationError::NoMasks
+            | GenerationError::Words { .. }
             | GenerationError::Encode(_)) => Self::internal(&error),
         }
     }

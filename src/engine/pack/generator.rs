@@ -9,6 +9,8 @@ use crate::tensor::Dtype;
 pub mod roles {
     /// A photo's words: the vectors that stand for its person in a prompt.
     pub const WORDS: &str = "generator.words";
+    /// The foreground of a photo: its person.
+    pub const MASK: &str = "generator.mask";
     /// The first text tower, with words put in.
     pub const TEXT_1: &str = "generator.text_1";
     /// The second text tower, with words put in.
@@ -113,6 +115,14 @@ impl GeneratorSpec {
                 return Err((words.entry(), "it must be an image graph".to_owned()));
             }
             expect_outputs(words, &[("words_1", &each(first)), ("words_2", &each(second))])?;
+        }
+        if let Some(mask) = find(roles::MASK) {
+            let size = mask.geometry.and_then(|geometry| geometry.size());
+            let Some((height, width)) = size.filter(|_| mask.kind == GraphKind::Image) else {
+                return Err((mask.entry(), "it must be an image graph of one size".to_owned()));
+            };
+            let shape = [fixed(height as usize), fixed(width as usize)];
+            expect_outputs(mask, &[("foreground", &shape)])?;
         }
         Ok(())
     }

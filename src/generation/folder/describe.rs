@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::plan::Job;
+use super::plan::{Job, People};
 use super::state::FolderState;
 use crate::engine::pack::generator_roles as roles;
 use crate::generation::{Flag, Generator, Settings};
@@ -59,7 +59,7 @@ pub(super) fn describe<'a>(
             Some("H") => Some(false),
             _ => None,
         },
-        aux_metadata: auxiliary(generator, &flags),
+        aux_metadata: auxiliary(generator, state, &flags),
     };
     serde_json::to_string_pretty(&description).expect("plain data always serialises") + "\n"
 }
@@ -70,13 +70,14 @@ fn number(value: f32) -> Value {
 }
 
 /// The authors' keys, and the pack. What the pack does not say is null.
-fn auxiliary(generator: &Generator, flags: &[&str]) -> Value {
+fn auxiliary(generator: &Generator, state: &FolderState, flags: &[&str]) -> Value {
     let pack = generator.pack();
     let source = |role: &str| pack.graph(role).map(|graph| &graph.source);
     let (denoiser, decoder) = (source(roles::DENOISER), source(roles::DECODER));
     let base = denoiser.map(|source| Value::from(source.checkpoint.as_str()));
     let trained = |key: &str| generator.training().and_then(|of| of.get(key)).cloned();
-    let has_words = pack.graph(roles::WORDS).is_some();
+    let are_learned = matches!(state.settings.people, People::Words(_));
+    let has_words = !are_learned && pack.graph(roles::WORDS).is_some();
     let mut keys = json!({
         "model_name": trained("base").or(base),
         "vae_model_name": decoder.map(|source| source.checkpoint.as_str()),
@@ -89,6 +90,9 @@ fn auxiliary(generator: &Generator, flags: &[&str]) -> Value {
         "num_inject_embeddings": has_words.then_some(generator.spec().words),
         "pack": pack.id(),
     });
+    if !state.settings.people.is_default() {
+        keys["people"] = json!(state.settings.people);
+    }
     if !flags.is_empty() {
         keys["flags"] = json!(flags);
     }

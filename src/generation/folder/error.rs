@@ -60,10 +60,10 @@ pub enum FolderError {
         .0.display()
     )]
     Changed(PathBuf),
-    /// Images are of another photo or mask with the same name.
+    /// Images are of another photo, mask or words with the same name.
     #[error(
-        "the folder has images of another photo or mask than {}: the dataset has changed since the \
-            folder was begun; use another folder",
+        "the folder has images of another photo, mask or words than {}: they have changed since \
+            the folder was begun; use another folder",
         .0.display()
     )]
     OtherPhoto(PathBuf),
@@ -80,7 +80,7 @@ pub enum FolderError {
 /// Why one image of a folder cannot be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// The photo or its mask cannot be read.
+    /// The photo, its mask or its words cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
         /// The file.
@@ -88,8 +88,11 @@ pub enum ImageError {
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The photo or its mask was replaced while the command ran.
-    #[error("{} or its mask has changed since the command began: repeat the command", .0.display())]
+    /// The photo, its mask or its words were replaced while the command ran.
+    #[error(
+        "{} or a file that belongs to it has changed since the command began: repeat the command",
+        .0.display()
+    )]
     Replaced(PathBuf),
     /// The image cannot be generated.
     #[error(transparent)]
@@ -111,7 +114,7 @@ impl From<GenerationError> for ImageError {
 }
 
 impl ImageError {
-    /// Returns whether the photo, its mask or the prompt is at fault, so that images of others may
+    /// Returns whether the photo, its mask or words, or the prompt is at fault, so that images of others may
     /// succeed.
     pub(super) fn is_of_the_job(&self) -> bool {
         match self {
@@ -120,6 +123,7 @@ impl ImageError {
                 **error,
                 GenerationError::Photo(_)
                     | GenerationError::Mask(_)
+                    | GenerationError::Words { .. }
                     | GenerationError::Request { .. }
             ),
             Self::Write { .. } => false,

@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::error::FolderError;
+use super::inputs;
 use super::plan::Job;
 use super::settings::FolderSettings;
-use crate::content::ContentHash;
-use crate::generation::Subject;
 
-/// Digest of each photo with its mask, by the photo's path in descriptions. A photo that cannot be
-/// read has none.
+/// Digest of each photo with its mask, or of its learned words, by the photo's path in
+/// descriptions. What cannot be read has none.
 pub(super) type Digests = BTreeMap<String, String>;
 
 /// Returns the files of a folder that `submit` would read.
@@ -101,7 +100,7 @@ pub(super) fn digests(
             continue;
         }
         let before = stored.get(&job.image_path);
-        let now = read(job).ok().map(|subject| digest(&subject));
+        let now = inputs::read(job).ok().map(|inputs| inputs.digest());
         match (before, now) {
             (Some(before), Some(now)) if *before == now => {
                 digests.insert(job.image_path.clone(), now);
@@ -110,29 +109,19 @@ pub(super) fn digests(
             (Some(before), None) => {
                 digests.insert(job.image_path.clone(), before.clone());
             }
-            _ => return Err(FolderError::OtherPhoto(job.photo.clone())),
+            _ => {
+                let of = job.words.as_ref().unwrap_or(&job.photo);
+                return Err(FolderError::OtherPhoto(of.clone()));
+            }
         }
     }
     for job in wanted {
         if digests.contains_key(&job.image_path) {
             continue;
         }
-        if let Ok(subject) = read(job) {
-            digests.insert(job.image_path.clone(), digest(&subject));
+        if let Ok(inputs) = inputs::read(job) {
+            digests.insert(job.image_path.clone(), inputs.digest());
         }
     }
     Ok(digests)
-}
-
-/// Returns the digest of a photo and its mask, in hexadecimal digits.
-pub(super) fn digest(subject: &Subject) -> String {
-    let (photo, mask) = subject.hashes();
-    let hashes = std::iter::once(photo).chain(mask).collect::<Vec<_>>();
-    ContentHash::of_parts(hashes.iter().map(|hash| hash.as_bytes().as_slice())).to_hex()
-}
-
-/// Reads the photo of a job and its mask.
-fn read(job: &Job) -> io::Result<Subject> {
-    let file = |path: &PathBuf| crate::read::bytes(path).map(bytes::Bytes::from);
-    Ok(Subject { photo: file(&job.photo)?, mask: job.mask.as_ref().map(file).transpose()? })
 }

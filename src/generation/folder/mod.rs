@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! plan      dataset, kind, photos → jobs with their names
+//! inputs    the files of a job: photo and mask, or learned words
 //! settings  what all images of a folder have in common
 //! kept      images that are there: all of them must be of this dataset, with its photos
 //! state     the file with settings and photos: another command may go on with the same ones only
@@ -13,6 +14,7 @@
 mod describe;
 mod error;
 mod file;
+mod inputs;
 mod kept;
 mod plan;
 mod settings;
@@ -23,7 +25,7 @@ mod write;
 
 pub use error::{FolderError, ImageError};
 pub use file::write_file;
-pub use plan::{Job, Photos, PlanError, Selection, Split, plan};
+pub use plan::{Job, People, Photos, PlanError, Selection, Split, plan};
 pub use settings::FolderSettings;
 pub use state::{FolderState, STATE};
 pub use write::{Progress, Written, check, write};

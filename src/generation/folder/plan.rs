@@ -34,6 +34,26 @@ pub enum Photos {
     First,
 }
 
+/// Where the words of a dataset's people are from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum People {
+    /// Their photos, with the masks that there are.
+    #[default]
+    Photos,
+    /// Their photos, whole.
+    WholePhotos,
+    /// Words that were learned for each photo: a folder with one folder for each, named
+    /// identity-photo.
+    Words(#[serde(skip)] PathBuf),
+}
+
+impl People {
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Which images of a dataset are generated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,6 +85,8 @@ pub struct Job {
     pub photo: PathBuf,
     /// File of its mask.
     pub mask: Option<PathBuf>,
+    /// Folder of the words that were learned for the photo, if they stand for the person.
+    pub words: Option<PathBuf>,
     /// The photo's path as written into the description, without folders of this machine.
     pub image_path: String,
 }
@@ -93,7 +115,11 @@ pub enum PlanError {
 ///
 /// # Errors
 /// The selection does not fit the dataset, or names collide.
-pub fn plan(dataset: &Dataset, selection: &Selection) -> Result<Vec<Job>, PlanError> {
+pub fn plan(
+    dataset: &Dataset,
+    selection: &Selection,
+    people: &People,
+) -> Result<Vec<Job>, PlanError> {
     if selection.split != Split::All && dataset.layout != Layout::Stellar {
         return Err(PlanError::Splits);
     }
@@ -113,7 +139,8 @@ pub fn plan(dataset: &Dataset, selection: &Selection) -> Result<Vec<Job>, PlanEr
         for (nth, prompt) in prompts.enumerate() {
             let most = if selection.photos == Photos::First { 1 } else { usize::MAX };
             for photo in identity.photos.iter().take(most) {
-                let name = file_name(&format!("{}-{}-{nth:02}", identity.name, photo.name));
+                let subject = format!("{}-{}", identity.name, photo.name);
+                let name = file_name(&format!("{subject}-{nth:02}"));
                 // On some file systems, names that differ in case are one.
                 if !names.insert(name.to_lowercase()) {
                     return Err(PlanError::Twice(name));
@@ -126,7 +153,14 @@ pub fn plan(dataset: &Dataset, selection: &Selection) -> Result<Vec<Job>, PlanEr
                     detectables: prompt.detectables.clone(),
                     attributes: photo.attributes.clone(),
                     photo: dataset.file(&photo.path),
-                    mask: photo.mask.as_ref().map(|mask| dataset.file(mask)),
+                    mask: match people {
+                        People::WholePhotos => None,
+                        _ => photo.mask.as_ref().map(|mask| dataset.file(mask)),
+                    },
+                    words: match people {
+                        People::Words(words) => Some(words.join(file_name(&subject))),
+                        _ => None,
+                    },
                     image_path: image_path(&folder, photo),
                 });
             }
@@ -224,7 +258,7 @@ mod tests {
     }
 
     fn names(selection: &Selection) -> Vec<String> {
-        let jobs = plan(&dataset(Layout::Stellar), selection).unwrap();
+        let jobs = plan(&dataset(Layout::Stellar), selection, &People::Photos).unwrap();
         assert!(jobs.iter().enumerate().all(|(at, job)| job.index == at));
         jobs.into_iter().map(|job| job.name).collect()
     }
@@ -243,18 +277,23 @@ mod tests {
     #[test]
     fn a_job_has_the_facts_of_its_photo_and_prompt() {
         let dataset = dataset(Layout::Stellar);
-        let jobs = plan(&dataset, &select(Split::Test, Some("T"), Photos::All)).unwrap();
+        let selection = select(Split::Test, Some("T"), Photos::All);
+        let of = |people: &People| plan(&dataset, &selection, people).unwrap();
+        let jobs = of(&People::Photos);
         let Job { prompt, photo, mask, image_path, detectables, .. } = &jobs[0];
         assert_eq!((prompt.as_str(), image_path.as_str()), ("{} with a dog", "stellar/000/0.jpg"));
         assert_eq!(photo, &PathBuf::from("/data/stellar/000/0.jpg"));
         assert_eq!(mask, &Some(PathBuf::from("/data/stellar/000/0_bg.png")));
         assert_eq!((detectables.len(), jobs[1].mask.clone()), (1, None));
+        assert_eq!((&of(&People::WholePhotos)[0].mask, &jobs[0].words), (&None, &None));
+        let learned = &of(&People::Words("learned".into()))[1];
+        assert_eq!(learned.words, Some(PathBuf::from("learned/000-1")));
     }
 
     #[test]
     fn selections_that_do_not_fit_are_refused() {
         let refused = |layout, selection: &Selection| {
-            plan(&dataset(layout), selection).unwrap_err().to_string()
+            plan(&dataset(layout), selection, &People::Photos).unwrap_err().to_string()
         };
         let error = refused(Layout::Stellar, &select(Split::All, None, Photos::All));
         assert!(error.contains("H, T") && error.contains("--kind"), "{error}");

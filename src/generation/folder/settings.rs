@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Job, Selection};
+use super::plan::{Job, People, Selection};
 use crate::content::ContentHash;
 use crate::generation::Settings;
 use crate::pack_id::PackId;
@@ -17,6 +17,9 @@ pub struct FolderSettings {
     pub method: String,
     /// Which images are generated.
     pub selection: Selection,
+    /// Where the words of the people are from.
+    #[serde(default, skip_serializing_if = "People::is_default")]
+    pub people: People,
     /// Seed, steps, guidance and size.
     pub settings: Settings,
     /// Whether every image has a seed of its own, from the seed and its name.

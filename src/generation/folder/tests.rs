@@ -58,6 +58,7 @@ fn settings(fakes: &Fakes) -> FolderSettings {
         pack: fakes.generator.pack().id(),
         method: "stellarnet-like".to_owned(),
         selection: Selection { split: Split::All, kind: None, photos: Photos::All },
+        people: People::Photos,
         settings: Settings { seed: 42, steps: 2, guidance: 5.0, width: 64, height: 64 },
         seed_by_name: false,
         negative_prompt: None,
@@ -65,7 +66,8 @@ fn settings(fakes: &Fakes) -> FolderSettings {
 }
 
 fn jobs(dataset: &Dataset) -> Vec<Job> {
-    plan(dataset, &Selection { split: Split::All, kind: None, photos: Photos::All }).unwrap()
+    let selection = Selection { split: Split::All, kind: None, photos: Photos::All };
+    plan(dataset, &selection, &People::Photos).unwrap()
 }
 
 fn open(
@@ -289,7 +291,7 @@ async fn images_of_another_dataset_are_not_kept() {
         let path = dataset.root.join(file);
         let before = fs::read(&path).unwrap();
         fs::copy(goldens().join("chelsea.webp"), &path).unwrap();
-        refused(&dataset, [named, "another photo or mask"]);
+        refused(&dataset, [named, "another photo, mask or words"]);
         fs::write(&path, before).unwrap();
     }
     assert_eq!(fill_with(&fakes, folder.path(), &dataset).await, generated(0, 5, 0));
@@ -314,7 +316,7 @@ async fn a_part_goes_on_with_the_whole_and_photos_without_images_may_change() {
     fs::copy(goldens().join("chelsea.webp"), dataset.root.join("chelsea.webp")).unwrap();
     let error =
         FolderState::open(folder.path(), settings(&fakes), &jobs, part).unwrap_err().to_string();
-    assert!(error.contains("another photo or mask"), "{error}");
+    assert!(error.contains("another photo, mask or words"), "{error}");
 }
 
 fn is_json(name: &str) -> bool {

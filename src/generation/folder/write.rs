@@ -1,19 +1,19 @@
 //! Generates the images that a folder does not have yet.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
 use super::describe::describe;
 use super::error::{FolderError, ImageError};
 use super::file::write_file;
-use super::kept::{digest, files, is_there};
+use super::inputs;
+use super::kept::{files, is_there};
 use super::plan::Job;
 use super::settings::FolderSettings;
 use super::state::FolderState;
 use crate::blocking::blocking;
-use crate::generation::{Generator, Request, Subject};
+use crate::generation::{Generator, Person, Request};
 
 /// Most failures that are described. Further ones are counted.
 const MOST_DESCRIBED: usize = 20;
@@ -61,10 +61,8 @@ pub fn check(
     jobs: &[Job],
 ) -> Result<(), FolderError> {
     for job in jobs {
-        let nobody = Subject { photo: Bytes::new(), mask: None };
-        generator.check(&request(settings, job, nobody)).map_err(|source| FolderError::Image {
-            name: job.name.clone(),
-            source: source.into(),
+        generator.check(&request(settings, job, inputs::nobody(job))).map_err(|source| {
+            FolderError::Image { name: job.name.clone(), source: source.into() }
         })?;
     }
     Ok(())
@@ -120,11 +118,11 @@ pub async fn write(
     written
 }
 
-fn request(settings: &FolderSettings, job: &Job, subject: Subject) -> Request {
+fn request(settings: &FolderSettings, job: &Job, person: Person) -> Request {
     Request {
         prompt: job.prompt.clone(),
         negative_prompt: settings.negative_prompt.clone(),
-        subject: Some(subject),
+        person: Some(person),
         settings: settings.of(job),
     }
 }
@@ -136,12 +134,14 @@ async fn image(
     job: &Job,
     progress: &impl Fn(Progress),
 ) -> Result<bool, ImageError> {
-    let subject = subject(job).await?;
-    // The photos were read when the folder was opened, which may be days ago.
-    if state.photos.get(&job.image_path) != Some(&digest(&subject)) {
-        return Err(ImageError::Replaced(job.photo.clone()));
+    let of = job.clone();
+    let inputs = blocking(move || inputs::read(&of)).await;
+    let inputs = inputs.map_err(|(path, source)| ImageError::Read { path, source })?;
+    // The files were read when the folder was opened, which may be days ago.
+    if state.photos.get(&job.image_path) != Some(&inputs.digest()) {
+        return Err(ImageError::Replaced(job.words.as_ref().unwrap_or(&job.photo).clone()));
     }
-    let request = request(&state.settings, job, subject);
+    let request = request(&state.settings, job, inputs.person(generator)?);
     let settings = request.settings;
     let picture = generator.generate(&request, |_| progress(Progress::Step)).await?;
     let about = describe(generator, state, job, &settings, &picture.flags);
@@ -158,20 +158,4 @@ async fn image(
     })
     .await?;
     Ok(flagged)
-}
-
-/// Reads the photo of a job and its mask.
-async fn subject(job: &Job) -> Result<Subject, ImageError> {
-    let read = |path: &Path| {
-        let path = path.to_owned();
-        async move {
-            let bytes = crate::read::bytes_in_background(&path).await;
-            bytes.map(Bytes::from).map_err(|source| ImageError::Read { path, source })
-        }
-    };
-    let mask = match &job.mask {
-        Some(mask) => Some(read(mask).await?),
-        None => None,
-    };
-    Ok(Subject { photo: read(&job.photo).await?, mask })
 }

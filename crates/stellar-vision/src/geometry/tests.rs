@@ -115,7 +115,7 @@ fn an_invalid_table_is_rejected_with_the_reason() {
             r#"resize="exact", height=8, width=8, filter="bicubic", crop="floor", dtype="u8""#,
             r#"needs crop = "none""#,
         ),
-        (r#"resize="exact", height=8, width=8, filter="lanczos", dtype="u8""#, "unknown variant"),
+        (r#"resize="exact", height=8, width=8, filter="nearest", dtype="u8""#, "unknown variant"),
         (r#"resize="squash", height=8, width=8, filter="bicubic", dtype="u8""#, "unknown variant"),
         (
             r#"resize="exact", height=8, width=8, filter="bicubic", dtype="u8", x=1"#,

@@ -10,6 +10,8 @@ pub enum Filter {
     Bilinear,
     /// Keys' cubic convolution with a = -0.5, radius 2 (times the scale when shrinking).
     Bicubic,
+    /// Sinc with a sinc window, radius 3 (times the scale when shrinking).
+    Lanczos,
 }
 
 impl Filter {
@@ -18,6 +20,7 @@ impl Filter {
         match self {
             Self::Bilinear => 1.0,
             Self::Bicubic => 2.0,
+            Self::Lanczos => 3.0,
         }
     }
 
@@ -30,9 +33,19 @@ impl Filter {
             Self::Bilinear if x < 1.0 => 1.0 - x,
             Self::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
             Self::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
+            Self::Lanczos if x < 3.0 => sinc(x) * sinc(x / 3.0),
             _ => 0.0,
         }
     }
+}
+
+/// Returns sin(πx) / πx.
+fn sinc(x: f64) -> f64 {
+    if x == 0.0 {
+        return 1.0;
+    }
+    let angle = x * std::f64::consts::PI;
+    angle.sin() / angle
 }
 
 /// Fractional bits of a weight: 32 minus 8 for the pixel and 2 for sign and overshoot (Pillow's
@@ -141,7 +154,7 @@ mod tests {
 
     #[test]
     fn weights_of_a_pixel_sum_to_one() {
-        for filter in [Filter::Bilinear, Filter::Bicubic] {
+        for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
             for (input, output) in
                 [(1, 1), (1, 224), (7, 3), (224, 224), (1024, 224), (3, 5000), (65_535, 2)]
             {

@@ -1,0 +1,101 @@
+//! `stellar-score dataset masks`: masks of photos that have none.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use clap::Args;
+
+use super::{
+    generate::warn_about_weights,
+    output::{counted, print},
+    progress::{self, note},
+    start::start_generator,
+};
+use crate::{
+    config::Config,
+    dataset::{Dataset, MissingMask, mask_beside},
+    generation::{GenerationError, Generator, folder::write_file},
+    read,
+    telemetry::Telemetry,
+};
+
+/// Most failures that are described. Further ones are counted.
+const MOST_DESCRIBED: usize = 20;
+
+#[derive(Debug, Args)]
+pub(super) struct MasksArgs {
+    /// The generator pack, with a graph that finds the person of a photo
+    #[arg(long, value_name = "DIR")]
+    pack: PathBuf,
+    /// Folders of datasets, or photos. Masks are written beside the photos: NAME_bg.png of NAME.jpg
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+}
+
+pub(super) async fn run(config: &Config, args: &MasksArgs) -> anyhow::Result<ExitCode> {
+    let mut missing = Vec::new();
+    for path in &args.paths {
+        missing.append(&mut missing_in(path)?);
+    }
+    if missing.is_empty() {
+        return print("every photo has a mask\n");
+    }
+    let generator = start_generator(config, &args.pack, None, Telemetry::new().engine).await?;
+    anyhow::ensure!(generator.makes_masks(), GenerationError::NoMasks);
+    let bar = progress::bar("photos");
+    bar.set_length(missing.len() as u64);
+    let (mut written, mut failures) = (0, Vec::new());
+    for job in &missing {
+        match mask(&generator, job).await {
+            Ok(()) => written += 1,
+            Err(error) => failures.push(format!("{}: {error:#}", job.photo.display())),
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    warn_about_weights(&generator);
+    generator.engine().drain().await;
+    let printed = print(&format!("{} written\n", counted(written, "mask")))?;
+    if failures.is_empty() {
+        return Ok(printed);
+    }
+    for failure in failures.iter().take(MOST_DESCRIBED) {
+        note(&format!("{failure}\n"));
+    }
+    anyhow::bail!(
+        "{} failed: mend the causes and repeat the command, which tries only these again",
+        counted(failures.len() as u64, "photo")
+    )
+}
+
+/// Returns the photos without a mask: those of a dataset, or a photo itself.
+fn missing_in(path: &Path) -> anyhow::Result<Vec<MissingMask>> {
+    if path.is_dir() {
+        let (dataset, findings) = Dataset::open(path)?;
+        anyhow::ensure!(
+            findings.fatal() == 0,
+            "{} has problems: `stellar-score dataset check` lists them",
+            path.display()
+        );
+        return Ok(dataset.missing_masks()?);
+    }
+    anyhow::ensure!(path.is_file(), "there is no file or folder {}", path.display());
+    let job = MissingMask { photo: path.to_owned(), mask: mask_beside(path) };
+    Ok(if job.mask.is_file() { Vec::new() } else { vec![job] })
+}
+
+async fn mask(generator: &Generator, job: &MissingMask) -> anyhow::Result<()> {
+    let photo = read::bytes_in_background(&job.photo).await.context("cannot be read")?;
+    let mask = generator.mask(Bytes::from(photo)).await?;
+    anyhow::ensure!(
+        mask.share() > 0.0,
+        "no person was found: draw the mask {}",
+        job.mask.display()
+    );
+    write_file(&job.mask, &mask.png()?)
+        .with_context(|| format!("cannot write {}", job.mask.display()))
+}
