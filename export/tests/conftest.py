@@ -107,6 +107,17 @@ def tiny_base(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_sd(tmp_path_factory) -> Path:
+    """A random Stable Diffusion 1.x folder; not to be changed."""
+    pytest.importorskip("diffusers", reason="needs the packages of requirements-reference.txt")
+    from stellar_export.generator import tiny_sd
+
+    out = tmp_path_factory.mktemp("tiny-sd") / "base"
+    tiny_sd.make(out)
+    return out
+
+
+@pytest.fixture(scope="session")
 def training_data(tmp_path_factory) -> Path:
     """A training folder of six made-up identities; not to be changed."""
     from training import make_data
