@@ -214,7 +214,7 @@ def test_the_tiny_stable_diffusion_1_is_what_diffusers_loads(tmp_path):
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(out)
     # As in CompVis/stable-diffusion-v1-4, with the vision tower beside it.
     assert (type(pipeline.scheduler).__name__, pipeline.vae.config.scaling_factor) == ("PNDMScheduler", 0.18215)
-    assert pipeline.unet.config.down_block_types == ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
+    assert pipeline.unet.config.down_block_types == ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"]
     assert sorted(each.name for each in out.iterdir() if each.is_dir()) == [
         "image_encoder", "scheduler", "text_encoder", "tokenizer", "unet", "vae"
     ]  # fmt: skip
