@@ -1,4 +1,4 @@
-"""What generator_demo.py trains on: the benchmark's people, captions of drawings, a tiny base; and Textual Inversion's
+"""What generator_demo.py trains on: the benchmark's people, captions of drawings, tiny bases; and Textual Inversion's
 images, which no pack makes."""
 
 import json
@@ -65,16 +65,18 @@ def face_colour(path: Path, box: list[float]) -> np.ndarray:
     return pixels[top:bottom, left:right].reshape(-1, 3).mean(axis=0)
 
 
-def tiny_base(out: Path, side: int) -> None:
-    """The exporter's tiny SDXL with a VAE that begins as the mean colours of blocks, and a UNet for this side."""
+def tiny_base(out: Path, side: int, is_xl: bool) -> None:
+    """The exporter's tiny SDXL or Stable Diffusion 1.x with a VAE that begins as the mean colours of blocks, and a UNet
+    for this side."""
     from diffusers import AutoencoderKL
 
-    from stellar_export.generator import tiny_sdxl
+    from stellar_export.generator import tiny_sd, tiny_sdxl
 
-    tiny_sdxl.make(out)
+    tiny = tiny_sdxl if is_xl else tiny_sd
+    tiny.make(out)
     torch.manual_seed(0)
     sizes = {"block_out_channels": (CARRIED, 16, 32, 32), "norm_num_groups": 1, "sample_size": side}
-    vae = AutoencoderKL(**tiny_sdxl.VAE | sizes)
+    vae = AutoencoderKL(**tiny.VAE | sizes)
     begin_as_block_means(vae)
     vae.save_pretrained(out / "vae")
     path = out / "unet" / "config.json"
