@@ -58,16 +58,15 @@ def load(path: Path, mapper: GlobalMapper) -> None:
 def opened(checkpoint: Path, base: Base) -> tuple[GlobalMapper, dict[str, Any]]:
     """The mapper of a trained folder or of a `global_mapper.pt`, in the base's UNet, and what is known of it.
 
-    What is known: `system`, `layers` (one list, or none: the default), `digest` and `excludes_evaluation` (or None).
+    What is known: `system`, `layers` (one list, or none: the default), `digest`, `excludes_evaluation` (or None), and
+    `background` of the photos that it was trained on: black, or photo for the original.
     """
     require_sd(base)
     path = checkpoint / FILE if checkpoint.is_dir() else checkpoint
     if not path.is_file():
         raise TrainError(f"{path} is not there: give the folder of `stellar_train elite`, or a {FILE}")
     known, content = path.parent / CONFIG, path.read_bytes()
-    about = json.loads(known.read_text()) if known.is_file() else {}
-    if about and about.get("schema") != SCHEMA:
-        raise TrainError(f"{known}: schema {about.get('schema')} is not known; this program reads {SCHEMA}")
+    about = _about(known) if known.is_file() else {}
     state = _state(path)
     try:
         hidden, width = state["mapping_0.0.weight"].shape
@@ -84,12 +83,24 @@ def opened(checkpoint: Path, base: Base) -> tuple[GlobalMapper, dict[str, Any]]:
         "layers": list(about.get("layers", {}).values()),
         "digest": hashlib.blake2b(content, digest_size=16).hexdigest(),
         "excludes_evaluation": about.get("training", {}).get("excludes_evaluation"),
+        "background": "black" if about else "photo",
     }
 
 
 def require_sd(base: Base) -> None:
     if base.is_xl:
         raise TrainError(f"{base.folder}: it has a text_encoder_2; ELITE is for Stable Diffusion 1.x")
+
+
+def _about(path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        schema = about.get("schema")
+    except (ValueError, AttributeError) as error:
+        raise TrainError(f"{path} cannot be read: {error}") from error
+    if schema != SCHEMA:
+        raise TrainError(f"{path}: schema {schema} is not known; this program reads {SCHEMA}")
+    return about
 
 
 def _state(path: Path) -> dict[str, Tensor]:

@@ -64,6 +64,14 @@ def jobs(dataset: Dataset, generation: SimpleNamespace, as_words: bool) -> list[
     return found
 
 
+def left(dataset: Dataset, jobs: Sequence[Job]) -> list[Job]:
+    """The images that are not done. Refuses a folder in which one of them is of another prompt or photo."""
+    try:
+        return [job for job in jobs if not dataset.is_done(job)]
+    except ValueError as error:
+        raise TrainError(str(error)) from error
+
+
 def refuse_other_settings(folder: Path, wanted: dict[str, Any]) -> None:
     """Refuses a folder with images of other settings: a run of both would be neither."""
     for path in sorted(folder.glob("*.json")):

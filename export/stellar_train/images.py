@@ -1,7 +1,8 @@
 """Images of a dataset's prompts with a trained ELITE checkpoint: ours, or the original's `global_mapper.pt`.
 
 As in ELITE: words of the photo in place of `{}`, LMS of order 4, and guidance away from the empty text, which passes
-through the trained to_k and to_v too. The photo is on black where the dataset has a mask, as in training.
+through the trained to_k and to_v too. The photo is what the checkpoint was trained on: ours has a black background, the
+original's reads the whole photo.
 """
 
 from pathlib import Path
@@ -17,6 +18,7 @@ from .photos import Towers, shown
 from .report import say
 
 UNMASKED = "unmasked"
+BACKGROUNDS = ("auto", "black", "photo")
 
 
 def generate(configuration: Configuration, out: Path, quiet: bool = False) -> None:
@@ -24,7 +26,9 @@ def generate(configuration: Configuration, out: Path, quiet: bool = False) -> No
     base_folder = configuration.need("base", "folder", "--base")
     folder = configuration.need("data", "dataset", "--data")
     checkpoint = configuration.need("model", "checkpoint", "--checkpoint")
-    generation = configuration.generation
+    generation, background = configuration.generation, configuration.data.background
+    if background not in BACKGROUNDS:
+        raise TrainError(f"data.background = {background!r}: choose {', '.join(BACKGROUNDS)}")
     dataset = generations.opened(folder, out, configuration.data.photos)
     jobs = generations.jobs(dataset, generation, as_words=True)
     device, precision = bases.device(generation.device), generation.precision
@@ -34,25 +38,27 @@ def generate(configuration: Configuration, out: Path, quiet: bool = False) -> No
     towers = Towers({"image_encoder": tower}, about["layers"], mapper.words, device, precision, last_first=True)
     if towers.widths["image_encoder"] != mapper.width:
         raise TrainError(f"{checkpoint} is for a vision tower of width {mapper.width}, and {tower} has another one")
+    background = about["background"] if background == "auto" else background
     model = {
         "base_digest": bases.digest(base_folder, tower),
         "checkpoint_digest": about["digest"],
         "words": mapper.words,
         "sampler": "lms",
+        "background": background,
         # Of the original's file it is not known.
         "excludes_evaluation": about["excludes_evaluation"],
     }
     settings = generations.settings(generation, about["system"], model)
     generations.refuse_other_settings(out, settings)
     words: dict[Path, torch.Tensor] = {}
-    for number, job in enumerate(jobs, 1):
-        if dataset.is_done(job):
-            continue
+    todo = generations.left(dataset, jobs)
+    for number, job in enumerate(todo, len(jobs) - len(todo) + 1):
         if job.photo not in words:
             with torch.no_grad(), base.autocast():
-                (states,) = towers.features([shown(job.photo, job.mask)]).values()
+                photo = shown(job.photo, job.mask if background == "black" else None)
+                (states,) = towers.features([photo]).values()
                 words[job.photo] = mapper(states)
         condition = generations.condition(base, job, [words[job.photo]])
-        flags = () if job.mask else (UNMASKED,)
+        flags = (UNMASKED,) if background == "black" and job.mask is None else ()
         generations.make(dataset, job, base, condition, generation, settings, flags)
         say(f"{job.name}: {number} of {len(jobs)}", quiet)

@@ -62,7 +62,7 @@ def train(configuration: Configuration, out: Path, quiet: bool = False) -> None:
         say(f"{subject.name}: {number} of {len(found)}", quiet)
         picture = pictures.target(pictures.photo(subject.photo.path), configuration.data.resolution)
         about = {"base": digest, "data": bases.digest_of([picture])}
-        todo = [job for job in subject.jobs if not dataset.is_done(job)]
+        todo = generations.left(dataset, subject.jobs)
         finished = runs.is_finished(place, configuration, about)
         if finished and not todo:
             continue

@@ -43,7 +43,7 @@ def mapper(tiny_sd, tmp_path_factory) -> Path:
 def settings(base: Path, dataset: Path, checkpoint: Path, **generation) -> Configuration:
     found = Configuration("images")
     found.values["base"]["folder"] = str(base)
-    found.values["data"] |= {"dataset": str(dataset), "photos": "first"}
+    found.values["data"] |= {"dataset": str(dataset), "photos": "first", "background": "black"}
     found.values["model"]["checkpoint"] = str(checkpoint)
     found.values["generation"] |= {"kind": "T", "steps": STEPS, "guidance": GUIDANCE, "size": SIDE, "device": "cpu"}
     found.values["generation"] |= generation
@@ -209,6 +209,14 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_image(tiny_
         images.generate(settings(tiny_sd, small, mapper), tmp_path / "other", quiet=True)
 
 
+def test_a_folder_with_an_image_of_another_prompt_is_refused(tiny_sd, dataset, mapper, made, tmp_path):
+    out = Path(shutil.copytree(made, tmp_path / "out"))
+    about = json.loads((out / "001-0-00.json").read_text())
+    (out / "001-0-00.json").write_text(json.dumps({**about, "prompt": "{} as a pirate"}))
+    with pytest.raises(TrainError, match="is for another prompt or photo"):
+        images.generate(settings(tiny_sd, dataset, mapper), out, quiet=True)
+
+
 def test_without_a_mask_the_whole_photo_counts_and_the_image_says_so(tiny_sd, mapper, tmp_path):
     bare = stellar_dataset(tmp_path / "bare", PROMPTS[:1])
     shutil.copy(stellar_dataset(tmp_path / "masked", masks=True) / "001" / "0_bg.png", bare / "001" / "0_bg.png")
@@ -223,6 +231,31 @@ def test_without_a_mask_the_whole_photo_counts_and_the_image_says_so(tiny_sd, ma
     (out / "001-0-00.png").unlink()
     images.generate(settings(tiny_sd, bare, mapper), out, quiet=True)
     assert len(pictures(out)) == 2
+
+
+def test_the_background_is_that_of_the_training(tiny_sd, mapper, tmp_path):
+    """Ours is trained on photos on black, the original on whole photos."""
+    small = stellar_dataset(tmp_path / "dataset", PROMPTS[:1], masks=True)
+    trained = tmp_path / "trained"
+    trained.mkdir()
+    shutil.copy(mapper, trained / elite.FILE)
+    (trained / elite.CONFIG).write_text('{"schema": 1}')
+    whole = Image.open(small / "000" / "0.jpg").convert("RGB")
+    reference, images_of = Reference(tiny_sd, mapper), {}
+    for checkpoint, photo in ((mapper, whole), (trained, on_black(small / "000"))):
+        given = settings(tiny_sd, small, checkpoint)
+        given.values["data"]["background"] = "auto"
+        out = tmp_path / f"of-{checkpoint.name}"
+        images.generate(given, out, quiet=True)
+        about = json.loads((out / "000-0-00.json").read_text())["aux_metadata"]
+        assert about["background"] == ("photo" if photo is whole else "black") and "flags" not in about
+        images_of[checkpoint] = np.asarray(Image.open(out / "000-0-00.png"), np.float64)
+        wanted = reference.image(f"{PROMPTS[0]} of kind t", photo)
+        assert np.abs(images_of[checkpoint] - wanted).max() <= 1
+    assert np.abs(images_of[mapper] - images_of[trained]).max() > 1
+    given.values["data"]["background"] = "white"
+    with pytest.raises(TrainError, match="choose auto, black, photo"):
+        images.generate(given, tmp_path / "out", quiet=True)
 
 
 def test_a_killed_generation_goes_on_with_the_same_images(tiny_sd, dataset, mapper, made, tmp_path):
@@ -280,9 +313,10 @@ def test_what_elite_wrote_is_read_with_its_own_layers(tiny_sd, mapper, tmp_path)
     (folder / elite.CONFIG).write_text(json.dumps({**about, "training": {"excludes_evaluation": True}}))
     _, found = elite.opened(folder, Base(tiny_sd, torch.device("cpu")))
     assert (found["system"], found["layers"], found["excludes_evaluation"]) == ("elite-like", [[4, 3, 2, 1, 0]], True)
-    (folder / elite.CONFIG).write_text('{"schema": 9}')
-    with pytest.raises(TrainError, match="schema 9"):
-        elite.opened(folder, Base(tiny_sd, torch.device("cpu")))
+    for text, problem in (('{"schema": 9}', "schema 9"), ("{", "cannot be read"), ("[]", "cannot be read")):
+        (folder / elite.CONFIG).write_text(text)
+        with pytest.raises(TrainError, match=problem):
+            elite.opened(folder, Base(tiny_sd, torch.device("cpu")))
 
 
 def test_images_from_the_command_line(tiny_sd, mapper, tmp_path, capsys):
