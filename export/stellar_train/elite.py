@@ -11,6 +11,7 @@ import json
 import pickle
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ SCHEMA = 1
 SYSTEM = "elite-like"
 # What a file without elite.json is called, which is the authors' own.
 ORIGINAL = "elite"
+PARTS = ("to_k", "to_v")
 _CROSS_ATTENTION = re.compile(r"(?:^|\.)attn2$")
 
 
@@ -38,21 +40,53 @@ class GlobalMapper(Bank):
 
     def __init__(self, width: int, output: int, unet: nn.Module, words: int = 5, hidden: int = 1024) -> None:
         super().__init__(width, output, words, hidden)
-        self.width = width
-        found = [(path, module) for path, module in unet.named_modules() if _CROSS_ATTENTION.search(path)]
-        if not found:
-            raise TrainError("the UNet has no cross-attention")
-        for path, attention in found:
-            for part in ("to_k", "to_v"):
+        for path, attention in cross_attention(unet):
+            for part in PARTS:
                 # A copy in float32, so that the base's own tensors stay as they are.
                 fresh = copy.deepcopy(getattr(attention, part)).float().requires_grad_(True)
                 setattr(attention, part, fresh)
-                self.add_module(f"{path.replace('.', '_')}_{part}", fresh)
+                self.add_module(key(path, part), fresh)
+
+
+def cross_attention(unet: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The cross-attention of a UNet with its paths."""
+    found = [(path, module) for path, module in unet.named_modules() if _CROSS_ATTENTION.search(path)]
+    if not found:
+        raise TrainError("the UNet has no cross-attention")
+    return found
+
+
+def key(path: str, part: str) -> str:
+    """What a projection of a cross-attention is called in the original's files."""
+    return f"{path.replace('.', '_')}_{part}"
 
 
 def load(path: Path, mapper: GlobalMapper) -> None:
     """Reads a `global_mapper.pt`, the original's or ours; every key must be there."""
-    _fill(path, _state(path), mapper)
+    fill(path, read(path), mapper)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a mapper's MLPs: what they read, their inner width, what they give, and their number."""
+
+    width: int
+    hidden: int
+    output: int
+    words: int
+
+
+def sizes(path: Path, state: dict[str, Tensor], base: Base) -> Sizes:
+    """The sizes of a global or local mapping, whose vectors must be those of the base's text encoder."""
+    try:
+        hidden, width = state["mapping_0.0.weight"].shape
+        output = state["mapping_0.6.weight"].shape[0]
+    except (KeyError, ValueError) as missing:
+        raise TrainError(f"{path} is not a mapping of ELITE: it has no {missing}") from missing
+    if output != base.encoders[0].width:
+        raise TrainError(f"{path}: its words have {output} values, those of {base.folder} {base.encoders[0].width}")
+    words = sum(key.startswith("mapping_") and key.endswith(".0.weight") and "patch" not in key for key in state)
+    return Sizes(width, hidden, output, words)
 
 
 def opened(checkpoint: Path, base: Base) -> tuple[GlobalMapper, dict[str, Any]]:
@@ -67,17 +101,10 @@ def opened(checkpoint: Path, base: Base) -> tuple[GlobalMapper, dict[str, Any]]:
         raise TrainError(f"{path} is not there: give the folder of `stellar_train elite`, or a {FILE}")
     known, content = path.parent / CONFIG, path.read_bytes()
     about = _about(known) if known.is_file() else {}
-    state = _state(path)
-    try:
-        hidden, width = state["mapping_0.0.weight"].shape
-        output = state["mapping_0.6.weight"].shape[0]
-    except (KeyError, ValueError) as missing:
-        raise TrainError(f"{path} is not of ELITE's global mapping: it has no {missing}") from missing
-    if output != base.encoders[0].width:
-        raise TrainError(f"{path}: its words have {output} values, those of {base.folder} {base.encoders[0].width}")
-    words = sum(key.startswith("mapping_") and key.endswith(".0.weight") and "patch" not in key for key in state)
-    mapper = GlobalMapper(width, output, base.unet, words, hidden)
-    _fill(path, state, mapper)
+    state = read(path)
+    found = sizes(path, state, base)
+    mapper = GlobalMapper(found.width, found.output, base.unet, found.words, found.hidden)
+    fill(path, state, mapper)
     return mapper.requires_grad_(False).eval().to(base.device), {
         "system": about.get("system", ORIGINAL),
         "layers": list(about.get("layers", {}).values()),
@@ -103,7 +130,8 @@ def _about(path: Path) -> dict[str, Any]:
     return about
 
 
-def _state(path: Path) -> dict[str, Tensor]:
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of PyTorch."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
@@ -113,7 +141,8 @@ def _state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _fill(path: Path, state: dict[str, Tensor], mapper: GlobalMapper) -> None:
+def fill(path: Path, state: dict[str, Tensor], mapper: nn.Module) -> None:
+    """Fills a mapper; a key that is missing, unexpected or of another shape is an error that names it."""
     try:
         mapper.load_state_dict(state)
     except RuntimeError as error:

@@ -19,6 +19,7 @@ from stellar_train.base import Base
 from stellar_train.configuration import Configuration
 from stellar_train.errors import TrainError
 from stellar_train.lms import LmsScheduler
+from stellar_train.local import Local, LocalMapper
 
 LONG = "{} walking slowly along a very long road that leads over " + "seven hills and " * 30
 PROMPTS = ("{} as a clown skiing, 4k", "a red bus in the rain", LONG)
@@ -61,6 +62,16 @@ def pictures(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.png"))}
 
 
+@pytest.fixture(scope="module")
+def local_mapper(tiny_sd, tmp_path_factory) -> Path:
+    """A local_mapper.pt of random weights."""
+    torch.manual_seed(1)
+    fresh = LocalMapper(32, 32, diffusers.UNet2DConditionModel.from_pretrained(tiny_sd / "unet"), hidden=16)
+    path = tmp_path_factory.mktemp("elite-local") / "local_mapper.pt"
+    torch.save({key: 3 * tensor for key, tensor in fresh.state_dict().items()}, path)
+    return path
+
+
 class Reference:
     """ELITE's inference with the libraries' own modules: words as new tokens, LMS by numerical integration."""
 
@@ -76,30 +87,72 @@ class Reference:
         self.text = CLIPTextModel.from_pretrained(base / "text_encoder")
         self.tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
         self.new = [f"<word-{n}>" for n in range(WORDS)]
+        self.near = False
         self.tokenizer.add_tokens(self.new)
         self.text.resize_token_embeddings(len(self.tokenizer))
 
     def words(self, photo: Image.Image) -> torch.Tensor:
+        return torch.cat(
+            [
+                self.mlp(self.state, f"mapping_{n}", state[:, :1])
+                + self.mlp(self.state, f"mapping_patch_{n}", state[:, 1:]).mean(dim=1, keepdim=True)
+                for n, state in enumerate(self.states(photo))
+            ],
+            dim=1,
+        )[0, : len(self.new)]
+
+    def states(self, photo: Image.Image) -> list[torch.Tensor]:
         pixels = np.asarray(photo.resize((224, 224), Image.Resampling.BICUBIC), np.float64) / 255
         pixels = (pixels - [0.48145466, 0.4578275, 0.40821073]) / [0.26862954, 0.26130258, 0.27577711]
         found = self.vision(torch.tensor(pixels.transpose(2, 0, 1)[None]).float(), output_hidden_states=True)
         # Of four layers: 1/6, 1/3, 1/2 and 2/3 behind the last.
-        states = [found.last_hidden_state, *(found.hidden_states[n] for n in (1, 1, 2, 3))]
-        return torch.cat(
-            [
-                self.mlp(f"mapping_{n}", state[:, :1])
-                + self.mlp(f"mapping_patch_{n}", state[:, 1:]).mean(dim=1, keepdim=True)
-                for n, state in enumerate(states)
-            ],
-            dim=1,
-        )[0]
+        return [found.last_hidden_state, *(found.hidden_states[n] for n in (1, 1, 2, 3))]
 
-    def mlp(self, name: str, x: torch.Tensor) -> torch.Tensor:
+    def mlp(self, weights: dict[str, torch.Tensor], name: str, x: torch.Tensor) -> torch.Tensor:
         for layer in (0, 3):
-            x = linear(x, *(self.state[f"{name}.{layer}.{part}"] for part in ("weight", "bias")))
-            of_norm = (self.state[f"{name}.{layer + 1}.{part}"] for part in ("weight", "bias"))
+            x = linear(x, *(weights[f"{name}.{layer}.{part}"] for part in ("weight", "bias")))
+            of_norm = (weights[f"{name}.{layer + 1}.{part}"] for part in ("weight", "bias"))
             x = leaky_relu(layer_norm(x, x.shape[-1:], *of_norm))
-        return linear(x, self.state[f"{name}.6.weight"], self.state[f"{name}.6.bias"])
+        return linear(x, weights[f"{name}.6.weight"], weights[f"{name}.6.bias"])
+
+    @torch.no_grad()
+    def look_near(self, path: Path, photo: Image.Image, mask: np.ndarray, strength: float, prompt: str) -> None:
+        """Puts a local mapping into cross-attention, for images of one prompt with one word."""
+        self.new, weights = self.new[:1], torch.load(path)
+        mlp, states = self.mlp, self.states(photo)
+        vectors = sum(
+            mlp(weights, f"mapping_{n}", state[:, :1]) + mlp(weights, f"mapping_patch_{n}", state[:, 1:])
+            for n, state in enumerate(states)
+        ) / len(states)
+        side = int(vectors.shape[1] ** 0.5)
+        rows = np.arange(side) * len(mask) // side
+        vectors = vectors * torch.tensor(mask[rows][:, rows].astype(np.float32)).reshape(1, -1, 1)
+        ids = self.tokenizer(prompt.replace("{}", self.new[0])).input_ids
+        at = ids.index(self.tokenizer.convert_tokens_to_ids(self.new[0]))
+
+        def split(x: torch.Tensor, heads: int) -> torch.Tensor:
+            return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+        def attend(name: str, module: torch.nn.Module):
+            to_k, to_v = (weights[f"{name.replace('.', '_')}_to_{part}.weight"] for part in "kv")
+
+            def forward(hidden_states, encoder_hidden_states, **_):
+                query = split(module.to_q(hidden_states), module.heads)
+                scale = query.shape[-1] ** -0.5
+                key, value = (split(to(encoder_hidden_states), module.heads) for to in (module.to_k, module.to_v))
+                chances = (query @ key.mT * scale).softmax(dim=-1)
+                found = chances @ value
+                if self.near:
+                    key, value = (split(vectors @ to.T, module.heads) for to in (to_k, to_v))
+                    share = strength * chances[..., at] / chances[..., at].max()
+                    found = found + share[..., None] * ((query @ key.mT * scale).softmax(dim=-1) @ value)
+                return module.to_out[0](found.transpose(1, 2).flatten(2))
+
+            return forward
+
+        for name, module in self.unet.named_modules():
+            if name.endswith("attn2"):
+                module.forward = attend(name, module)
 
     def context(self, prompt: str, words: torch.Tensor) -> torch.Tensor:
         rows = self.tokenizer.convert_tokens_to_ids(self.new)
@@ -111,7 +164,7 @@ class Reference:
 
     @torch.no_grad()
     def image(self, prompt: str, photo: Image.Image) -> np.ndarray:
-        context, nothing = self.context(prompt, self.words(photo)), self.context("", torch.zeros(WORDS, 32))
+        context, nothing = self.context(prompt, self.words(photo)), self.context("", torch.zeros(len(self.new), 32))
         levels = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
         kept = torch.cumprod(1 - levels, dim=0).double().numpy()
         timesteps = np.linspace(999, 0, STEPS)
@@ -120,7 +173,10 @@ class Reference:
         latents, noises = noise * sigmas[0], []
         for step, time in enumerate(timesteps):
             scaled = latents / (sigmas[step] ** 2 + 1) ** 0.5
-            with_text, without = (self.unet(scaled, torch.tensor(time).float(), c).sample for c in (context, nothing))
+            self.near = True
+            with_text = self.unet(scaled, torch.tensor(time).float(), context).sample
+            self.near = False
+            without = self.unet(scaled, torch.tensor(time).float(), nothing).sample
             noises = [without + GUIDANCE * (with_text - without), *noises[:3]]
             # Gauss and Legendre's rule is exact for these polynomials.
             nodes, weights = np.polynomial.legendre.leggauss(4)
@@ -279,7 +335,7 @@ KEY = "mid_block_attentions_0_transformer_blocks_0_attn2_to_k.weight"
     [
         (without("mapping_3.4.bias"), r"mapping_3\.4\.bias"),
         (without(KEY), KEY),
-        (without("mapping_0.0.weight"), "not of ELITE's global mapping"),
+        (without("mapping_0.0.weight"), "not a mapping of ELITE"),
         (lambda state: state | {"other": torch.ones(1)}, "other"),
         (lambda state: state | {KEY: torch.ones(2, 2)}, KEY),
         (lambda state: state | {"mapping_0.6.weight": torch.ones(3, 16)}, "its words have 3 values"),
@@ -330,3 +386,72 @@ def test_images_from_the_command_line(tiny_sd, mapper, tmp_path, capsys):
     assert json.loads((out / "001-1-01.json").read_text())["is_stellar_t"] is False
     assert cli.main([str(each) for each in [*arguments, "--set", "generation.steps=0"]]) == 1
     assert "generation.steps = 0" in capsys.readouterr().err
+
+
+def test_with_the_local_mapping_the_images_are_those_of_elites_inference(tiny_sd, mapper, local_mapper, tmp_path):
+    prompts = ("a café photo of {}, smiling", "a red bus in the rain")
+    small = stellar_dataset(tmp_path / "dataset", prompts, masks=True)
+    given = settings(tiny_sd, small, mapper)
+    given.values["data"]["background"] = "auto"
+    images.generate(given, tmp_path / "global", quiet=True)
+    given.values["model"]["local_mapper"] = str(local_mapper)
+    out = tmp_path / "local"
+    images.generate(given, out, quiet=True)
+    about = json.loads((out / "000-0-00.json").read_text())["aux_metadata"]
+    # The global mapping reads the whole photo, the local one the person.
+    assert (about["words"], about["background"], about["local_strength"]) == (1, "photo", 0.8)
+    for person in ("000", "001"):
+        whole = Image.open(small / person / "0.jpg").convert("RGB")
+        mask = np.asarray(Image.open(small / person / "0_bg.png").convert("RGB")).max(axis=2) > 0
+        reference, prompt = Reference(tiny_sd, mapper), f"{prompts[0]} of kind t"
+        reference.look_near(local_mapper, on_black(small / person), mask, 0.8, prompt)
+        found = np.asarray(Image.open(out / f"{person}-0-00.png"), np.float64)
+        off = np.abs(found - reference.image(prompt, whole))
+        assert off.max() <= 1 and (off > 0).mean() < 0.01, off.max()
+        assert np.abs(found - np.asarray(Image.open(tmp_path / "global" / f"{person}-0-00.png"), np.float64)).max() > 5
+        # Without the person in the prompt there is nothing to look at.
+        plain = (folder / f"{person}-0-01.png" for folder in (out, tmp_path / "global"))
+        assert len({Image.open(path).tobytes() for path in plain}) == 1
+    with pytest.raises(TrainError, match="another aux_metadata"):
+        given.values["model"]["strength"] = 0.5
+        images.generate(given, out, quiet=True)
+
+
+def test_images_with_a_local_mapping_do_not_depend_on_each_other(tiny_sd, local_mapper):
+    """Two images of a batch, as the largest value of the attention is each one's own."""
+    base = Base(tiny_sd, torch.device("cpu"))
+    local = Local(local_mapper, base, 0.8)
+    torch.manual_seed(0)
+    sample, context, vectors = torch.randn(2, 4, 8, 8), torch.randn(2, 77, 32), torch.randn(2, 196, 32)
+    with torch.no_grad():
+        plain = base.unet(sample, torch.tensor(500.0), context).sample
+        with local.looked_at(vectors, 4):
+            both = base.unet(sample, torch.tensor(500.0), context).sample
+        for n in range(2):
+            one = slice(n, n + 1)
+            with local.looked_at(vectors[one], 4):
+                alone = base.unet(sample[one], torch.tensor(500.0), context[one]).sample
+                # Before it, the unconditional half is as it was.
+                halves = base.unet(sample[[1 - n, n]], torch.tensor(500.0), context[[1 - n, n]]).sample
+            assert torch.allclose(alone, both[one], atol=1e-5)
+            assert torch.allclose(halves[1:], both[one], atol=1e-5)
+            assert torch.allclose(halves[:1], plain[1 - n : 2 - n], atol=1e-5)
+            assert (alone - plain[one]).abs().max() > 1e-3
+
+
+def test_a_local_mapping_that_does_not_fit_is_refused(tiny_sd, dataset, mapper, local_mapper, tmp_path):
+    given = settings(tiny_sd, dataset, mapper)
+    wrong = tmp_path / "local_mapper.pt"
+    for state, problem in (
+        (None, "is not there"),
+        (without("mapping_patch_2.3.weight")(torch.load(local_mapper)), r"mapping_patch_2\.3\.weight"),
+        (torch.load(local_mapper) | {"other": torch.ones(1)}, "other"),
+    ):
+        if state is not None:
+            torch.save(state, wrong)
+        given.values["model"]["local_mapper"] = str(wrong)
+        with pytest.raises(TrainError, match=problem):
+            images.generate(given, tmp_path / "out", quiet=True)
+    given.values["model"] |= {"local_mapper": str(local_mapper), "strength": -1.0}
+    with pytest.raises(TrainError, match="strength"):
+        images.generate(given, tmp_path / "out", quiet=True)
