@@ -81,6 +81,7 @@ class Configuration:
             if (precision := self.values.get(section, {}).get("precision", "fp32")) not in ("fp32", "bf16", "fp16"):
                 raise TrainError(f"{section}.precision = {precision!r}: choose fp32, bf16 or fp16")
         if "loss" not in self.values:
+            # Nothing is trained, so what follows has no keys.
             return
         if data["resolution"] < 32 or data["resolution"] % 32:
             raise TrainError(f"data.resolution = {data['resolution']}: it must be a multiple of 32")
