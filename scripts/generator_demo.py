@@ -217,8 +217,8 @@ class Demo:
             training__device="cpu", **settings,
         )  # fmt: skip
 
-    def inversion(self) -> None:
-        self.personal(INVERSION, model__words=5, training__rate=1e-2)
+    def inversion(self, **generation: object) -> None:
+        self.personal(INVERSION, model__words=5, training__rate=1e-2, **generation)
 
     def dreambooth(self) -> None:
         out = str(self.images(DREAMBOOTH))
@@ -260,11 +260,7 @@ class Demo:
         )  # fmt: skip
 
     def inverted_images(self) -> None:
-        from generator_demo_data import inverted_images
-
-        sizes = self.sizes
-        settings = {"steps": sizes.denoising_steps, "guidance_scale": sizes.guidance, "side": sizes.side}
-        inverted_images(self.work / XL, self.work / INVERSION, self.work / "dataset", self.images(INVERSION), settings)
+        self.inversion(generation__out=str(self.images(INVERSION)), **self.generation())
 
     def score(self) -> None:
         """Scores all systems with a service of their own; its database is made anew each time."""

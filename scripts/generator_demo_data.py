@@ -1,16 +1,12 @@
-"""What generator_demo.py trains on: the benchmark's people, captions of drawings, tiny bases; and Textual Inversion's
-images, which no pack makes."""
+"""What generator_demo.py trains on: the benchmark's people, captions of drawings, and tiny bases."""
 
 import json
 import random
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from stellar_score.dataset import Dataset
 from torch import nn
 
 # What captions call a person: a word for each channel of the face's mean colour, from dark to bright.
@@ -123,27 +119,3 @@ def _carry(conv: nn.Conv2d, at: int | slice, value: float) -> None:
     conv.weight[:CARRIED], conv.bias[:CARRIED] = 0, 0
     for n in range(CARRIED):
         conv.weight[n, n, at, at] = value
-
-
-@torch.no_grad()
-def inverted_images(base: Path, learned: Path, dataset: Path, out: Path, settings: dict[str, Any]) -> None:
-    """Generates the dataset's images of kind T with the vectors of each first photo."""
-    from safetensors.torch import load_file
-
-    from stellar_train.base import Base
-    from stellar_train.generations import png
-    from stellar_train.subjects import TextualInversion
-
-    torch.set_num_threads(1)
-    model, target = Base(base, torch.device("cpu")), Dataset(dataset, out, "first")
-    for job in target.all_jobs():
-        if job.kind != "T" or target.is_done(job):
-            continue
-        folder = learned / f"{job.identity}-{job.photo.stem}"
-        vectors = [next(iter(load_file(folder / name).values())) for name in TextualInversion.FILES]
-        context, pooled = model.encode([job.template], [each[None] for each in vectors])
-        steps, guidance, side = settings["steps"], settings["guidance_scale"], settings["side"]
-        image = model.generate(context, pooled, [42], steps, guidance, side)[0]
-        now = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
-        about = {"model_name": "textual-inversion", "model_seed": 42, **settings}
-        target.save(png(image, {"generated": True, **about}), job, generation_datetime=now, **about)
