@@ -98,7 +98,7 @@ demo-pack: export-setup  ## Rebuild the demo pack with its golden samples, from 
 demo-generator: export-setup  ## Rebuild the demo generator pack with its golden pictures
 	cd export && ../$(EXPORT_PYTHON) -m stellar_export demo-generator --out ../packs/demo-generator
 
-generator-demo: build export-setup  ## Train four tiny generators on drawings and put them on a leaderboard, from nothing
+generator-demo: build export-setup  ## Train tiny generators on drawings and put them on a leaderboard, from nothing
 	$(EXPORT_PYTHON) -W ignore scripts/generator_demo.py
 
 demo-weights: setup export-setup  ## Draw, train the demo pack's weights, build the pack and print how well it tells right from wrong

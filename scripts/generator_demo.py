@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Trains four generators on drawings, generates the same dataset with each, and scores the images with the demo pack.
+"""Trains five generators on drawings, generates the same dataset with each, and scores the images with the demo pack.
 
     make generator-demo
     .runtime/export/bin/python scripts/generator_demo.py [--work target/generator-demo] [--small]
         [--program target/release/stellar-score] [--drawings FOLDER]
 
-Drawings → a benchmark of a few people and training data of everyone else → a tiny SDXL → StellarNet-like, the same
-without training, Textual Inversion and DreamBooth → packs → images → a service → its leaderboard. At the end, each
-image is scored against the photo it was made from and against the photo of somebody else: the area under the ROC curve
-says how well identity metrics tell the two apart. Needs the exporter's environment (`make export-setup`).
+Drawings → a benchmark of a few people and training data of everyone else → a tiny SDXL and a tiny Stable Diffusion 1.x
+→ StellarNet-like, the same without training, ELITE-like, Textual Inversion and DreamBooth → packs → images → a service
+→ its leaderboard. At the end, each image is scored against the photo it was made from and against the photo of somebody
+else: the area under the ROC curve says how well identity metrics tell the two apart. Needs the exporter's environment
+(`make export-setup`).
 
 A step that is done is not done again. `--small` proves in a few minutes that everything runs, and learns nothing.
 """
@@ -64,7 +65,9 @@ SMALL = Sizes(
     denoising_steps=2,
 )
 
-TRAINED, UNTRAINED = "stellarnet-like", "stellarnet-untrained"
+TRAINED, UNTRAINED, ELITE = "stellarnet-like", "stellarnet-untrained", "elite-like"
+# The folders of the tiny bases, trained.
+XL, SD = "base", "base-sd"
 INVERSION, DREAMBOOTH = "textual-inversion", "dreambooth"
 
 
@@ -76,7 +79,7 @@ class Demo:
         self.program: Path = arguments.program.resolve()
         self.drawings: Path = (arguments.drawings or self.work / "drawings").resolve()
         self.sizes = SMALL if arguments.small else Sizes()
-        self.methods = (TRAINED, UNTRAINED, INVERSION, DREAMBOOTH)
+        self.methods = (TRAINED, UNTRAINED, ELITE, INVERSION, DREAMBOOTH)
         self.total = 0.0
 
     def run(self) -> None:
@@ -88,7 +91,7 @@ class Demo:
         steps: list[tuple[str, Callable[[], None]]] = [
             ("drawings", self.draw),
             ("dataset and training data", self.dataset),
-            ("base", self.base),
+            ("base", lambda: self.base(XL)),
             (TRAINED, lambda: self.stellarnet(TRAINED, self.sizes.stellarnet_steps)),
             (UNTRAINED, lambda: self.stellarnet(UNTRAINED, 0)),
             (INVERSION, self.inversion),
@@ -96,6 +99,9 @@ class Demo:
             *((f"pack of {name}", lambda name=name: self.pack(name)) for name in (TRAINED, UNTRAINED)),
             *((f"images of {name}", lambda name=name: self.generate(name)) for name in (TRAINED, UNTRAINED)),
             (f"images of {INVERSION}", self.inverted_images),
+            ("base of Stable Diffusion 1.x", lambda: self.base(SD)),
+            (ELITE, self.elite),
+            (f"images of {ELITE}", self.elite_images),
         ]
         for name, step in steps:
             self.step(name, step)
@@ -142,11 +148,11 @@ class Demo:
     def python(self, module: str, *arguments: object) -> None:
         self.call(sys.executable, "-W", "ignore", "-m", module, *arguments, cwd=ROOT / "export")
 
-    def train(self, method: str, out: str, base: str, data: Path, **settings: object) -> None:
+    def train(self, method: str, out: str, base: str, data: Path, *options: object, **settings: object) -> None:
         pairs = [f"{key.replace('__', '.')}={json.dumps(value)}" for key, value in settings.items()]
-        options = [part for pair in pairs for part in ("--set", pair)]
+        given = [part for pair in pairs for part in ("--set", pair)]
         place = ("--base", self.work / base, "--data", data, "--out", self.work / out)
-        self.python("stellar_train", method, *place, "--quiet", *options)
+        self.python("stellar_train", method, *place, "--quiet", *options, *given)
 
     # ---- the steps
 
@@ -166,28 +172,38 @@ class Demo:
         out = ("--out", self.work / "dataset", "--training", self.work / "training")
         self.stellar("dataset", "prepare", *folders, *out)
 
-    def base(self) -> None:
-        sizes, tiny, pictures = self.sizes, self.work / "tiny", self.work / "captions"
+    def base(self, name: str) -> None:
+        sizes, pictures = self.sizes, self.work / "captions"
+        tiny = self.work / ("tiny" if name == XL else "tiny-sd")
         shutil.rmtree(tiny, ignore_errors=True)
-        tiny_base(tiny, sizes.side)
+        tiny_base(tiny, sizes.side, name == XL)
         captions(self.drawings, pictures, sizes.pictures)
         self.train(
-            "base", "base", "tiny", pictures,
+            "base", name, tiny.name, pictures,
             data__resolution=sizes.side, vae__steps=sizes.vae_steps, vae__rate=1e-3, training__steps=sizes.base_steps,
             training__batch=24, training__device="cpu",
         )  # fmt: skip
 
     def stellarnet(self, name: str, steps: int) -> None:
         """With 0 steps one at a rate of 0: the mapper as it is initialised, and a LoRA that changes nothing."""
-        rates = (1e-3, 1e-3) if steps else (0.0, 0.0)
+        rate = 1e-3 if steps else 0.0
+        self.from_photos(
+            "stellarnet", name, XL, max(steps, 1), model__lora_rank=8, model__lora_alpha=8.0,
+            training__mapper_rate=rate, training__lora_rate=rate,
+        )  # fmt: skip
+
+    def elite(self) -> None:
+        self.from_photos("elite", ELITE, SD, self.sizes.stellarnet_steps, training__rate=1e-3, training__accumulate=1)
+
+    def from_photos(self, method: str, name: str, base: str, steps: int, **settings: object) -> None:
+        """Trains a mapper on the people who are not in the benchmark, and prints its losses on held-out ones."""
         self.train(
-            "stellarnet", name, "base", self.work / "training",
+            method, name, base, self.work / "training",
             data__resolution=self.sizes.side, data__features="cached", data__augment=False,
             data__held_out=min(8, self.sizes.people // 4), data__cache=str(self.work / "cache"),
-            loss__timesteps=[300, 1000], model__hidden=128, model__lora_rank=8, model__lora_alpha=8.0,
-            training__steps=max(steps, 1), training__batch=16, training__device="cpu",
-            training__mapper_rate=rates[0], training__lora_rate=rates[1],
-            output__validate_every=max(steps // 4, 1), output__validation_steps=0,
+            loss__timesteps=[300, 1000], model__hidden=128,
+            training__steps=steps, training__batch=16, training__device="cpu",
+            output__validate_every=max(steps // 4, 1), output__validation_steps=0, **settings,
         )  # fmt: skip
         lines = (self.work / name / "metrics.jsonl").read_text().splitlines()
         for line in (line for line in lines if "swapped" in line):
@@ -195,29 +211,40 @@ class Demo:
 
     def personal(self, method: str, **settings: object) -> None:
         self.train(
-            method, method, "base", self.work / "dataset",
+            method, method, XL, self.work / "dataset",
             data__photos="first", data__resolution=self.sizes.side,
             training__steps=self.sizes.personal_steps, training__batch=4, training__accumulate=1,
             training__device="cpu", **settings,
         )  # fmt: skip
 
-    def inversion(self) -> None:
-        self.personal(INVERSION, model__words=5, training__rate=1e-2)
+    def inversion(self, **generation: object) -> None:
+        self.personal(INVERSION, model__words=5, training__rate=1e-2, **generation)
 
     def dreambooth(self) -> None:
+        out = str(self.images(DREAMBOOTH))
+        self.personal(DREAMBOOTH, training__rate=1e-3, generation__out=out, **self.generation())
+
+    def elite_images(self) -> None:
+        checkpoint = ("--checkpoint", self.work / ELITE)
+        settings = {"data__photos": "first", "generation__device": "cpu", **self.generation()}
+        self.train("images", f"images/{ELITE}", SD, self.work / "dataset", *checkpoint, **settings)
+
+    def generation(self) -> dict[str, object]:
+        """Settings of images that stellar_train generates."""
         sizes = self.sizes
-        self.personal(
-            DREAMBOOTH,
-            training__rate=1e-3, generation__out=str(self.images(DREAMBOOTH)), generation__kind="T",
-            generation__steps=sizes.denoising_steps, generation__guidance=sizes.guidance, generation__size=sizes.side,
-        )  # fmt: skip
+        return {
+            "generation__kind": "T",
+            "generation__steps": sizes.denoising_steps,
+            "generation__guidance": sizes.guidance,
+            "generation__size": sizes.side,
+        }
 
     def images(self, method: str) -> Path:
         return self.work / "images" / method
 
     def pack(self, name: str) -> None:
         pack = self.work / "packs" / name
-        base = ("--base", self.work / "base", "--stellarnet", self.work / name)
+        base = ("--base", self.work / XL, "--stellarnet", self.work / name)
         # Its graphs are those of the trained one, which is compared with diffusers.
         goldens = ("--no-goldens",) if name == UNTRAINED else ()
         self.python("stellar_export", "generator", *base, "--out", pack, "--name", name, *goldens)
@@ -233,13 +260,7 @@ class Demo:
         )  # fmt: skip
 
     def inverted_images(self) -> None:
-        from generator_demo_data import inverted_images
-
-        sizes = self.sizes
-        settings = {"steps": sizes.denoising_steps, "guidance_scale": sizes.guidance, "side": sizes.side}
-        inverted_images(
-            self.work / "base", self.work / INVERSION, self.work / "dataset", self.images(INVERSION), settings
-        )
+        self.inversion(generation__out=str(self.images(INVERSION)), **self.generation())
 
     def score(self) -> None:
         """Scores all systems with a service of their own; its database is made anew each time."""

@@ -1,16 +1,12 @@
-"""What generator_demo.py trains on: the benchmark's people, captions of drawings, a tiny base; and Textual Inversion's
-images, which no pack makes."""
+"""What generator_demo.py trains on: the benchmark's people, captions of drawings, and tiny bases."""
 
 import json
 import random
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from stellar_score.dataset import Dataset
 from torch import nn
 
 # What captions call a person: a word for each channel of the mean colour of face and clothes, from dark to bright.
@@ -72,16 +68,18 @@ def person_colours(path: Path, box: list[float]) -> np.ndarray:
     return np.concatenate([face, clothes])
 
 
-def tiny_base(out: Path, side: int) -> None:
-    """The exporter's tiny SDXL with a VAE that begins as the mean colours of blocks, and a UNet for this side."""
+def tiny_base(out: Path, side: int, is_xl: bool) -> None:
+    """The exporter's tiny SDXL or Stable Diffusion 1.x with a VAE that begins as the mean colours of blocks, and a UNet
+    for this side."""
     from diffusers import AutoencoderKL
 
-    from stellar_export.generator import tiny_sdxl
+    from stellar_export.generator import tiny_sd, tiny_sdxl
 
-    tiny_sdxl.make(out)
+    tiny = tiny_sdxl if is_xl else tiny_sd
+    tiny.make(out)
     torch.manual_seed(0)
     sizes = {"block_out_channels": (CARRIED, 16, 32, 32), "norm_num_groups": 1, "sample_size": side}
-    vae = AutoencoderKL(**tiny_sdxl.VAE | sizes)
+    vae = AutoencoderKL(**tiny.VAE | sizes)
     begin_as_block_means(vae)
     vae.save_pretrained(out / "vae")
     path = out / "unet" / "config.json"
@@ -128,27 +126,3 @@ def _carry(conv: nn.Conv2d, at: int | slice, value: float) -> None:
     conv.weight[:CARRIED], conv.bias[:CARRIED] = 0, 0
     for n in range(CARRIED):
         conv.weight[n, n, at, at] = value
-
-
-@torch.no_grad()
-def inverted_images(base: Path, learned: Path, dataset: Path, out: Path, settings: dict[str, Any]) -> None:
-    """Generates the dataset's images of kind T with the vectors of each first photo."""
-    from safetensors.torch import load_file
-
-    from stellar_train.base import Base
-    from stellar_train.generations import png
-    from stellar_train.subjects import TextualInversion
-
-    torch.set_num_threads(1)
-    model, target = Base(base, torch.device("cpu")), Dataset(dataset, out, "first")
-    for job in target.all_jobs():
-        if job.kind != "T" or target.is_done(job):
-            continue
-        folder = learned / f"{job.identity}-{job.photo.stem}"
-        vectors = [next(iter(load_file(folder / name).values())) for name in TextualInversion.FILES]
-        context, pooled = model.encode([job.template], [each[None] for each in vectors])
-        steps, guidance, side = settings["steps"], settings["guidance_scale"], settings["side"]
-        image = model.generate(context, pooled, [42], steps, guidance, side)[0]
-        now = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
-        about = {"model_name": "textual-inversion", "model_seed": 42, **settings}
-        target.save(png(image, {"generated": True, **about}), job, generation_datetime=now, **about)

@@ -12,6 +12,8 @@ from pathlib import Path
 from . import EXPORTER
 from .errors import ExportError
 
+TINY = {"tiny-sdxl": "SDXL", "tiny-sd": "Stable Diffusion 1.x"}
+
 
 def parser() -> argparse.ArgumentParser:
     from .families import DEFAULT_CLIP, FAMILIES
@@ -75,9 +77,10 @@ def parser() -> argparse.ArgumentParser:
         rand.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
     demo = commands.add_parser("demo", help="build the demo pack that is committed with the service")
     demo.add_argument("--out", type=Path, required=True)
-    tiny = commands.add_parser("tiny-sdxl", help="make a tiny random SDXL with image encoders, in the official layout")
-    tiny.add_argument("--out", type=Path, required=True, help="folder to write, absent or empty")
-    tiny.add_argument("--seed", type=int, default=0)
+    for name, model in TINY.items():
+        tiny = commands.add_parser(name, help=f"make a tiny random {model} with image encoders, in the official layout")
+        tiny.add_argument("--out", type=Path, required=True, help="folder to write, absent or empty")
+        tiny.add_argument("--seed", type=int, default=0)
     _generator_options(commands)
     return top
 
@@ -112,7 +115,8 @@ def _generator_options(commands: argparse._SubParsersAction) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
     arguments = parser().parse_args(argv)
-    commands = {"build": _build, "demo": _demo, "tiny-sdxl": _tiny_sdxl, "generator": _generator, "demo-generator": _demo_generator}
+    commands = {"build": _build, "demo": _demo, "generator": _generator, "demo-generator": _demo_generator}
+    commands |= dict.fromkeys(TINY, _tiny)
     try:
         commands[arguments.command](arguments)
     except ExportError as error:
@@ -199,11 +203,12 @@ def _demo(a: argparse.Namespace) -> None:
         )
 
 
-def _tiny_sdxl(a: argparse.Namespace) -> None:
-    from .generator import tiny_sdxl
+def _tiny(a: argparse.Namespace) -> None:
+    from .generator import tiny_sd, tiny_sdxl
 
-    tiny_sdxl.make(a.out, a.seed)
-    _say(f"{a.out}: a random SDXL of seed {a.seed}")
+    made = {"tiny-sdxl": tiny_sdxl, "tiny-sd": tiny_sd}[a.command]
+    made.make(a.out, a.seed)
+    _say(f"{a.out}: a random {TINY[a.command]} of seed {a.seed}")
 
 
 def _generator(a: argparse.Namespace) -> None:

@@ -23,6 +23,7 @@ from stellar_export.generator.base import DIFFUSERS_FILES, fill, renamed_attenti
 from stellar_export.weights import load_folder
 
 from .errors import TrainError
+from .lms import LmsScheduler
 from .text import TextEncoder
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -102,7 +103,10 @@ class Base:
     def generate(
         self, context: Tensor, pooled: Tensor | None, seeds: Sequence[int], steps: int, guidance: float, side: int
     ) -> list[Image.Image]:
-        """Square pictures with diffusers' own pipeline; noise from torch's CPU generator."""
+        """Square pictures with diffusers' own pipeline; noise from torch's CPU generator.
+
+        SDXL's own schedule is Euler's; with Stable Diffusion 1.x ELITE uses LMS.
+        """
         nothing, no_pooled = self.unconditional(len(seeds))
         arguments = {
             "prompt_embeds": context.to(self.dtype),
@@ -142,7 +146,7 @@ class Base:
             )
         return StableDiffusionPipeline(
             **parts,
-            scheduler=EulerDiscreteScheduler(**betas, num_train_timesteps=1000),
+            scheduler=LmsScheduler(**betas, num_train_timesteps=1000, timestep_spacing="linspace"),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,

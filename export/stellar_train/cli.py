@@ -13,6 +13,7 @@ from .errors import TrainError
 _ABOUT = {
     "stellarnet": "trains a StellarNet-like mapper and LoRA on photos of people",
     "elite": "trains ELITE's global mapping on photos of people",
+    "images": "generates the images of a dataset with an ELITE checkpoint",
     "dreambooth": "trains a LoRA for each photo of a dataset, and generates with it",
     "textual-inversion": "trains word vectors for each photo of a dataset, and generates with them",
     "preference": "trains the LoRA of a StellarNet-like checkpoint further, on the rewards of its pictures",
@@ -34,14 +35,16 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--config", type=Path, metavar="FILE", help="TOML file; keys that it lacks have defaults")
         command.add_argument("--print-config", action="store_true", help="print the file with all defaults, and exit")
         command.add_argument("--base", metavar="DIR", help="base model (base.folder)")
-        key = "dataset" if method in ("dreambooth", "textual-inversion") else "folder"
+        key = "dataset" if method in ("images", "dreambooth", "textual-inversion") else "folder"
         command.add_argument("--data", metavar="DIR", help=f"data (data.{key})")
+        if method in ("images", "preference"):
+            command.add_argument("--checkpoint", metavar="DIR", help="trained model (model.checkpoint)")
         command.add_argument("--out", type=Path, metavar="DIR", help="folder of the result; continues what is there")
         command.add_argument(
             "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="a key of the configuration"
         )
         command.add_argument("--quiet", action="store_true", help="no progress on stderr")
-        command.set_defaults(data_key=key)
+        command.set_defaults(data_key=key, checkpoint=None)
     acceptance = commands.add_parser("acceptance", help="train on made-up identities and check that they are learned")
     acceptance.add_argument("--work", type=Path, required=True, metavar="DIR", help="folder for data and models")
     return top
@@ -74,10 +77,14 @@ def _train(arguments: argparse.Namespace) -> int:
         configuration.values["base"]["folder"] = arguments.base
     if arguments.data:
         configuration.values["data"][arguments.data_key] = arguments.data
+    if arguments.checkpoint:
+        configuration.values["model"]["checkpoint"] = arguments.checkpoint
     arguments.out.mkdir(parents=True, exist_ok=True)
     try:
         if method in ("stellarnet", "elite"):
             from .runs import from_photos as train
+        elif method == "images":
+            from .images import generate as train
         elif method == "preference":
             from .preference import train
         elif method == "base":

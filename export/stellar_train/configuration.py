@@ -17,6 +17,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+_AT_LEAST_1 = {
+    "training": ("steps", "batch", "accumulate"),
+    "output": ("log_every", "checkpoint_every", "keep"),
+    "generation": ("steps",),
+}
+
 # Keys that say where something is.
 _PLACES = {
     "data": ("folder", "cache", "dataset", "prompts", "evaluation"),
@@ -24,7 +30,7 @@ _PLACES = {
     "reward": ("service",),
 }
 
-METHODS = ("stellarnet", "elite", "dreambooth", "textual-inversion", "preference", "base")
+METHODS = ("stellarnet", "elite", "images", "dreambooth", "textual-inversion", "preference", "base")
 
 
 def defaults_text(method: str) -> str:
@@ -66,15 +72,17 @@ class Configuration:
                 known[key] = _typed(value, known[key], f"{where}: {section}.{key}")
 
     def _check(self) -> None:
-        training, data = self.values["training"], self.values["data"]
-        for key in ("steps", "batch", "accumulate"):
-            if training[key] < 1:
-                raise TrainError(f"training.{key} = {training[key]}: it must be at least 1")
-        for section, key in (("output", "log_every"), ("output", "checkpoint_every"), ("output", "keep")):
-            if self.values[section][key] < 1:
-                raise TrainError(f"{section}.{key} = {self.values[section][key]}: it must be at least 1")
-        if training["precision"] not in ("fp32", "bf16", "fp16"):
-            raise TrainError(f"training.precision = {training['precision']!r}: choose fp32, bf16 or fp16")
+        data = self.values["data"]
+        for section, keys in _AT_LEAST_1.items():
+            for key in keys:
+                if (value := self.values.get(section, {}).get(key, 1)) < 1:
+                    raise TrainError(f"{section}.{key} = {value}: it must be at least 1")
+        for section in ("training", "generation"):
+            if (precision := self.values.get(section, {}).get("precision", "fp32")) not in ("fp32", "bf16", "fp16"):
+                raise TrainError(f"{section}.precision = {precision!r}: choose fp32, bf16 or fp16")
+        if "loss" not in self.values:
+            # Nothing is trained, so what follows has no keys.
+            return
         if data["resolution"] < 32 or data["resolution"] % 32:
             raise TrainError(f"data.resolution = {data['resolution']}: it must be a multiple of 32")
         if data.get("features", "cached") not in ("cached", "computed"):

@@ -5,10 +5,15 @@ and `_to_v.weight`. The original applies the new projections to the unconditiona
 """
 
 import copy
+import hashlib
 import io
+import json
+import pickle
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +27,11 @@ from .personal import FromPhotos
 from .photos import Features, Photos
 
 FILE, CONFIG = "global_mapper.pt", "elite.json"
+SCHEMA = 1
 SYSTEM = "elite-like"
+# What a file without elite.json is called, which is the authors' own.
+ORIGINAL = "elite"
+PARTS = ("to_k", "to_v")
 _CROSS_ATTENTION = re.compile(r"(?:^|\.)attn2$")
 
 
@@ -31,22 +40,112 @@ class GlobalMapper(Bank):
 
     def __init__(self, width: int, output: int, unet: nn.Module, words: int = 5, hidden: int = 1024) -> None:
         super().__init__(width, output, words, hidden)
-        found = [(path, module) for path, module in unet.named_modules() if _CROSS_ATTENTION.search(path)]
-        if not found:
-            raise TrainError("the UNet has no cross-attention")
-        for path, attention in found:
-            for part in ("to_k", "to_v"):
+        for path, attention in cross_attention(unet):
+            for part in PARTS:
                 # A copy in float32, so that the base's own tensors stay as they are.
                 fresh = copy.deepcopy(getattr(attention, part)).float().requires_grad_(True)
                 setattr(attention, part, fresh)
-                self.add_module(f"{path.replace('.', '_')}_{part}", fresh)
+                self.add_module(key(path, part), fresh)
+
+
+def cross_attention(unet: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The cross-attention of a UNet with its paths."""
+    found = [(path, module) for path, module in unet.named_modules() if _CROSS_ATTENTION.search(path)]
+    if not found:
+        raise TrainError("the UNet has no cross-attention")
+    return found
+
+
+def key(path: str, part: str) -> str:
+    """What a projection of a cross-attention is called in the original's files."""
+    return f"{path.replace('.', '_')}_{part}"
 
 
 def load(path: Path, mapper: GlobalMapper) -> None:
     """Reads a `global_mapper.pt`, the original's or ours; every key must be there."""
+    fill(path, read(path), mapper)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a mapper's MLPs: what they read, their inner width, what they give, and their number."""
+
+    width: int
+    hidden: int
+    output: int
+    words: int
+
+
+def sizes(path: Path, state: dict[str, Tensor], base: Base) -> Sizes:
+    """The sizes of a global or local mapping, whose vectors must be those of the base's text encoder."""
     try:
-        mapper.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError) as error:
+        hidden, width = state["mapping_0.0.weight"].shape
+        output = state["mapping_0.6.weight"].shape[0]
+    except (KeyError, ValueError) as missing:
+        raise TrainError(f"{path} is not a mapping of ELITE: it has no {missing}") from missing
+    if output != base.encoders[0].width:
+        raise TrainError(f"{path}: its words have {output} values, those of {base.folder} {base.encoders[0].width}")
+    words = sum(key.startswith("mapping_") and key.endswith(".0.weight") and "patch" not in key for key in state)
+    return Sizes(width, hidden, output, words)
+
+
+def opened(checkpoint: Path, base: Base) -> tuple[GlobalMapper, dict[str, Any]]:
+    """The mapper of a trained folder or of a `global_mapper.pt`, in the base's UNet, and what is known of it.
+
+    What is known: `system`, `layers` (one list, or none: the default), `digest`, `excludes_evaluation` (or None), and
+    `background` of the photos that it was trained on: black, or photo for the original.
+    """
+    require_sd(base)
+    path = checkpoint / FILE if checkpoint.is_dir() else checkpoint
+    if not path.is_file():
+        raise TrainError(f"{path} is not there: give the folder of `stellar_train elite`, or a {FILE}")
+    known, content = path.parent / CONFIG, path.read_bytes()
+    about = _about(known) if known.is_file() else {}
+    state = read(path)
+    found = sizes(path, state, base)
+    mapper = GlobalMapper(found.width, found.output, base.unet, found.words, found.hidden)
+    fill(path, state, mapper)
+    return mapper.requires_grad_(False).eval().to(base.device), {
+        "system": about.get("system", ORIGINAL),
+        "layers": list(about.get("layers", {}).values()),
+        "digest": hashlib.blake2b(content, digest_size=16).hexdigest(),
+        "excludes_evaluation": about.get("training", {}).get("excludes_evaluation"),
+        "background": "black" if about else "photo",
+    }
+
+
+def require_sd(base: Base) -> None:
+    if base.is_xl:
+        raise TrainError(f"{base.folder}: it has a text_encoder_2; ELITE is for Stable Diffusion 1.x")
+
+
+def _about(path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        schema = about.get("schema")
+    except (ValueError, AttributeError) as error:
+        raise TrainError(f"{path} cannot be read: {error}") from error
+    if schema != SCHEMA:
+        raise TrainError(f"{path}: schema {schema} is not known; this program reads {SCHEMA}")
+    return about
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of PyTorch."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainError(f"{path} cannot be read as weights: {error}") from error
+    if not isinstance(state, dict) or not all(isinstance(each, Tensor) for each in state.values()):
+        raise TrainError(f"{path} is not a state dict of tensors")
+    return state
+
+
+def fill(path: Path, state: dict[str, Tensor], mapper: nn.Module) -> None:
+    """Fills a mapper; a key that is missing, unexpected or of another shape is an error that names it."""
+    try:
+        mapper.load_state_dict(state)
+    except RuntimeError as error:
         raise TrainError(f"{path}: {error}") from error
 
 
@@ -55,8 +154,7 @@ class Elite(FromPhotos):
         self, configuration: Configuration, base: Base, train: Photos, held_out: Photos, provenance: dict
     ) -> None:
         super().__init__(configuration, base, train, held_out, masked=False, drop=0.0)
-        if base.is_xl:
-            raise TrainError(f"{base.folder}: it has a text_encoder_2; ELITE is for Stable Diffusion 1.x")
+        require_sd(base)
         model = configuration.model
         self.provenance = provenance
         (width,) = train.towers.widths.values()
@@ -84,7 +182,7 @@ class Elite(FromPhotos):
         files.write(out / FILE, buffer.getvalue())
         towers, model = self.train.towers, self.configuration.model
         about = {
-            "schema": 1,
+            "schema": SCHEMA,
             "system": SYSTEM,
             "words": model.words,
             "hidden": model.hidden,

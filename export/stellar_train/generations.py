@@ -5,17 +5,19 @@ Names and keys are those of the paper's own files: `NNN-P-II.png` (identity, pho
 
 import io
 import json
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from stellar_score.dataset import Dataset, Job
 from torch import Tensor
 
 from .base import Base
-from .configuration import Configuration
 from .errors import TrainError
 from .text import PLACEHOLDER
 
@@ -23,28 +25,29 @@ from .text import PLACEHOLDER
 SETTINGS = ("model_name", "steps", "guidance_scale", "model_seed", "aux_metadata")
 
 
-def settings(configuration: Configuration, digest: str) -> dict[str, Any]:
-    """What the images of a folder have in common."""
-    generation, model = configuration.generation, configuration.values["model"]
-    trained = {"unet_lora_rank": model["lora_rank"]} if "lora_rank" in model else {"words": model["words"]}
+def settings(generation: SimpleNamespace, system: str, model: dict[str, Any]) -> dict[str, Any]:
+    """What the images of a folder have in common: `[generation]`, and what is said of the model."""
     return {
-        "model_name": configuration.method,
+        "model_name": system,
         "steps": generation.steps,
         "guidance_scale": generation.guidance,
         "model_seed": generation.seed,
-        "aux_metadata": {
-            "base_digest": digest,
-            "configuration": configuration.digest(),
-            "side": generation.size,
-            **trained,
-            "excludes_evaluation": False,
-        },
+        "aux_metadata": {**model, "side": generation.size},
     }
 
 
-def jobs(dataset: Dataset, configuration: Configuration) -> list[Job]:
-    """The images to generate, done ones among them."""
-    generation = configuration.generation
+def opened(folder: Path, out: Path | str | None, photos: str) -> Dataset:
+    """A dataset whose images are written to `out`."""
+    if photos not in ("all", "first"):
+        raise TrainError(f"data.photos = {photos!r}: choose all or first")
+    try:
+        return Dataset(folder, out, photos)
+    except (OSError, ValueError) as error:
+        raise TrainError(f"{folder}: {error}") from error
+
+
+def jobs(dataset: Dataset, generation: SimpleNamespace, as_words: bool) -> list[Job]:
+    """The images to generate, done ones among them. `as_words`: the person is vectors, which have one place."""
     if generation.kind not in ("", "T", "H"):
         raise TrainError(f"generation.kind = {generation.kind!r}: choose T or H, or leave it empty")
     if generation.size < 32 or generation.size % 32:
@@ -52,13 +55,21 @@ def jobs(dataset: Dataset, configuration: Configuration) -> list[Job]:
     found = [job for job in dataset.all_jobs() if not generation.kind or job.kind == generation.kind]
     if not found:
         raise TrainError(f"{dataset.path}: it has no prompts" + (f" of kind {generation.kind}" * bool(generation.kind)))
-    if configuration.method == "textual-inversion":
+    if as_words:
         for job in found:
             if job.prompt_for(PLACEHOLDER).count(PLACEHOLDER) > 1:
                 raise TrainError(
                     f"the prompt {job.template!r} has the person in several places, and the vectors go into one"
                 )
     return found
+
+
+def left(dataset: Dataset, jobs: Sequence[Job]) -> list[Job]:
+    """The images that are not done. Refuses a folder in which one of them is of another prompt or photo."""
+    try:
+        return [job for job in jobs if not dataset.is_done(job)]
+    except ValueError as error:
+        raise TrainError(str(error)) from error
 
 
 def refuse_other_settings(folder: Path, wanted: dict[str, Any]) -> None:
@@ -68,23 +79,37 @@ def refuse_other_settings(folder: Path, wanted: dict[str, Any]) -> None:
             found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise TrainError(f"{path} is not JSON: {error}") from error
+        # Flags are of single images.
+        auxiliary = found.get("aux_metadata")
+        if isinstance(auxiliary, dict):
+            auxiliary.pop("flags", None)
         if differing := [key for key in SETTINGS if found.get(key) != wanted[key]]:
-            raise TrainError(f"{path} was generated with another {', '.join(differing)}: give another generation.out")
+            raise TrainError(f"{path} was generated with another {', '.join(differing)}: give another folder")
+
+
+@torch.no_grad()
+def condition(base: Base, job: Job, words: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Context and pooled vector of an image's prompt with `words` [1, N, D] of each text encoder as the person."""
+    prompt = job.prompt_for(PLACEHOLDER)
+    with base.autocast():
+        # A prompt without the person has no place for the words.
+        return base.encode([prompt], words if PLACEHOLDER in prompt else None)
 
 
 def make(
     dataset: Dataset,
     job: Job,
     base: Base,
-    condition: tuple[Tensor, Tensor],
-    configuration: Configuration,
-    digest: str,
+    condition: tuple[Tensor, Tensor | None],
+    generation: SimpleNamespace,
+    settings: dict[str, Any],
+    flags: Sequence[str] = (),
 ) -> None:
     """Generates one image from its condition, context and pooled vector, and writes it with its JSON file."""
-    generation = configuration.generation
     context, pooled = condition
     image = base.generate(context, pooled, [generation.seed], generation.steps, generation.guidance, generation.size)[0]
-    about = settings(configuration, digest)
+    auxiliary = settings["aux_metadata"]
+    about = {**settings, "aux_metadata": {**auxiliary, "flags": list(flags)} if flags else auxiliary}
     now = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
     dataset.save(png(image, {"generated": True, **about}), job, generation_datetime=now, **about)
 

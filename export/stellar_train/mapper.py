@@ -24,7 +24,7 @@ class Bank(nn.Module):
 
     def __init__(self, width: int, output: int, words: int = 5, hidden: int = 1024) -> None:
         super().__init__()
-        self.words = words
+        self.words, self.width = words, width
         for i in range(words):
             setattr(self, f"mapping_{i}", _mlp(width, hidden, output))
             setattr(self, f"mapping_patch_{i}", _mlp(width, hidden, output))

@@ -109,7 +109,8 @@ class FromPhotos(loop.Method):
         )
         sheet = Image.new("RGB", (side * len(chosen), side * 2))
         for column, (n, image) in enumerate(zip(chosen, made, strict=True)):
-            sheet.paste(shown(photos.items[n]).resize((side, side)), (column * side, 0))
+            item = photos.items[n]
+            sheet.paste(shown(item.image, item.mask).resize((side, side)), (column * side, 0))
             sheet.paste(image, (column * side, side))
         return sheet
 

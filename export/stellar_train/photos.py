@@ -31,10 +31,10 @@ def layers_of(tower: nn.Module, last_first: bool = False) -> list[int]:
     return [-1, *inner] if last_first else [*inner, -1]
 
 
-def shown(item: Item) -> Image.Image:
-    """The photo on black, as the mapper reads it without augmentation."""
-    photo = pictures.photo(item.image)
-    return pictures.on_black(photo, pictures.foreground(item.mask, photo.size))
+def shown(image: Path, mask: Path | None) -> Image.Image:
+    """The photo on black, as the mapper reads it without augmentation; without a mask the whole photo."""
+    photo = pictures.photo(image)
+    return pictures.on_black(photo, None if mask is None else pictures.foreground(mask, photo.size))
 
 
 class Towers:
@@ -148,7 +148,7 @@ class Photos:
 
     def _input(self, n: int, view: int):
         """The mapper's input: the photo on black, as it is (view 0) or augmented in a way that `view` chooses."""
-        photo = shown(self.items[n])
+        photo = shown(self.items[n].image, self.items[n].mask)
         if view == 0:
             return photo
         return pictures.augmented(photo, self.generator("view", self.items[n].name, view))

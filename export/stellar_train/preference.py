@@ -39,7 +39,7 @@ def train(configuration: Configuration, out: Path, quiet: bool = False, reward: 
     """Trains from the configuration. `reward` replaces the service."""
     base_folder = configuration.need("base", "folder", "--base")
     found = data.read(configuration.need("data", "folder", "--data"))
-    checkpoint = configuration.need("model", "checkpoint", "--set model.checkpoint")
+    checkpoint = configuration.need("model", "checkpoint", "--checkpoint")
     kept = evaluation_prompts(configuration.data.evaluation)
     prompts = read_prompts(configuration.need("data", "prompts", "--set data.prompts"), kept or ())
     trained, about_checkpoint = mapper.load(checkpoint)
@@ -198,7 +198,7 @@ class Preference(loop.Method):
     @torch.no_grad()
     def _condition(self, n: int, prompt: str, count: int) -> tuple[Tensor, Tensor]:
         with self.base.autocast():
-            words = self.mapper(self.towers.features([shown(self.items[n])]))
+            words = self.mapper(self.towers.features([shown(self.items[n].image, self.items[n].mask)]))
             context, pooled = self.base.encode([prompt], words)
         return context.expand(count, -1, -1), pooled.expand(count, -1)
 

@@ -53,7 +53,7 @@ def prepare(
     device = bases.device(configuration.training.device)
     is_stellarnet = configuration.method == "stellarnet"
     names = configuration.model.towers if is_stellarnet else ["image_encoder"]
-    towers = {name: _tower(configuration, base_folder, name) for name in names}
+    towers = {name: tower(configuration, base_folder, name) for name in names}
     about = {"base": bases.digest(base_folder, *towers.values()), "data": found.digest}
     if is_finished(out, configuration, about):
         return None
@@ -97,7 +97,8 @@ def is_finished(out: Path, configuration: Configuration, about: dict[str, str]) 
     return True
 
 
-def _tower(configuration: Configuration, base: Path, name: str) -> Path:
+def tower(configuration: Configuration, base: Path, name: str) -> Path:
+    """The folder of a vision tower: the one that `[base]` names, or that beside the base model."""
     given = configuration.values["base"].get(name)
     if given is None:
         raise TrainError(f"model.towers: {name!r} is not known; choose of image_encoder and image_encoder_2")

@@ -21,7 +21,6 @@ from .configuration import Configuration
 from .data import TEMPLATES
 from .errors import TrainError
 from .report import say
-from .text import PLACEHOLDER
 
 
 @dataclass(frozen=True)
@@ -43,23 +42,19 @@ def train(configuration: Configuration, out: Path, quiet: bool = False) -> None:
     """Trains each subject into a folder of its own below `out`; goes on where it was."""
     base_folder = configuration.need("base", "folder", "--base")
     folder, photos = configuration.need("data", "dataset", "--data"), configuration.data.photos
-    if photos not in ("all", "first"):
-        raise TrainError(f"data.photos = {photos!r}: choose all or first")
     is_dreambooth = configuration.method == "dreambooth"
-    target = configuration.values.get("generation", {}).get("out") or None
-    try:
-        dataset = Dataset(folder, target, photos)
-        jobs = generations.jobs(dataset, configuration) if target else []
-    except (OSError, ValueError) as error:
-        raise TrainError(f"{folder}: {error}") from error
+    generation, target = configuration.generation, configuration.generation.out or None
+    dataset = generations.opened(folder, target, photos)
+    jobs = generations.jobs(dataset, generation, as_words=not is_dreambooth) if target else []
     base = Base(base_folder, bases.device(configuration.training.device), configuration.training.precision)
     if not base.is_xl:
         raise TrainError(f"{base_folder}: it has no text_encoder_2; this method is for SDXL")
     if configuration.training.gradient_checkpointing:
         base.checkpoint_gradients()
     digest = bases.digest(base_folder)
+    settings = generations.settings(generation, configuration.method, _about(configuration, digest))
     if target:
-        generations.refuse_other_settings(Path(target), generations.settings(configuration, digest))
+        generations.refuse_other_settings(Path(target), settings)
     prior = _prior(configuration, base, out, quiet) if is_dreambooth else None
     found = list(subjects(dataset, jobs, photos))
     for number, subject in enumerate(found, 1):
@@ -67,7 +62,7 @@ def train(configuration: Configuration, out: Path, quiet: bool = False) -> None:
         say(f"{subject.name}: {number} of {len(found)}", quiet)
         picture = pictures.target(pictures.photo(subject.photo.path), configuration.data.resolution)
         about = {"base": digest, "data": bases.digest_of([picture])}
-        todo = [job for job in subject.jobs if not dataset.is_done(job)]
+        todo = generations.left(dataset, subject.jobs)
         finished = runs.is_finished(place, configuration, about)
         if finished and not todo:
             continue
@@ -79,8 +74,20 @@ def train(configuration: Configuration, out: Path, quiet: bool = False) -> None:
             loop.train(method, configuration, place, about, quiet)
             files.write_json(place / runs.FINISHED, {"configuration": configuration.digest(), **about})
         for job in todo:
-            generations.make(dataset, job, base, method.condition(job), configuration, digest)
+            generations.make(dataset, job, base, method.condition(job), generation, settings)
         method.close()
+
+
+def _about(configuration: Configuration, digest: str) -> dict:
+    """What the images of all subjects say of their model."""
+    model = configuration.values["model"]
+    trained = {"unet_lora_rank": model["lora_rank"]} if "lora_rank" in model else {"words": model["words"]}
+    return {
+        "base_digest": digest,
+        "configuration": configuration.digest(),
+        **trained,
+        "excludes_evaluation": False,
+    }
 
 
 def _prior(configuration: Configuration, base: Base, out: Path, quiet: bool) -> Tensor | None:
@@ -193,13 +200,8 @@ class TextualInversion(_Subject):
         found = (load_file(out / name)[self.configuration.model.placeholder] for name in self.FILES)
         self.restore({str(n): vector for n, vector in enumerate(found, 1)})
 
-    @torch.no_grad()
     def condition(self, job: Job) -> tuple[Tensor, Tensor]:
-        prompt = job.prompt_for(PLACEHOLDER)
-        # A prompt without the person has no place for the vectors.
-        words = [vector[None] for vector in self.vectors] if PLACEHOLDER in prompt else None
-        with self.base.autocast():
-            return self.base.encode([prompt], words)
+        return generations.condition(self.base, job, [vector[None] for vector in self.vectors])
 
 
 class DreamBooth(_Subject):

@@ -30,6 +30,10 @@ class TextEncoder:
             raise TrainError(f"{token!r} is {len(ids)} tokens; choose a word that is one")
         return self.model.text_model.embeddings.token_embedding.weight[ids[0]].detach().float().clone()
 
+    def place(self, prompt: str, words: int) -> int:
+        """The position of the first word in a prompt; −1 if it has no `{}`."""
+        return splice(self.tokenizer, prompt, words, self.tokenizer.pad_token_id).at
+
     def encode(self, prompts: Sequence[str], words: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Hidden states [B, 77, D] and, of an encoder with a projection, pooled [B, P]; `words` are [B, N, D]."""
         count = 0 if words is None else words.shape[1]

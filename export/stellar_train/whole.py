@@ -142,6 +142,8 @@ class Unet(_Whole):
             context, pooled = zip(*(base.encode([caption]) for caption in captions), strict=True)
         self.context = torch.cat(context)
         self.pooled = torch.cat(pooled) if base.is_xl else None
+        with torch.no_grad():
+            self.nothing, self.no_pooled = base.unconditional(1)
 
     def loss(self, draws: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         count, device = self.configuration.training.batch, self.base.device
@@ -150,10 +152,12 @@ class Unet(_Whole):
         timesteps = torch.randint(first, last, (count,), generator=draws).to(device)
         shape = (count, self.moments.shape[1] // 2, *self.moments.shape[2:])
         noise, sampled = (torch.randn(shape, generator=draws).to(device) for _ in range(2))
-        kept = (torch.rand(count, generator=draws) >= self.configuration.loss.drop_condition).float().to(device)
+        kept = (torch.rand(count, generator=draws) >= self.configuration.loss.drop_condition).to(device)
         latents = self.base.latents(self.moments[chosen].to(device), sampled)
-        context = self.context[chosen.to(device)] * kept[:, None, None]
-        pooled = None if self.pooled is None else self.pooled[chosen.to(device)] * kept[:, None]
+        context = torch.where(kept[:, None, None], self.context[chosen.to(device)], self.nothing)
+        pooled = None
+        if self.pooled is not None:
+            pooled = torch.where(kept[:, None], self.pooled[chosen.to(device)], self.no_pooled)
         noisy = self.base.schedule.add_noise(latents, noise, timesteps)
         error = (self.base.predict(noisy, timesteps, context, pooled) - noise).square().mean()
         return error, {"loss": float(error.detach())}

@@ -96,6 +96,18 @@ def own_root(shared_root, tmp_path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def program() -> str:
+    """STELLAR_PROGRAM, or what `cargo build` made last."""
+    built = [REPO / "target" / profile / "stellar-score" for profile in ("release", "debug")]
+    found = [path for path in built if path.is_file()]
+    if given := os.environ.get("STELLAR_PROGRAM"):
+        return given
+    if not found:
+        pytest.skip("stellar-score is not built: cargo build")
+    return str(max(found, key=lambda path: path.stat().st_mtime))
+
+
+@pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory) -> Path:
     """A random SDXL folder; not to be changed."""
     pytest.importorskip("diffusers", reason="needs the packages of requirements-reference.txt")
@@ -103,6 +115,17 @@ def tiny_base(tmp_path_factory) -> Path:
 
     out = tmp_path_factory.mktemp("tiny") / "base"
     tiny_sdxl.make(out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_sd(tmp_path_factory) -> Path:
+    """A random Stable Diffusion 1.x folder; not to be changed."""
+    pytest.importorskip("diffusers", reason="needs the packages of requirements-reference.txt")
+    from stellar_export.generator import tiny_sd
+
+    out = tmp_path_factory.mktemp("tiny-sd") / "base"
+    tiny_sd.make(out)
     return out
 
 

@@ -208,6 +208,20 @@ def test_the_same_seed_gives_the_same_model(tiny, tmp_path):
     assert cli.main(["tiny-sdxl", "--out", str(tmp_path / "again")]) == 1
 
 
+def test_the_tiny_stable_diffusion_1_is_what_diffusers_loads(tmp_path):
+    out = tmp_path / "base"
+    assert cli.main(["tiny-sd", "--out", str(out)]) == 0
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(out)
+    # As in CompVis/stable-diffusion-v1-4, with the vision tower beside it.
+    assert (type(pipeline.scheduler).__name__, pipeline.vae.config.scaling_factor) == ("PNDMScheduler", 0.18215)
+    assert pipeline.unet.config.down_block_types == ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"]
+    assert sorted(each.name for each in out.iterdir() if each.is_dir()) == [
+        "image_encoder", "scheduler", "text_encoder", "tokenizer", "unet", "vae"
+    ]  # fmt: skip
+    assert json.loads((out / "stellar_export.json").read_text())["model"] == "tiny-sd"
+    assert cli.main(["tiny-sd", "--out", str(out)]) == 1
+
+
 def test_the_tiny_model_is_what_diffusers_loads(tiny):
     pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(tiny)
     assert pipeline.vae_scale_factor == 8 and pipeline.config.force_zeros_for_empty_prompt

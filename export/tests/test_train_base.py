@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training import configuration, killed
+from training import configuration, diffusers, killed
 
 from stellar_export.generator.base import Base
+from stellar_train import base as bases
 from stellar_train import made_up, whole
 from stellar_train.errors import TrainError
 
@@ -66,3 +67,34 @@ def test_half_precision_is_refused(settings, tmp_path):
     settings.values["training"]["precision"] = "bf16"
     with pytest.raises(TrainError, match="fp32"):
         whole.train(settings, tmp_path / "out", quiet=True)
+
+
+def test_a_dropped_caption_is_zeros_in_sdxl_and_the_empty_text_in_stable_diffusion_1(
+    settings, tiny_base, tiny_sd, monkeypatch
+):
+    settings.values["loss"]["drop_condition"] = 0.999999
+    captions, images = whole.read(Path(settings.data.folder), settings.data.resolution)
+    for folder in (tiny_base, tiny_sd):
+        base, seen = bases.Base(folder, torch.device("cpu")), []
+        method = whole.Unet(settings, base, captions, images)
+        predict = base.predict
+        monkeypatch.setattr(base, "predict", lambda *inputs: seen.append(inputs[2:]) or predict(*inputs))  # noqa: B023
+        method.loss(torch.Generator().manual_seed(0))
+        (context, pooled), count = seen[0], settings.training.batch
+        if folder == tiny_base:
+            assert not context.any() and not pooled.any()
+        else:
+            assert torch.allclose(context, base.encode([""])[0].expand(count, -1, -1)) and pooled is None
+            assert context.std() > 0.1
+
+
+def test_a_tiny_stable_diffusion_1_is_trained_whole(settings, tiny_sd, tmp_path):
+    settings.values["base"]["folder"] = str(tiny_sd)
+    settings.values["training"]["steps"] = 2
+    out = tmp_path / "out"
+    whole.train(settings, out, quiet=True)
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(out)
+    assert pipeline.unet.config.cross_attention_dim == 32
+    before, after = load_file(tiny_sd / UNET), load_file(out / UNET)
+    assert before.keys() == after.keys() and any(not torch.equal(before[key], after[key]) for key in before)
+    bases.Base(out, torch.device("cpu"))

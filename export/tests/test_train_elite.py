@@ -1,7 +1,6 @@
 """ELITE's global mapping: the original's key names on Stable Diffusion 1.4's structure, and a short training."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -46,27 +45,6 @@ def test_the_keys_are_the_132_of_the_original():
     assert shapes["mid_block_attentions_0_transformer_blocks_0_attn2_to_v.weight"] == (1280, 768)
 
 
-@pytest.fixture(scope="module")
-def sd_base(tiny_base, tmp_path_factory):
-    """The tiny base with one text encoder and a UNet of Stable Diffusion 1.4's form."""
-    out = tmp_path_factory.mktemp("sd") / "base"
-    shutil.copytree(tiny_base, out, ignore=shutil.ignore_patterns("*_2", "unet"))
-    torch.manual_seed(0)
-    unet = diffusers.UNet2DConditionModel(
-        **SD_1_4
-        | dict(
-            sample_size=8,
-            block_out_channels=(8, 8, 16, 16),
-            attention_head_dim=2,
-            cross_attention_dim=32,
-            norm_num_groups=4,
-            layers_per_block=1,
-        )
-    )
-    unet.save_pretrained(out / "unet")
-    return out
-
-
 def short(base: Path, folder: Path, cache: Path, **sections):
     found = configuration("elite", **sections)
     found.values["base"]["folder"] = str(base)
@@ -74,9 +52,9 @@ def short(base: Path, folder: Path, cache: Path, **sections):
     return found
 
 
-def test_training_writes_the_originals_file_and_leaves_the_rest_of_the_unet(sd_base, training_data, tmp_path):
+def test_training_writes_the_originals_file_and_leaves_the_rest_of_the_unet(tiny_sd, training_data, tmp_path):
     settings = short(
-        sd_base,
+        tiny_sd,
         training_data,
         tmp_path / "cache",
         training={"steps": 2},
@@ -88,7 +66,7 @@ def test_training_writes_the_originals_file_and_leaves_the_rest_of_the_unet(sd_b
     about = json.loads((out / elite.CONFIG).read_text())
     assert about["layers"] == {"image_encoder": [-1, 1, 1, 2, 3]}
     assert about["training"]["system"] == "elite-like"
-    unet = diffusers.UNet2DConditionModel.from_pretrained(sd_base / "unet")
+    unet = diffusers.UNet2DConditionModel.from_pretrained(tiny_sd / "unet")
     before = {key: tensor.clone() for key, tensor in unet.state_dict().items()}
     mapper = elite.GlobalMapper(32, 32, unet, hidden=16)
     elite.load(out / elite.FILE, mapper)
@@ -97,8 +75,8 @@ def test_training_writes_the_originals_file_and_leaves_the_rest_of_the_unet(sd_b
     assert (out / "validation" / "step-00000002.png").is_file()
 
 
-def test_a_file_of_another_model_is_refused(sd_base, tmp_path):
-    unet = diffusers.UNet2DConditionModel.from_pretrained(sd_base / "unet")
+def test_a_file_of_another_model_is_refused(tiny_sd, tmp_path):
+    unet = diffusers.UNet2DConditionModel.from_pretrained(tiny_sd / "unet")
     mapper = elite.GlobalMapper(32, 32, unet, hidden=16)
     state = mapper.state_dict()
     state.pop("mapping_3.4.bias")

@@ -1,10 +1,12 @@
 """Reward-weighted training: weights of a group, what is refused, and a reward that rises."""
 
+import base64
 import json
 
 import numpy as np
 import pytest
 import torch
+from conftest import REPO
 from safetensors.torch import load_file
 from training import SIDE, configuration, stellarnet
 
@@ -134,3 +136,56 @@ def test_compared_prompts_inherit_what_the_checkpoint_says(settings, tmp_path, b
     training = mapper.load(tmp_path / "out")[1]["training"]
     assert training["excludes_evaluation"] is before
     assert "excludes_evaluation_note" not in training
+
+
+def test_the_rewards_of_a_running_service_are_those_of_its_route(settings, tmp_path, program, monkeypatch):
+    monkeypatch.syspath_prepend(str(REPO / "scripts"))
+    from service import Service
+
+    weights = {"pick_score": 1.0, "clip_i": 2.0, "dreamsim": -0.5}
+    out, calls = tmp_path / "out", []
+    packs = {"STELLAR_PACK": str(REPO / "packs" / "demo"), "OMP_NUM_THREADS": "1"}
+    service = Service(program, tmp_path / "service", settings=packs).start()
+    try:
+        service.ready(120)
+        address = f"http://127.0.0.1:{service.port}"
+        settings.values["reward"] |= {"service": address, "names": list(weights), "weights": list(weights.values())}
+        of_service = preference.service
+
+        def stored(configuration):
+            compute = of_service(configuration)
+
+            def reward(images, prompt, photo):
+                files = [tmp_path / f"{len(calls)}-{n}.png" for n in range(len(images))]
+                for image, file in zip(images, files, strict=True):
+                    image.save(file)
+                calls.append((files, prompt, photo))
+                return compute(images, prompt, photo)
+
+            return reward
+
+        monkeypatch.setattr(preference, "service", stored)
+        preference.train(settings, out, quiet=True)
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        assert len(lines) == len(calls) == 2
+        for line, (files, prompt, photo) in zip(lines, calls, strict=True):
+            found = rewards_of(service, list(weights), files, prompt, photo)
+            sums = sum(weight * np.array(found[name]) for name, weight in weights.items())
+            # The pictures of a group differ, or there would be nothing to learn.
+            assert len(sums) == 4 and sums.std() > 1e-4
+            assert line["reward"] == pytest.approx(sums.mean(), abs=1e-5)
+            assert line["without_reward"] == 0
+    finally:
+        service.stop()
+    first, last = load_file(tmp_path / "checkpoint" / lora.FILE), load_file(out / lora.FILE)
+    assert any(not torch.equal(first[key], last[key]) for key in first)
+    assert mapper.load(out)[1]["training"]["preference"]["rewards"] == weights
+
+
+def rewards_of(service, names, files, prompt, photo):
+    """What POST /v1/rewards gives for pictures that are stored."""
+    coded = lambda path: base64.b64encode(path.read_bytes()).decode()  # noqa: E731
+    items = [{"image": coded(file), "prompt": prompt, "references": [coded(photo)]} for file in files]
+    status, text, _ = service.call("POST", "/v1/rewards", json.dumps({"rewards": names, "items": items}))
+    assert status == 200, text[:500]
+    return json.loads(text)["rewards"]

@@ -6,28 +6,16 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from training import configuration
+from training import IMAGE_KEYS, configuration, stellar_dataset
 
 from stellar_train import lora, subjects
 from stellar_train.errors import TrainError
-
-KEYS = {"index", "generation_datetime", "prompt", "attributes", "detectables", "image_path", "save_name", "model_name"}
-KEYS |= {"steps", "guidance_scale", "model_seed", "aux_metadata"}
 
 
 @pytest.fixture
 def dataset(tmp_path):
     """Two people in the Stellar layout, with two photos and one prompt of each kind."""
-    root = tmp_path / "dataset"
-    for person in range(2):
-        folder = root / f"{person:03}"
-        folder.mkdir(parents=True)
-        for photo in range(2):
-            Image.new("RGB", (64, 64), (200 * person, 90 * photo, 60)).save(folder / f"{photo}.jpg")
-        for kind in "th":
-            prompt = {"prompts": [f"{{}} as a clown of kind {kind}"], "categories": [["x"]], "detectables": [["clown"]]}
-            (folder / f"prompts_{kind}.json").write_text(json.dumps(prompt))
-    return root
+    return stellar_dataset(tmp_path / "dataset")
 
 
 def short(method, base, dataset, **sections):
@@ -73,7 +61,7 @@ def test_dreambooth_trains_and_generates_for_each_photo_and_goes_on_where_it_was
         "001-1-00.png",
     ]
     about = json.loads((made / "001-1-00.json").read_text())
-    assert about.keys() >= KEYS
+    assert about.keys() >= IMAGE_KEYS
     assert (about["save_name"], about["prompt"], about["model_seed"], about["steps"]) == (
         "001-1-00", "{} as a clown of kind t", 42, 2
     )  # fmt: skip
@@ -108,7 +96,7 @@ def test_textual_inversion_generates_with_the_vectors_of_each_photo(tiny_base, d
     subjects.train(settings, out, quiet=True)
     assert sorted(p.name for p in made.glob("*.png")) == ["000-0-00.png", "001-0-00.png"]
     about = json.loads((made / "001-0-00.json").read_text())
-    assert about.keys() >= KEYS
+    assert about.keys() >= IMAGE_KEYS
     assert (about["model_name"], about["aux_metadata"]["words"]) == ("textual-inversion", 2)
     assert about["aux_metadata"]["excludes_evaluation"] is False
     # Both have the same prompt and seed, and differ in their vectors alone.

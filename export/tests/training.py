@@ -3,10 +3,12 @@
 import json
 import multiprocessing
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 diffusers = pytest.importorskip("diffusers", reason="training needs the packages of requirements-reference.txt")
 
@@ -47,14 +49,45 @@ def prepared(configuration: Configuration, out: Path):
     return found[0]
 
 
+# What the toolkit reads of an image's JSON file.
+IMAGE_KEYS = {"index", "generation_datetime", "prompt", "attributes", "detectables", "image_path", "save_name"}
+IMAGE_KEYS |= {"model_name", "steps", "guidance_scale", "model_seed", "aux_metadata"}
+
+
+def stellar_dataset(root: Path, prompts: Sequence[str] = ("{} as a clown",), masks: bool = False) -> Path:
+    """Two people in the Stellar layout, with two photos each, and prompts of both kinds, which end with the kind."""
+    for person in range(2):
+        folder = root / f"{person:03}"
+        folder.mkdir(parents=True)
+        for photo in range(2):
+            Image.new("RGB", (64, 64), (200 * person, 90 * photo, 60)).save(folder / f"{photo}.jpg")
+            if masks:
+                # Skin in CelebAMask's palette.
+                mask = Image.new("RGB", (64, 64))
+                mask.paste((204, 0, 0), (16, 8, 48, 56))
+                mask.save(folder / f"{photo}_bg.png")
+        for kind in "th":
+            texts = [f"{prompt} of kind {kind}" for prompt in prompts]
+            about = {"prompts": texts, "categories": [["x"]] * len(texts), "detectables": [["clown"]] * len(texts)}
+            (folder / f"prompts_{kind}.json").write_text(json.dumps(about))
+    return root
+
+
 def killed(train, settings: Configuration, out: Path, metrics: Path, step: int) -> None:
-    """Runs `train(settings, out, quiet=True)` in a process of its own and kills it with SIGKILL once its losses have reached
-    `step`. A fork of this process would inherit threads of PyTorch that do not run in it."""
+    """Kills a training once its losses have reached `step`."""
+    killed_when(lambda: last_step(metrics) >= step, train, settings, out)
+
+
+def killed_when(reached: Callable[[], bool], train, settings: Configuration, out: Path) -> None:
+    """Runs `train(settings, out, quiet=True)` in a process of its own and kills it with SIGKILL once `reached()`.
+
+    A fork of this process would inherit threads of PyTorch that do not run in it.
+    """
     arguments = (train, settings, out, torch.get_num_threads())
     child = multiprocessing.get_context("spawn").Process(target=in_threads, args=arguments)
     child.start()
     end = time.monotonic() + 240
-    while last_step(metrics) < step:
+    while not reached():
         assert time.monotonic() < end, "the child made no progress"
         assert child.is_alive(), "the child ended before it was killed"
         time.sleep(0.005)

@@ -7,6 +7,7 @@ alone: those of the UNet and VAE from torch's uniform generator, the others from
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -16,6 +17,9 @@ from ..errors import ExportError
 from ..preprocess import CLIP_MEAN, CLIP_STD
 from ..random_checkpoints import Maker, Sizes
 from ..vocabulary import CLIP_TOKENS
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
 
 # Few distinct token rows keep the two token tables of a pack small.
 DISTINCT_TOKENS = 256
@@ -65,6 +69,8 @@ SCHEDULER = dict(
     steps_offset=1,
     timestep_spacing="leading",
 )
+# Width and activation.
+IMAGE_ENCODERS = {"image_encoder": (32, "quick_gelu"), "image_encoder_2": (40, "gelu")}
 # Of a default-initialised decoder the pictures are nearly one grey; this spreads their values over the range.
 CONTRAST = 3.0
 
@@ -74,42 +80,73 @@ def make(out: Path, seed: int = 0) -> None:
 
     Raises `ExportError` if something else is there.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ExportError(f"{out} exists and is not an empty folder; choose another --out")
-    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
-    from transformers import CLIPTokenizer
+    maker = begun(out, seed)
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 
-    maker = Maker(out, seed, Sizes(distinct_tokens=DISTINCT_TOKENS))
-    for name, pad in (("tokenizer", "<|endoftext|>"), ("tokenizer_2", "!")):
-        maker.tokenizer_files(name, pad=pad, context=CONTEXT)
-    first, second = text_encoders(maker)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        unet, vae = UNet2DConditionModel(**UNET), AutoencoderKL(**VAE)
-    with torch.no_grad():
-        vae.decoder.conv_out.weight *= CONTRAST
-    for module in (unet, vae):
-        round_to_half(module)
+    tokenizers = tokenizer(maker, "tokenizer", "<|endoftext|>"), tokenizer(maker, "tokenizer_2", "!")
+    first, second = text_encoder(maker, 1), text_encoder(maker, 2)
+    unet, vae = unet_and_vae(UNET, VAE, seed)
     pipeline = StableDiffusionXLPipeline(
         vae=vae,
         text_encoder=first,
         text_encoder_2=second,
-        tokenizer=CLIPTokenizer.from_pretrained(out / "tokenizer"),
-        tokenizer_2=CLIPTokenizer.from_pretrained(out / "tokenizer_2"),
+        tokenizer=tokenizers[0],
+        tokenizer_2=tokenizers[1],
         unet=unet,
         scheduler=EulerDiscreteScheduler(**SCHEDULER),
         add_watermarker=False,
     )
     pipeline.save_pretrained(out, safe_serialization=True)
-    image_encoders(maker)
-    maker.json(dict(weights="demo", seed=seed, model="tiny-sdxl"), MARKER)
+    for name in IMAGE_ENCODERS:
+        image_encoder(maker, name)
+    mark(maker, seed, "tiny-sdxl")
 
 
-def text_encoders(maker: Maker) -> tuple[nn.Module, nn.Module]:
-    """CLIP-L's and bigG's text towers in small, with their activations and projections."""
+def begun(out: Path, seed: int) -> Maker:
+    """What writes into a new folder; `ExportError` if something is in it."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ExportError(f"{out} exists and is not an empty folder; choose another --out")
+    return Maker(out, seed, Sizes(distinct_tokens=DISTINCT_TOKENS))
+
+
+def mark(maker: Maker, seed: int, model: str) -> None:
+    """Says in the folder that its weights are made up."""
+    maker.json(dict(weights="demo", seed=seed, model=model), MARKER)
+
+
+def tokenizer(maker: Maker, name: str, pad: str) -> CLIPTokenizer:
+    from transformers import CLIPTokenizer
+
+    maker.tokenizer_files(name, pad=pad, context=CONTEXT)
+    return CLIPTokenizer.from_pretrained(maker.file(name, "vocab.json").parent)
+
+
+def unet_and_vae(unet: dict, vae: dict, seed: int) -> tuple[nn.Module, nn.Module]:
+    """Random modules of these configurations."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = UNet2DConditionModel(**unet), AutoencoderKL(**vae)
+    with torch.no_grad():
+        made[1].decoder.conv_out.weight *= CONTRAST
+    for module in made:
+        round_to_half(module)
+    return made
+
+
+def text_encoder(maker: Maker, number: int) -> nn.Module:
+    """CLIP-L's (1) or bigG's (2) text tower in small, with its activation and projection."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    common = dict(
+    kind, layers, activation, projection = (
+        (CLIPTextModel, 2, "quick_gelu", TEXT_WIDTHS[0]),
+        (CLIPTextModelWithProjection, 3, "gelu", POOLED),
+    )[number - 1]
+    width = TEXT_WIDTHS[number - 1]
+    config = CLIPTextConfig(
+        hidden_size=width,
+        intermediate_size=2 * width,
         vocab_size=CLIP_TOKENS,
         max_position_embeddings=CONTEXT,
         num_attention_heads=2,
@@ -117,35 +154,30 @@ def text_encoders(maker: Maker) -> tuple[nn.Module, nn.Module]:
         bos_token_id=0,
         eos_token_id=2,
         pad_token_id=1,
+        num_hidden_layers=layers,
+        hidden_act=activation,
+        projection_dim=projection,
     )
-    sizes = [
-        (CLIPTextModel, dict(num_hidden_layers=2, hidden_act="quick_gelu", projection_dim=TEXT_WIDTHS[0])),
-        (CLIPTextModelWithProjection, dict(num_hidden_layers=3, hidden_act="gelu", projection_dim=POOLED)),
-    ]
-    made = []
-    for index, ((kind, own), width) in enumerate(zip(sizes, TEXT_WIDTHS, strict=True), 1):
-        config = CLIPTextConfig(hidden_size=width, intermediate_size=2 * width, **common, **own)
-        made.append(filled(maker, f"text_encoder_{index}", kind(config)))
-    return made[0], made[1]
+    return filled(maker, f"text_encoder_{number}", kind(config))
 
 
-def image_encoders(maker: Maker) -> None:
-    """CLIP-L's and bigG's image towers in small."""
+def image_encoder(maker: Maker, name: str) -> None:
+    """Writes CLIP-L's or bigG's image tower in small."""
     from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
-    for name, width, layers, act in (("image_encoder", 32, 4, "quick_gelu"), ("image_encoder_2", 40, 4, "gelu")):
-        config = CLIPVisionConfig(
-            hidden_size=width,
-            intermediate_size=2 * width,
-            num_hidden_layers=layers,
-            num_attention_heads=2,
-            image_size=224,
-            patch_size=16,
-            hidden_act=act,
-        )
-        folder = maker.file(name, "config.json").parent
-        filled(maker, name, CLIPVisionModel(config)).save_pretrained(folder, safe_serialization=True)
-        CLIPImageProcessor(image_mean=list(CLIP_MEAN), image_std=list(CLIP_STD)).save_pretrained(folder)
+    width, activation = IMAGE_ENCODERS[name]
+    config = CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=224,
+        patch_size=16,
+        hidden_act=activation,
+    )
+    folder = maker.file(name, "config.json").parent
+    filled(maker, name, CLIPVisionModel(config)).save_pretrained(folder, safe_serialization=True)
+    CLIPImageProcessor(image_mean=list(CLIP_MEAN), image_std=list(CLIP_STD)).save_pretrained(folder)
 
 
 def filled(maker: Maker, tag: str, module: nn.Module) -> nn.Module:
