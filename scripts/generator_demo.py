@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "export"), str(ROOT / "python" / "src")]
 
-from generator_demo_data import captions, keep_people, tiny_base  # noqa: E402
+from generator_demo_data import captions, keep_people, mask_model, overlap, tiny_base, without_masks  # noqa: E402
 from generator_demo_scores import areas, leaderboard, print_table, submit  # noqa: E402
 from service import Service, without_settings  # noqa: E402
 
@@ -43,10 +43,11 @@ class Sizes:
     people: int = 200
     evaluated: int = 12
     prompts: int = 8  # for each person; half of them are of kind T, which are used
-    vae_steps: int = 250
-    base_steps: int = 2500
-    stellarnet_steps: int = 800
+    vae_steps: int = 4000
+    base_steps: int = 5000
+    stellarnet_steps: int = 1500
     personal_steps: int = 100
+    mask_steps: int = 300
     denoising_steps: int = 20
     guidance: float = 3.0
 
@@ -62,13 +63,20 @@ SMALL = Sizes(
     base_steps=4,
     stellarnet_steps=4,
     personal_steps=2,
+    mask_steps=2,
     denoising_steps=2,
 )
 
 TRAINED, UNTRAINED, ELITE = "stellarnet-like", "stellarnet-untrained", "elite-like"
+# The file of the segmentation model.
+MASKS = "masks.onnx"
 # The folders of the tiny bases, trained.
 XL, SD = "base", "base-sd"
 INVERSION, DREAMBOOTH = "textual-inversion", "dreambooth"
+# The trained StellarNet again: with the masks that its pack makes, and with whole photos.
+MADE, WHOLE = f"{TRAINED}-made-masks", f"{TRAINED}-no-masks"
+# The pack of the base alone, for learned words.
+PLAIN = "sdxl"
 
 
 class Demo:
@@ -79,7 +87,7 @@ class Demo:
         self.program: Path = arguments.program.resolve()
         self.drawings: Path = (arguments.drawings or self.work / "drawings").resolve()
         self.sizes = SMALL if arguments.small else Sizes()
-        self.methods = (TRAINED, UNTRAINED, ELITE, INVERSION, DREAMBOOTH)
+        self.methods = (TRAINED, MADE, WHOLE, UNTRAINED, ELITE, INVERSION, DREAMBOOTH)
         self.total = 0.0
 
     def run(self) -> None:
@@ -96,9 +104,13 @@ class Demo:
             (UNTRAINED, lambda: self.stellarnet(UNTRAINED, 0)),
             (INVERSION, self.inversion),
             (DREAMBOOTH, self.dreambooth),
-            *((f"pack of {name}", lambda name=name: self.pack(name)) for name in (TRAINED, UNTRAINED)),
+            ("mask model", lambda: mask_model(self.work / "training", self.work / MASKS, self.sizes.mask_steps)),
+            *((f"pack of {name}", lambda name=name: self.pack(name)) for name in (TRAINED, UNTRAINED, PLAIN)),
+            ("masks", self.masks),
             *((f"images of {name}", lambda name=name: self.generate(name)) for name in (TRAINED, UNTRAINED)),
-            (f"images of {INVERSION}", self.inverted_images),
+            (f"images of {MADE}", lambda: self.generate(MADE, dataset="unmasked")),
+            (f"images of {WHOLE}", lambda: self.generate(WHOLE, "--no-masks")),
+            (f"images of {INVERSION}", lambda: self.generate(INVERSION, "--words", self.work / INVERSION)),
             ("base of Stable Diffusion 1.x", lambda: self.base(SD)),
             (ELITE, self.elite),
             (f"images of {ELITE}", self.elite_images),
@@ -177,11 +189,16 @@ class Demo:
         tiny = self.work / ("tiny" if name == XL else "tiny-sd")
         shutil.rmtree(tiny, ignore_errors=True)
         tiny_base(tiny, sizes.side, name == XL)
+        if name == SD:
+            # The same pictures, so the same latents.
+            shutil.rmtree(tiny / "vae")
+            shutil.copytree(self.work / XL / "vae", tiny / "vae")
         captions(self.drawings, pictures, sizes.pictures)
         self.train(
             "base", name, tiny.name, pictures,
-            data__resolution=sizes.side, vae__steps=sizes.vae_steps, vae__rate=1e-3, training__steps=sizes.base_steps,
-            training__batch=24, training__device="cpu",
+            data__resolution=sizes.side, vae__steps=sizes.vae_steps if name == XL else 0, vae__rate=2e-3,
+            training__steps=sizes.base_steps, training__decay=sizes.base_steps // 4, training__batch=24,
+            training__device="cpu",
         )  # fmt: skip
 
     def stellarnet(self, name: str, steps: int) -> None:
@@ -217,8 +234,8 @@ class Demo:
             training__device="cpu", **settings,
         )  # fmt: skip
 
-    def inversion(self, **generation: object) -> None:
-        self.personal(INVERSION, model__words=5, training__rate=1e-2, **generation)
+    def inversion(self) -> None:
+        self.personal(INVERSION, model__words=5, training__rate=1e-2)
 
     def dreambooth(self) -> None:
         out = str(self.images(DREAMBOOTH))
@@ -244,23 +261,30 @@ class Demo:
 
     def pack(self, name: str) -> None:
         pack = self.work / "packs" / name
-        base = ("--base", self.work / XL, "--stellarnet", self.work / name)
-        # Its graphs are those of the trained one, which is compared with diffusers.
-        goldens = ("--no-goldens",) if name == UNTRAINED else ()
-        self.python("stellar_export", "generator", *base, "--out", pack, "--name", name, *goldens)
-        if not goldens:
+        base = ["--base", self.work / XL]
+        if name != PLAIN:
+            base += ["--stellarnet", self.work / name]
+        # The others have the same graphs as the trained one, which is compared with diffusers and finds the person.
+        own = ("--mask-model", self.work / MASKS) if name == TRAINED else ("--no-goldens",)
+        self.python("stellar_export", "generator", *base, "--out", pack, "--name", name, *own)
+        if name == TRAINED:
             self.stellar("pack", "verify", pack)
 
-    def generate(self, name: str) -> None:
-        sizes = self.sizes
-        self.stellar(
-            "generate", "--pack", self.work / "packs" / name, "--dataset", self.work / "dataset", "--kind", "T",
-            "--photos", "first", "--method", name, "--steps", sizes.denoising_steps, "--guidance", sizes.guidance,
-            "--size", sizes.side, "--out", self.images(name),
-        )  # fmt: skip
+    def masks(self) -> None:
+        """Makes the masks that a dataset of one's own photos would lack."""
+        dataset, unmasked = self.work / "dataset", self.work / "unmasked"
+        without_masks(dataset, unmasked)
+        self.stellar("dataset", "masks", "--pack", self.work / "packs" / TRAINED, unmasked)
+        print(f"   overlap with the dataset's masks (IoU): {overlap(unmasked, dataset):.3f}")
 
-    def inverted_images(self) -> None:
-        self.inversion(generation__out=str(self.images(INVERSION)), **self.generation())
+    def generate(self, name: str, *options: object, dataset: str = "dataset") -> None:
+        sizes = self.sizes
+        pack = {MADE: TRAINED, WHOLE: TRAINED, INVERSION: PLAIN}.get(name, name)
+        self.stellar(
+            "generate", "--pack", self.work / "packs" / pack, "--dataset", self.work / dataset, "--kind", "T",
+            "--photos", "first", "--method", name, "--steps", sizes.denoising_steps, "--guidance", sizes.guidance,
+            "--size", sizes.side, "--out", self.images(name), *options,
+        )  # fmt: skip
 
     def score(self) -> None:
         """Scores all systems with a service of their own; its database is made anew each time."""

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +127,46 @@ def _carry(conv: nn.Conv2d, at: int | slice, value: float) -> None:
     conv.weight[:CARRIED], conv.bias[:CARRIED] = 0, 0
     for n in range(CARRIED):
         conv.weight[n, n, at, at] = value
+
+
+def mask_model(training: Path, out: Path, steps: int) -> None:
+    """Trains a tiny segmentation model on the photos and masks of a training folder; writes an ONNX file."""
+    from stellar_export.generator import tiny_mask
+    from stellar_export.preprocess import IMAGENET_MEAN, IMAGENET_STD
+
+    torch.manual_seed(0)
+    size = (tiny_mask.SIDE, tiny_mask.SIDE)
+    photos, masks = [], []
+    for path in sorted((training / "images").iterdir()):
+        with Image.open(path) as file:
+            photo = np.asarray(file.convert("RGB").resize(size, Image.Resampling.LANCZOS), np.float32)
+        photos.append((photo / photo.max() - IMAGENET_MEAN) / IMAGENET_STD)
+        with Image.open(training / "masks" / f"{path.stem}.png") as file:
+            masks.append(np.asarray(file.convert("RGB").resize(size, Image.Resampling.NEAREST)).max(axis=2) > 0)
+    inputs = torch.from_numpy(np.stack(photos).astype(np.float32)).permute(0, 3, 1, 2)
+    wanted = torch.from_numpy(np.stack(masks).astype(np.float32))[:, None]
+    module = tiny_mask.TinyMask()
+    optimiser = torch.optim.AdamW(module.parameters(), lr=3e-3)
+    for _ in range(steps):
+        chosen = torch.randint(len(inputs), (16,))
+        loss = nn.functional.binary_cross_entropy_with_logits(module(inputs[chosen]), wanted[chosen])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    tiny_mask.save(module, out)
+
+
+def without_masks(dataset: Path, out: Path) -> None:
+    """Copies a dataset without its masks."""
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(dataset, out, ignore=shutil.ignore_patterns("*_bg.png"))
+
+
+def overlap(ours: Path, theirs: Path) -> float:
+    """Mean intersection over union of the masks of two datasets with the same photos."""
+    found = []
+    for path in sorted(theirs.glob("*/*_bg.png")):
+        with Image.open(path) as one, Image.open(ours / path.relative_to(theirs)) as other:
+            a, b = (np.asarray(mask.convert("RGB")).max(axis=2) > 0 for mask in (one, other))
+        found.append((a & b).sum() / (a | b).sum())
+    return float(np.mean(found))

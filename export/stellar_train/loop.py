@@ -3,6 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from PIL import Image
@@ -54,6 +55,14 @@ class Method(ABC):
         return None
 
 
+def rate_share(step: int, training: SimpleNamespace) -> float:
+    """The share of the rates that a step has, from 1 on: it rises in the warm-up and falls in the decay."""
+    left = training.steps - step + 1
+    rising = step / training.warmup if training.warmup else 1.0
+    falling = left / training.decay if training.decay else 1.0
+    return min(1.0, rising, falling)
+
+
 def train(method: Method, configuration: Configuration, out: Path, about: dict[str, str], quiet: bool = False) -> None:
     """Trains to the configured step, from the last checkpoint if there is one, and writes the method's files.
 
@@ -90,7 +99,7 @@ def train(method: Method, configuration: Configuration, out: Path, about: dict[s
                 for name, value in parts.items():
                     values[name] = values.get(name, 0.0) + value / training.accumulate
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * min(1.0, step / training.warmup) if training.warmup else rate
+                group["lr"] = rate * rate_share(step, training)
             scaler.unscale_(optimiser)
             norm = nn.utils.clip_grad_norm_(parameters, training.clip)
             if not scaler.is_enabled() and not torch.isfinite(norm):

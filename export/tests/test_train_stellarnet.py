@@ -256,3 +256,12 @@ def test_a_configuration_overlays_the_defaults():
     assert configuration("stellarnet").digest() != found.digest()
     with pytest.raises(TrainError, match="--data is missing"):
         found.need("data", "folder", "--data")
+
+
+def test_rates_rise_in_the_warm_up_and_fall_in_the_decay():
+    training = Configuration("stellarnet").training
+    training.steps, training.warmup, training.decay = 10, 2, 4
+    shares = [loop.rate_share(step, training) for step in range(1, 11)]
+    assert shares == [0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25]
+    training.warmup = training.decay = 0
+    assert {loop.rate_share(step, training) for step in range(1, 11)} == {1.0}

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy
 import pytest
 from conftest import PROGRAM, ROOT
+from PIL import Image
 
 from stellar_score import Dataset, DatasetError
 from stellar_score.dataset import format_prompt
@@ -222,6 +223,16 @@ def test_a_folder_of_another_dataset_is_refused(stellar, manifest, tmp_path):
         ('{"prompt": "{style} of {}"}', "line 1: the prompt .* has a brace"),
     ],
 )
+def test_photos_of_a_manifest_have_the_masks_that_are_named_or_beside_them(manifest):
+    for mask in ("photos/ada-1_bg.png", "drawn.png"):
+        Image.fromarray(image(0)).save(manifest / mask)
+    text = (manifest / "dataset.jsonl").read_text()
+    (manifest / "dataset.jsonl").write_text(text.replace('"bob.jpg",', '"bob.jpg", "mask": "drawn.png",'))
+    masks = {identity: [photo.mask for photo in photos] for identity, photos in Dataset(manifest).photos.items()}
+    assert masks == {"ada/ü": [manifest / "photos/ada-1_bg.png", None], "bob": [manifest / "drawn.png"]}
+    program("dataset", "check", manifest)
+
+
 def test_problems_of_a_manifest_are_named_with_their_line(manifest, line, words):
     text = (manifest / "dataset.jsonl").read_text()
     (manifest / "dataset.jsonl").write_text(line + "\n" + text)

@@ -54,6 +54,15 @@ impl Generator {
         Ok(Words { vectors: [of("words_1")?, of("words_2")?], count: self.spec.words })
     }
 
+    /// Reads words from the content of [`WORD_FILES`](super::WORD_FILES): each has one tensor of
+    /// 32-bit floats, `[words, width of the tower]`.
+    ///
+    /// # Errors
+    /// A file is not of this form, or its words do not fit the pack.
+    pub fn read_words(&self, files: [&[u8]; 2]) -> Result<Words, GenerationError> {
+        Words::read(&self.towers, files)
+    }
+
     /// Returns the condition of a prompt.
     pub(super) async fn condition(
         &self,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use safetensors::{Dtype, SafeTensors};
 
 use super::GenerationError;
-use super::generator::Generator;
+use super::tower::Tower;
 
 /// Files of words that were learned, for the first and second text tower: those of diffusers'
 /// script for Textual Inversion with SDXL.
@@ -20,15 +20,11 @@ pub struct Words {
     pub(super) count: usize,
 }
 
-impl Generator {
-    /// Reads words from the content of [`WORD_FILES`]: each has one tensor of 32-bit floats,
-    /// `[words, width of the tower]`.
-    ///
-    /// # Errors
-    /// A file is not of this form, or its words do not fit the pack.
-    pub fn read_words(&self, files: [&[u8]; 2]) -> Result<Words, GenerationError> {
+impl Words {
+    /// Reads words from the content of [`WORD_FILES`], for these text towers.
+    pub(super) fn read(towers: &[Tower; 2], files: [&[u8]; 2]) -> Result<Self, GenerationError> {
         let read = |at: usize| {
-            let (file, tower) = (WORD_FILES[at], &self.towers[at]);
+            let (file, tower) = (WORD_FILES[at], &towers[at]);
             tensor(files[at], tower.width, tower.frame.most_words())
                 .map_err(|problem| GenerationError::Words { file, problem })
         };
@@ -40,7 +36,7 @@ impl Generator {
             );
             return Err(GenerationError::Words { file: WORD_FILES[1], problem });
         }
-        Ok(Words { vectors: [first, second], count })
+        Ok(Self { vectors: [first, second], count })
     }
 }
 

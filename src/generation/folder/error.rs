@@ -114,8 +114,8 @@ impl From<GenerationError> for ImageError {
 }
 
 impl ImageError {
-    /// Returns whether the photo, its mask or words, or the prompt is at fault, so that images of others may
-    /// succeed.
+    /// Returns whether the photo, its mask or words, or the prompt is at fault, so that images of
+    /// others may succeed.
     pub(super) fn is_of_the_job(&self) -> bool {
         match self {
             Self::Read { .. } | Self::Replaced(_) => true,
