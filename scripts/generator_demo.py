@@ -38,8 +38,8 @@ class Sizes:
     """How much of everything. People of the download are divided into those evaluated and those trained on."""
 
     side: int = 128
-    drawn_people: int = 100
-    pictures: int = 800
+    drawn_people: int = 160
+    pictures: int = 1600
     people: int = 200
     evaluated: int = 12
     prompts: int = 8  # for each person; half of them are of kind T, which are used
@@ -218,7 +218,9 @@ class Demo:
             method, name, base, self.work / "training",
             data__resolution=self.sizes.side, data__features="cached", data__augment=False,
             data__held_out=min(8, self.sizes.people // 4), data__cache=str(self.work / "cache"),
-            loss__timesteps=[300, 1000], model__hidden=128,
+            # The colours of a picture are decided early. Losses of this world are small: next to them, even a little
+            # regularisation holds the words at zero.
+            loss__timesteps=[600, 1000], loss__regularisation=0.0, model__hidden=128,
             training__steps=steps, training__batch=16, training__device="cpu",
             output__validate_every=max(steps // 4, 1), output__validation_steps=0, **settings,
         )  # fmt: skip
