@@ -45,7 +45,7 @@ class Sizes:
     prompts: int = 8  # for each person; half of them are of kind T, which are used
     vae_steps: int = 4000
     base_steps: int = 5000
-    stellarnet_steps: int = 1500
+    stellarnet_steps: int = 2000
     personal_steps: int = 100
     mask_steps: int = 300
     denoising_steps: int = 20
@@ -218,10 +218,10 @@ class Demo:
             method, name, base, self.work / "training",
             data__resolution=self.sizes.side, data__features="cached", data__augment=False,
             data__held_out=min(8, self.sizes.people // 4), data__cache=str(self.work / "cache"),
-            # The colours of a picture are decided early. Losses of this world are small: next to them, even a little
-            # regularisation holds the words at zero.
-            loss__timesteps=[600, 1000], loss__regularisation=0.0, model__hidden=128,
-            training__steps=steps, training__batch=16, training__device="cpu",
+            # The colours of a picture are decided early. Losses of this world are small: next to them, the usual
+            # regularisation of 0.01 holds the words at zero.
+            loss__timesteps=[500, 1000], loss__regularisation=3e-4, model__hidden=128,
+            training__steps=steps, training__decay=steps // 4, training__batch=16, training__device="cpu",
             output__validate_every=max(steps // 4, 1), output__validation_steps=0, **settings,
         )  # fmt: skip
         lines = (self.work / name / "metrics.jsonl").read_text().splitlines()

@@ -62,6 +62,7 @@ pub mod toolkit;
 mod trace;
 pub mod upload;
 pub mod verify;
+mod write;
 
 /// Version of the service, in responses and stored rows.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -268,7 +268,7 @@ async fn image(config: &Config, args: &GenerateArgs, prompt: &str) -> anyhow::Re
     bar.finish_and_clear();
     let picture = picture?;
     let png = picture.png(&generator.provenance(request.settings))?;
-    folder::write_file(&args.out, &png)
+    crate::write::file(&args.out, &png)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
     let flags: Vec<_> = picture.flags.iter().map(|flag| flag.code()).collect();
     if !flags.is_empty() {

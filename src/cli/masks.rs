@@ -18,9 +18,10 @@ use super::{
 use crate::{
     config::Config,
     dataset::{Dataset, MissingMask, mask_beside},
-    generation::{GenerationError, Generator, folder::write_file},
+    generation::{GenerationError, Generator},
     read,
     telemetry::Telemetry,
+    write,
 };
 
 /// Most failures that are described. Further ones are counted.
@@ -96,6 +97,6 @@ async fn mask(generator: &Generator, job: &MissingMask) -> anyhow::Result<()> {
         "no person was found: draw the mask {}",
         job.mask.display()
     );
-    write_file(&job.mask, &mask.png()?)
+    write::file(&job.mask, &mask.png()?)
         .with_context(|| format!("cannot write {}", job.mask.display()))
 }

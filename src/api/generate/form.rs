@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::api::generation::Bounds;
 use crate::api::http::{
     ApiError, Code,
-    form::{check_prompt, examine, metadata, once, read_image, text},
+    form::{check_prompt, examine, metadata, once, prompt, read_image, text},
     keys,
     multipart::{malformed, multipart},
 };
@@ -88,9 +88,7 @@ impl Fields {
             };
             match name.as_str() {
                 "prompt" => {
-                    let text = text(field, &name, limits.prompt_bytes).await?;
-                    check_prompt(&text, limits)?;
-                    once(&mut fields.prompt, &name, text)?;
+                    once(&mut fields.prompt, &name, prompt(field, limits).await?)?;
                 }
                 "reference" | "mask" => {
                     let file = read_image(field, &name, limits).await?;

@@ -396,7 +396,8 @@ pub(crate) async fn read_image(
     })
 }
 
-async fn prompt(field: Field<'_>, limits: &Limits) -> Result<String, ApiError> {
+/// Reads a prompt.
+pub(crate) async fn prompt(field: Field<'_>, limits: &Limits) -> Result<String, ApiError> {
     let bytes =
         bounded(field, limits.prompt_bytes).await?.ok_or_else(|| prompt_too_long(limits))?;
     let prompt = utf8(bytes, "prompt")?;

@@ -13,7 +13,6 @@
 
 mod describe;
 mod error;
-mod file;
 mod inputs;
 mod kept;
 mod plan;
@@ -24,7 +23,6 @@ mod tests;
 mod write;
 
 pub use error::{FolderError, ImageError};
-pub use file::write_file;
 pub use plan::{Job, People, Photos, PlanError, Selection, Split, plan};
 pub use settings::FolderSettings;
 pub use state::{FolderState, STATE};

@@ -11,7 +11,6 @@ use serde_json::Value;
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
 use super::error::FolderError;
-use super::file::write_file;
 use super::kept::{self, Digests};
 use super::plan::Job;
 use super::settings::FolderSettings;
@@ -101,7 +100,7 @@ impl FolderState {
             let path = folder.join(STATE);
             let mut text = serde_json::to_vec_pretty(&after).expect("plain data always serialises");
             text.push(b'\n');
-            write_file(&path, &text).map_err(failed(&path))?;
+            crate::write::file(&path, &text).map_err(failed(&path))?;
         }
         let Stored { begun, photos, .. } = after;
         Ok(Self { folder: folder.to_owned(), settings, begun, photos, _lock: lock })

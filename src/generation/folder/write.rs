@@ -6,7 +6,6 @@ use futures_util::{StreamExt as _, stream};
 
 use super::describe::describe;
 use super::error::{FolderError, ImageError};
-use super::file::write_file;
 use super::inputs;
 use super::kept::{files, is_there};
 use super::plan::Job;
@@ -151,7 +150,7 @@ async fn image(
     blocking(move || {
         let png = picture.png(&provenance)?;
         let write = |path: PathBuf, bytes: &[u8]| {
-            write_file(&path, bytes).map_err(|source| ImageError::Write { path, source })
+            crate::write::file(&path, bytes).map_err(|source| ImageError::Write { path, source })
         };
         write(png_path, &png)?;
         write(json_path, about.as_bytes())

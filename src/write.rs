@@ -11,13 +11,13 @@ use std::path::Path;
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
     let partial = path.with_file_name(format!(".{name}.partial"));
-    let mut file = File::create(&partial)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    drop(file);
+    let mut written = File::create(&partial)?;
+    written.write_all(bytes)?;
+    written.sync_all()?;
+    drop(written);
     fs::rename(&partial, path)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
@@ -32,10 +32,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
         fs::write(folder.path().join(".a.png.partial"), "left by another").unwrap();
-        write_file(&path, b"one").unwrap();
-        write_file(&path, b"two").unwrap();
+        file(&path, b"one").unwrap();
+        file(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert!(write_file(&folder.path().join("none/a.png"), b"x").is_err());
+        assert!(file(&folder.path().join("none/a.png"), b"x").is_err());
     }
 }
