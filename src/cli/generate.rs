@@ -38,6 +38,8 @@ Examples:
     --mask face-mask.png --out clown.png
   stellar-score generate --pack packs/generator --dataset data/stellar --split test --kind T \\
     --out generations-t/
+  stellar-score generate --pack packs/sdxl --words textual-inversion/ --dataset data/stellar \\
+    --kind T --out generations-ti/
 
 Images of a dataset are named identity-photo-prompt, as in the paper. An interrupted command goes \
 on where it was when it is called again. Images that fail are listed at the end, and tried again \
@@ -295,6 +297,14 @@ async fn images(config: &Config, args: &GenerateArgs, root: &Path) -> anyhow::Re
     let selection = args.selection();
     let people = args.people();
     let plan = folder::plan(&dataset, &selection, &people)?;
+    if let People::Words(words) = &people {
+        anyhow::ensure!(
+            plan.iter().filter_map(|job| job.words.as_ref()).any(|folder| folder.is_dir()),
+            "--words {} has no folder of a photo of the dataset, such as {}",
+            words.display(),
+            plan[0].words.as_ref().and_then(|of| of.file_name()).unwrap_or_default().display()
+        );
+    }
     let jobs = &plan[..plan.len().min(args.limit.unwrap_or(usize::MAX))];
     let generator = start_generator(config, &args.pack, None, Telemetry::new().engine).await?;
     let settings = FolderSettings {

@@ -8,21 +8,25 @@ use std::{
 use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;
+use futures_util::{StreamExt as _, stream};
 
 use super::{
     generate::warn_about_weights,
     output::{counted, print},
     progress::{self, note},
-    start::start_generator,
+    start::start_masks,
 };
 use crate::{
     config::Config,
-    dataset::{Dataset, MissingMask, mask_beside},
-    generation::{GenerationError, Generator},
+    dataset::{Dataset, MissingMask, MissingMasks},
+    generation::Generator,
     read,
     telemetry::Telemetry,
     write,
 };
+
+/// Photos in flight: while one is in the graph, others are decoded and written.
+const CONCURRENCY: usize = 4;
 
 /// Most failures that are described. Further ones are counted.
 const MOST_DESCRIBED: usize = 20;
@@ -32,26 +36,30 @@ pub(super) struct MasksArgs {
     /// The generator pack, with a graph that finds the person of a photo
     #[arg(long, value_name = "DIR")]
     pack: PathBuf,
-    /// Folders of datasets, or photos. Masks are written beside the photos: NAME_bg.png of NAME.jpg
+    /// Folders of datasets, or photos. Masks are written beside the photos: `NAME_bg.png` of
+    /// NAME.jpg. Files that end so are no photos
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
 }
 
 pub(super) async fn run(config: &Config, args: &MasksArgs) -> anyhow::Result<ExitCode> {
-    let mut missing = Vec::new();
+    let mut missing = MissingMasks::default();
     for path in &args.paths {
-        missing.append(&mut missing_in(path)?);
+        add(path, &mut missing)?;
     }
+    let missing = missing.into_list();
     if missing.is_empty() {
         return print("every photo has a mask\n");
     }
-    let generator = start_generator(config, &args.pack, None, Telemetry::new().engine).await?;
-    anyhow::ensure!(generator.makes_masks(), GenerationError::NoMasks);
+    let generator = start_masks(config, &args.pack, Telemetry::new().engine).await?;
     let bar = progress::bar("photos");
     bar.set_length(missing.len() as u64);
     let (mut written, mut failures) = (0, Vec::new());
-    for job in &missing {
-        match mask(&generator, job).await {
+    let of_all = &generator;
+    let masks = stream::iter(&missing).map(|job| async move { (job, mask(of_all, job).await) });
+    let mut masks = masks.buffered(CONCURRENCY);
+    while let Some((job, result)) = masks.next().await {
+        match result {
             Ok(()) => written += 1,
             Err(error) => failures.push(format!("{}: {error:#}", job.photo.display())),
         }
@@ -73,8 +81,8 @@ pub(super) async fn run(config: &Config, args: &MasksArgs) -> anyhow::Result<Exi
     )
 }
 
-/// Returns the photos without a mask: those of a dataset, or a photo itself.
-fn missing_in(path: &Path) -> anyhow::Result<Vec<MissingMask>> {
+/// Adds the photos without a mask: those of a dataset, or a photo itself.
+fn add(path: &Path, missing: &mut MissingMasks) -> anyhow::Result<()> {
     if path.is_dir() {
         let (dataset, findings) = Dataset::open(path)?;
         anyhow::ensure!(
@@ -82,11 +90,10 @@ fn missing_in(path: &Path) -> anyhow::Result<Vec<MissingMask>> {
             "{} has problems: `stellar-score dataset check` lists them",
             path.display()
         );
-        return Ok(dataset.missing_masks()?);
+        return Ok(missing.add_dataset(&dataset)?);
     }
     anyhow::ensure!(path.is_file(), "there is no file or folder {}", path.display());
-    let job = MissingMask { photo: path.to_owned(), mask: mask_beside(path) };
-    Ok(if job.mask.is_file() { Vec::new() } else { vec![job] })
+    Ok(missing.add_photo(path.to_owned())?)
 }
 
 async fn mask(generator: &Generator, job: &MissingMask) -> anyhow::Result<()> {
@@ -94,7 +101,7 @@ async fn mask(generator: &Generator, job: &MissingMask) -> anyhow::Result<()> {
     let mask = generator.mask(Bytes::from(photo)).await?;
     anyhow::ensure!(
         mask.share() > 0.0,
-        "no person was found: draw the mask {}",
+        "nothing stands out in it: draw the mask {}",
         job.mask.display()
     );
     write::file(&job.mask, &mask.png()?)

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use crate::{
     config::Config,
-    engine::{Engine, EngineTelemetry, Pack},
+    engine::{Engine, EngineTelemetry, Pack, pack::generator_roles as roles},
     generation::{GenerationError, Generator, engine_config},
     memory::Needs,
     scoring::Scoring,
@@ -60,6 +60,25 @@ pub(super) async fn start_scoring_with(
     let scoring = Scoring::new(engine, pack, config.limits.decode(), config.limits.pixel_bytes())?;
     scoring.show_embeddings(config.privacy.return_embeddings);
     Ok(Arc::new(scoring))
+}
+
+/// Opens a generator pack and starts the one graph of it that finds the person of a photo.
+pub(super) async fn start_masks(
+    config: &Config,
+    pack: &Path,
+    telemetry: EngineTelemetry,
+) -> anyhow::Result<Arc<Generator>> {
+    let (settings, dir) = (config.clone(), pack.to_owned());
+    let generator = tokio::task::spawn_blocking(move || {
+        let pack = Arc::new(Pack::open(&dir)?);
+        let mut alone = Pack::clone(&pack);
+        alone.graphs.retain(|graph| graph.role == roles::MASK);
+        anyhow::ensure!(!alone.graphs.is_empty(), GenerationError::NoMasks);
+        Needs::of(&settings, &alone).check(&settings, &alone)?;
+        let engine = Engine::start(&alone, &settings.engine, &telemetry)?;
+        anyhow::Ok(Generator::new(engine, pack, settings.limits.decode())?)
+    });
+    generator.await.context("starting the engine panicked")?.map(Arc::new)
 }
 
 /// Opens a generator pack and starts its engine, alone or beside the pack that scores. Loading

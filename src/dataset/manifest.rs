@@ -86,6 +86,7 @@ pub(super) fn read(root: &Path, findings: &mut Findings) -> Result<Dataset, Open
             ),
         }
     }
+    shared_masks(&identities, findings);
     for identity in identities.values_mut() {
         identity.photos.sort_by(|a, b| a.name.cmp(&b.name));
     }
@@ -171,6 +172,26 @@ fn prompts(
         findings.note(MANIFEST, format!("there are no prompts for {}", without.join(", ")));
     }
     by_identity.into_values().flatten().collect()
+}
+
+/// Finds photos that have the same mask only because it is beside both of them.
+fn shared_masks(identities: &BTreeMap<String, Identity>, findings: &mut Findings) {
+    let mut photos: BTreeMap<&Path, &Path> = BTreeMap::new();
+    for photo in identities.values().flat_map(|identity| &identity.photos) {
+        let beside = photo.mask.as_deref().filter(|mask| *mask == mask_beside(&photo.path));
+        let Some(mask) = beside else { continue };
+        let first = *photos.entry(mask).or_insert(&photo.path);
+        if first != photo.path {
+            let (first, second, mask) = (first.display(), photo.path.display(), mask.display());
+            findings.problem(
+                MANIFEST,
+                format!(
+                    "{first} and {second} have the same mask {mask}: rename one of them, or name \
+                        their masks"
+                ),
+            );
+        }
+    }
 }
 
 fn note_unlabelled(identities: &BTreeMap<String, Identity>, findings: &mut Findings) {
@@ -265,6 +286,21 @@ mod tests {
             });
             assert!(named, "{line}: {found:?}");
         }
+    }
+
+    #[test]
+    fn photos_with_the_same_mask_beside_them_are_a_problem() {
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["ada.jpg", "ada.png", "ada_bg.png"] {
+            std::fs::write(folder.path().join(file), "").unwrap();
+        }
+        let lines = r#"{"identity": "ada", "photo": "ada.jpg"}
+{"identity": "eve", "photo": "ada.png"}"#;
+        std::fs::write(folder.path().join(MANIFEST), lines).unwrap();
+        let (_, findings) = Dataset::open(folder.path()).unwrap();
+        assert_eq!(findings.fatal(), 1, "{:?}", findings.list);
+        let problem = findings.list[0].to_string();
+        assert!(problem.contains("ada.jpg and ada.png have the same mask"), "{problem}");
     }
 
     #[test]

@@ -14,6 +14,13 @@ pub struct MissingMask {
     pub mask: PathBuf,
 }
 
+/// Photos that have no mask, each once.
+#[derive(Debug, Default)]
+pub struct MissingMasks {
+    list: Vec<MissingMask>,
+    by_mask: HashMap<PathBuf, usize>,
+}
+
 /// Two photos whose masks would be one file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -26,39 +33,60 @@ pub struct SameMask {
     mask: PathBuf,
 }
 
+/// End of the names of masks, as in Stellar.
+const ENDING: &str = "_bg.png";
+
 /// Returns where the mask of a photo belongs: beside it, `0_bg.png` of `0.jpg`, as in Stellar.
-#[must_use]
-pub fn mask_beside(photo: &Path) -> PathBuf {
+pub(super) fn mask_beside(photo: &Path) -> PathBuf {
     let stem = photo.file_stem().unwrap_or_default().to_string_lossy();
-    photo.with_file_name(format!("{stem}_bg.png"))
+    photo.with_file_name(format!("{stem}{ENDING}"))
 }
 
-impl Dataset {
-    /// Returns the photos that have no mask, in the order of the identities.
+impl MissingMasks {
+    /// Adds the photos of a dataset that have no mask, in the order of the identities.
     ///
     /// # Errors
     /// Two photos would have the same mask.
-    pub fn missing_masks(&self) -> Result<Vec<MissingMask>, SameMask> {
-        let photos = self.identities.iter().flat_map(|identity| &identity.photos);
-        let mut missing: Vec<MissingMask> = Vec::new();
-        let mut seen: HashMap<PathBuf, usize> = HashMap::new();
+    pub fn add_dataset(&mut self, dataset: &Dataset) -> Result<(), SameMask> {
+        let photos = dataset.identities.iter().flat_map(|identity| &identity.photos);
         for photo in photos.filter(|photo| photo.mask.is_none()) {
-            let photo = self.file(&photo.path);
+            let photo = dataset.file(&photo.path);
             let mask = mask_beside(&photo);
-            match seen.get(&mask) {
-                // One photo may be in the manifest twice, under two names.
-                Some(at) if missing[*at].photo == photo => {}
-                Some(at) => {
-                    let first = missing[*at].photo.clone();
-                    return Err(SameMask { first, second: photo, mask });
-                }
-                None => {
-                    seen.insert(mask.clone(), missing.len());
-                    missing.push(MissingMask { photo, mask });
-                }
+            self.add(photo, mask)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a photo, unless its mask is there or it is a mask itself.
+    ///
+    /// # Errors
+    /// Two photos would have the same mask.
+    pub fn add_photo(&mut self, photo: PathBuf) -> Result<(), SameMask> {
+        let is_mask = photo.to_string_lossy().ends_with(ENDING);
+        let mask = mask_beside(&photo);
+        if is_mask || mask.is_file() { Ok(()) } else { self.add(photo, mask) }
+    }
+
+    fn add(&mut self, photo: PathBuf, mask: PathBuf) -> Result<(), SameMask> {
+        match self.by_mask.get(&mask) {
+            // One photo may be in a manifest twice, under two names.
+            Some(at) if self.list[*at].photo == photo => Ok(()),
+            Some(at) => {
+                let first = self.list[*at].photo.clone();
+                Err(SameMask { first, second: photo, mask })
+            }
+            None => {
+                self.by_mask.insert(mask.clone(), self.list.len());
+                self.list.push(MissingMask { photo, mask });
+                Ok(())
             }
         }
-        Ok(missing)
+    }
+
+    /// Returns the photos in the order in which they were added.
+    #[must_use]
+    pub fn into_list(self) -> Vec<MissingMask> {
+        self.list
     }
 }
 
@@ -96,7 +124,13 @@ mod tests {
             .collect();
         assert_eq!(masks, [None, None, Some("drawn.png".into()), Some("eve_bg.png".into())]);
         let (photo, mask) = (folder.path().join("ada.jpg"), folder.path().join("ada_bg.png"));
-        assert_eq!(dataset.missing_masks(), Ok(vec![MissingMask { photo, mask }]));
+        let mut missing = MissingMasks::default();
+        missing.add_dataset(&dataset).unwrap();
+        // Paths on the command line: the same photo, one with a mask, and a mask.
+        for name in ["ada.jpg", "eve.png", "eve_bg.png"] {
+            missing.add_photo(folder.path().join(name)).unwrap();
+        }
+        assert_eq!(missing.into_list(), [MissingMask { photo, mask }]);
     }
 
     #[test]
@@ -105,8 +139,10 @@ mod tests {
 {"identity": "ada", "photo": "ada.jpg"}
 {"identity": "ada", "photo": "ada.png", "name": "other"}
 "#;
-        let (_folder, dataset) = dataset(lines, &["ada.jpg", "ada.png"]);
-        let error = dataset.missing_masks().unwrap_err().to_string();
+        let (folder, dataset) = dataset(lines, &["ada.jpg", "ada.png"]);
+        let mut missing = MissingMasks::default();
+        let error = missing.add_dataset(&dataset).unwrap_err().to_string();
         assert!(error.contains("ada.jpg and ") && error.contains("ada_bg.png"), "{error}");
+        assert!(missing.add_photo(folder.path().join("ada.png")).is_err(), "in whatever order");
     }
 }

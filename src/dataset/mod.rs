@@ -25,7 +25,7 @@ pub use check::decode_images;
 pub use contents::{
     Dataset, Findings, Identity, Layout, MANIFEST, OpenError, Photo, Problem, Prompt,
 };
-pub use masks::{MissingMask, SameMask, mask_beside};
+pub use masks::{MissingMask, MissingMasks, SameMask};
 pub use prepare::{
     PrepareError, Prepared, Sources, TrainingData, TrainingSources, prepare, prepare_training,
 };

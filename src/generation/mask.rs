@@ -46,12 +46,6 @@ impl Mask {
 }
 
 impl Generator {
-    /// Returns whether the pack finds the person of a photo.
-    #[must_use]
-    pub fn makes_masks(&self) -> bool {
-        self.engine.graph(roles::MASK).is_some()
-    }
-
     /// Finds the person of a photo.
     ///
     /// The graph's levels become bytes, are resized to the photo with Lanczos, as rembg does, and

@@ -34,19 +34,21 @@ impl Generator {
         })?;
         let parts = split(&request.prompt)
             .map_err(|problem| GenerationError::request("prompt", problem))?;
-        let person = request.person.as_ref().filter(|_| parts.right.is_some());
-        match person {
-            None if parts.right.is_some() => {
+        let makes_words = self.engine.graph(roles::WORDS).is_some();
+        match &request.person {
+            _ if parts.right.is_none() => Ok((parts, plan)),
+            Some(Person::Words(_)) => Ok((parts, plan)),
+            _ if !makes_words => {
+                let problem = "has `{}`, but the pack makes no words of photos: say who it shows, \
+                    or use `stellar-score generate --words` with learned words";
+                Err(GenerationError::request("prompt", problem))
+            }
+            None => {
                 let problem = "is missing: `{}` in the prompt stands for the person in it; give a \
                     photo, or a prompt without `{}`";
                 Err(GenerationError::request("photo", problem))
             }
-            Some(Person::Photo(_)) if self.engine.graph(roles::WORDS).is_none() => {
-                let problem = "has `{}`, but the pack makes no words of photos: give learned words, \
-                    or say who it shows";
-                Err(GenerationError::request("prompt", problem))
-            }
-            _ => Ok((parts, plan)),
+            Some(Person::Photo(_)) => Ok((parts, plan)),
         }
     }
 

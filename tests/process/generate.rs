@@ -305,11 +305,12 @@ fn learned_words_stand_for_a_person_in_one_image_and_in_a_dataset() {
     assert_eq!(about["model_name"], "textual-inversion");
     let auxiliary = &about["aux_metadata"];
     assert_eq!((&auxiliary["people"], &auxiliary["flags"]), (&"words".into(), &Value::Null));
+    assert_eq!(auxiliary["excludes_evaluation"], false);
 
     // Other words of the same photo are another image.
     learned(&at.join("learned/000-0"), 3, 0.3);
     images(at, "out", &given).failed(&["another photo, mask or words", "learned/000-0"]);
-    images(at, "out", &settings).failed(&["people is \"words\" there and null here"]);
+    images(at, "out", &settings).failed(&["people is \"words\" there and \"photos\" here"]);
 }
 
 #[test]
@@ -330,5 +331,5 @@ fn the_whole_photos_of_a_dataset_are_used_on_request() {
     assert_eq!(flags(&masked), Value::Null);
     assert_eq!(flags(&whole), serde_json::json!(["unmasked"]));
     images(at, "masked", &[&settings[..], &["--no-masks"]].concat())
-        .failed(&["people is null there and \"whole_photos\" here"]);
+        .failed(&["people is \"photos\" there and \"whole_photos\" here"]);
 }

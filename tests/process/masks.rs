@@ -1,4 +1,5 @@
-//! `stellar-score dataset masks`: masks of one's own photos, compared with those of rembg.
+//! `stellar-score dataset masks`: masks of one's own photos, compared with rembg's arithmetic as
+//! `scripts/mask_fixtures.py` repeats it with Pillow.
 
 use std::{
     fs,
@@ -51,7 +52,7 @@ fn pixels(file: &Path) -> vision::Image {
 }
 
 #[test]
-fn masks_equal_those_of_rembg_and_generate_uses_them() {
+fn masks_equal_those_of_pillow_and_generate_uses_them() {
     let folder = folder();
     let (pack, dataset) = (pack(folder.path()), photos(folder.path()));
     assert_eq!(masks(&pack, &dataset).printed(), "3 masks written\n");

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::spec::{Dim, FileSpec, GraphKind, GraphSpec, TensorSpec, entry};
 use crate::tensor::Dtype;
+use crate::vision::Geometry;
 
 /// Roles of the graphs that generate images.
 pub mod roles {
@@ -117,9 +118,12 @@ impl GeneratorSpec {
             expect_outputs(words, &[("words_1", &each(first)), ("words_2", &each(second))])?;
         }
         if let Some(mask) = find(roles::MASK) {
-            let size = mask.geometry.and_then(|geometry| geometry.size());
-            let Some((height, width)) = size.filter(|_| mask.kind == GraphKind::Image) else {
-                return Err((mask.entry(), "it must be an image graph of one size".to_owned()));
+            let (GraphKind::Image, Some(Geometry::Exact { height, width, .. })) =
+                (mask.kind, mask.geometry)
+            else {
+                // A crop or a margin would shift the mask on the photo.
+                let problem = "it must be an image graph whose geometry is `exact`";
+                return Err((mask.entry(), problem.to_owned()));
             };
             let shape = [fixed(height as usize), fixed(width as usize)];
             expect_outputs(mask, &[("foreground", &shape)])?;
@@ -339,6 +343,22 @@ mod tests {
             at(graphs, roles::DECODER).outputs[0].name = "pixels".into();
         });
         assert!(entry.contains("decoder") && problem.contains("no output image"), "{problem}");
+        let mask = |edit: &dyn Fn(&mut GraphSpec)| {
+            refused(&|graphs| {
+                let mut mask = at(graphs, roles::WORDS).clone();
+                mask.role = roles::MASK.to_owned();
+                mask.outputs.truncate(1);
+                mask.outputs[0].name = "foreground".to_owned();
+                mask.outputs[0].shape = vec![Dim::Fixed(224), Dim::Fixed(224)];
+                edit(&mut mask);
+                graphs.push(mask);
+            })
+        };
+        let (entry, problem) =
+            mask(&|mask| mask.geometry = Some(Geometry::Letterbox { size: 224 }));
+        assert!(entry.contains("mask") && problem.contains("geometry is `exact`"), "{problem}");
+        let (_, problem) = mask(&|mask| mask.outputs[0].shape[0] = Dim::Fixed(7));
+        assert!(problem.contains("expected foreground f32[224, 224]"), "{problem}");
         let (entry, problem) = refused(&|graphs| at(graphs, roles::TEXT_2).text = None);
         assert!(entry.contains("text_2") && problem.contains("`text` table"), "{problem}");
     }

@@ -85,13 +85,17 @@ fn auxiliary(generator: &Generator, state: &FolderState, flags: &[&str]) -> Valu
         "unet_lora_rank": trained("lora_rank"),
         "inject_encoder": has_words.then_some("all"),
         "image_encoders_to_use": has_words.then_some("all"),
-        "mapper_hidden_dim": trained("hidden"),
+        "mapper_hidden_dim": trained("hidden").filter(|_| has_words),
         "num_mapper_layers": has_words.then_some(MAPPER_LAYERS),
         "num_inject_embeddings": has_words.then_some(generator.spec().words),
         "pack": pack.id(),
     });
-    if !state.settings.people.is_default() {
+    if state.settings.people != People::Photos {
         keys["people"] = json!(state.settings.people);
+    }
+    if are_learned {
+        // Words are learned from the very photos that the images are evaluated with.
+        keys["excludes_evaluation"] = json!(false);
     }
     if !flags.is_empty() {
         keys["flags"] = json!(flags);

@@ -114,8 +114,8 @@ impl From<GenerationError> for ImageError {
 }
 
 impl ImageError {
-    /// Returns whether the photo, its mask or words, or the prompt is at fault, so that images of
-    /// others may succeed.
+    /// Returns whether the photo, its mask or the prompt is at fault, so that images of others may
+    /// succeed. Words that do not fit are those of another base model, as a rule all of them.
     pub(super) fn is_of_the_job(&self) -> bool {
         match self {
             Self::Read { .. } | Self::Replaced(_) => true,
@@ -123,7 +123,6 @@ impl ImageError {
                 **error,
                 GenerationError::Photo(_)
                     | GenerationError::Mask(_)
-                    | GenerationError::Words { .. }
                     | GenerationError::Request { .. }
             ),
             Self::Write { .. } => false,

@@ -1,6 +1,7 @@
 //! Which images of a dataset are generated, and their names.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -35,23 +36,16 @@ pub enum Photos {
 }
 
 /// Where the words of a dataset's people are from.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum People {
     /// Their photos, with the masks that there are.
-    #[default]
     Photos,
     /// Their photos, whole.
     WholePhotos,
     /// Words that were learned for each photo: a folder with one folder for each, named
-    /// identity-photo.
+    /// identity-photo as `stellar_train textual-inversion` names them.
     Words(#[serde(skip)] PathBuf),
-}
-
-impl People {
-    pub(super) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// Which images of a dataset are generated.
@@ -158,7 +152,7 @@ pub fn plan(
                         _ => photo.mask.as_ref().map(|mask| dataset.file(mask)),
                     },
                     words: match people {
-                        People::Words(words) => Some(words.join(file_name(&subject))),
+                        People::Words(words) => Some(words.join(words_folder(&subject))),
                         _ => None,
                     },
                     image_path: image_path(&folder, photo),
@@ -213,6 +207,24 @@ fn file_name(name: &str) -> String {
     }
     safe.truncate(safe.floor_char_boundary(NAME_BYTES));
     format!("{safe}-{}", &ContentHash::of(name.as_bytes()).to_hex()[..8])
+}
+
+/// Returns the name of the folder with the learned words of a photo: `identity-photo`, in which
+/// characters that not every file system takes are `%XX`. The trainer has the same rule.
+fn words_folder(subject: &str) -> String {
+    let mut name = String::with_capacity(subject.len());
+    for (at, character) in subject.char_indices() {
+        let is_safe = !character.is_ascii_control()
+            && !"/\\:*?\"<>|%".contains(character)
+            && (at > 0 || character != '.');
+        if is_safe {
+            name.push(character);
+        } else {
+            // All of them are of one byte.
+            let _ = write!(name, "%{:02X}", u32::from(character));
+        }
+    }
+    name
 }
 
 #[cfg(test)]
@@ -303,6 +315,20 @@ mod tests {
         assert!(error.contains("none has the kind X"), "{error}");
         let error = refused(Layout::Stellar, &select(Split::Val, Some("H"), Photos::All));
         assert!(error.contains("no identity of the split"), "{error}");
+    }
+
+    #[test]
+    fn folders_of_words_are_named_as_the_trainer_names_them() {
+        for (subject, name) in [
+            ("000-0", "000-0"),
+            ("ada lovelace-1", "ada lovelace-1"),
+            ("a/b-0", "a%2Fb-0"),
+            ("../x-0", "%2E.%2Fx-0"),
+            ("100%-0", "100%25-0"),
+            ("José-0", "José-0"),
+        ] {
+            assert_eq!(words_folder(subject), name);
+        }
     }
 
     #[test]

@@ -18,7 +18,6 @@ pub struct FolderSettings {
     /// Which images are generated.
     pub selection: Selection,
     /// Where the words of the people are from.
-    #[serde(default, skip_serializing_if = "People::is_default")]
     pub people: People,
     /// Seed, steps, guidance and size.
     pub settings: Settings,

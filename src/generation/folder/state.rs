@@ -147,7 +147,13 @@ fn stored(folder: &Path, visible: &[PathBuf]) -> Result<Option<Stored>, FolderEr
     if version.schema != SCHEMA {
         return Err(invalid(format!("schema {} is not {SCHEMA}", version.schema)));
     }
-    serde_json::from_str(&text).map(Some).map_err(|error| invalid(error.to_string()))
+    let mut stored: Stored =
+        serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+    if let Some(settings) = stored.settings.as_object_mut() {
+        // Folders of earlier versions do not say it.
+        settings.entry("people").or_insert_with(|| "photos".into());
+    }
+    Ok(Some(stored))
 }
 
 /// Returns the keys whose values differ, with both values.
