@@ -21,6 +21,7 @@ mod paper;
 mod refusals;
 mod rolling;
 mod runs;
+mod s3;
 mod service;
 mod start;
 mod submissions;
