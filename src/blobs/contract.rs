@@ -15,7 +15,10 @@ use stellar_s3_server::{ACCESS_KEY, BUCKET, Fault, SECRET_KEY, Server};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
-use super::{s3::Patience, *};
+use super::{
+    s3::{Patience, RETRIES},
+    *,
+};
 use crate::{config, content::ContentHash};
 
 const MIB: usize = 1 << 20;
@@ -96,7 +99,7 @@ fn of(bytes: &[u8]) -> (ContentHash, Bytes) {
 
 /// Bytes that do not repeat with a short period.
 fn noise(length: usize, seed: u32) -> Vec<u8> {
-    let mut state = seed | 1;
+    let mut state = 2 * seed + 1;
     let mut next = || {
         state ^= state << 13;
         state ^= state >> 17;
@@ -289,7 +292,7 @@ async fn an_object_store_that_fails_for_long_is_unavailable_within_a_bounded_tim
         let put = place.blobs.put(vec![(file, bytes.clone())]).await;
         assert!(matches!(put, Err(WriteError::Unavailable(_))), "{fault:?}: {put:?}");
         let tried = server.requests() - requests;
-        assert!((2..=1 + s3::RETRIES as u64).contains(&tried), "{fault:?}: {tried} requests");
+        assert!((2..=1 + RETRIES as u64).contains(&tried), "{fault:?}: {tried} requests");
         let get = place.blobs.get(file).await;
         let error = get.unwrap_err();
         assert!(matches!(error, ReadError::Unavailable(_)), "{fault:?}: {error}");

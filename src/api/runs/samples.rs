@@ -19,8 +19,8 @@ use crate::api::http::{ApiError, Id, InPath, Query, cut, drain, page};
 use crate::api::runs::unknown_run;
 use crate::api::state::{App, Shared};
 use crate::{
-    content::ContentHash,
     blobs::WriteError,
+    content::ContentHash,
     runs::SpoolKeepError,
     scoring::{Metadata, content},
     service::probes,
