@@ -39,7 +39,12 @@ pub(crate) fn put(to: SocketAddr, run: &str, name: &str, form: Form) -> std::io:
 }
 
 pub(crate) fn new_run(server: &Server) -> String {
-    let facts = json!({"method": "mine", "metrics": ["clip_t", "clip_i", "clip_n", "aesthetic"]});
+    named_run(server, "default")
+}
+
+pub(crate) fn named_run(server: &Server, name: &str) -> String {
+    let metrics = ["clip_t", "clip_i", "clip_n", "aesthetic"];
+    let facts = json!({"method": "mine", "run": name, "metrics": metrics});
     let response = post(server.address, "/v1/runs", &facts).expect("a response");
     response.json()["run_id"].as_str().expect("an id").to_owned()
 }

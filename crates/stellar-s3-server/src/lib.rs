@@ -159,7 +159,7 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<
     let response = shared.service.call(request.map(s3s::Body::from)).await.map_err(|_| Failed)?;
     let (head, body) = response.into_parts();
     let body = body.collect().await.map_err(|_| Failed)?.to_bytes();
-    let body = if fault == Some(Fault::Torn) { torn(body) } else { whole(body) };
+    let body = if fault == Some(Fault::Torn) { torn(&body) } else { whole(body) };
     Ok(Response::from_parts(head, body))
 }
 
@@ -168,7 +168,7 @@ fn whole(bytes: Bytes) -> Body {
 }
 
 /// The first half, and then an error. The head has the length of the whole.
-fn torn(bytes: Bytes) -> Body {
+fn torn(bytes: &Bytes) -> Body {
     let half = bytes.slice(..bytes.len() / 2);
     let frames = [Ok(Frame::data(half)), Err(Box::from(Failed))];
     let mut frames = frames.into_iter();

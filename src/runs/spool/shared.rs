@@ -64,12 +64,11 @@ impl Spool {
     ) -> Result<Arc<Self>, SpoolOpenError> {
         let (root, _, lock) = Self::prepare(root).await?;
         let ours = store.installation().await?;
-        let note = match bucket.note().await? {
-            Some(note) => note,
-            None => {
-                let new = Note { id: Uuid::now_v7().to_string(), database: ours.clone() };
-                bucket.take(&new).await?
-            }
+        let note = if let Some(note) = bucket.note().await? {
+            note
+        } else {
+            let new = Note { id: Uuid::now_v7().to_string(), database: ours.clone() };
+            bucket.take(&new).await?
         };
         if note.database != ours {
             let (bucket, theirs) = (bucket.name().to_owned(), note.database);
