@@ -134,6 +134,7 @@ async fn a_released_file_stays_for_its_quarantine_and_is_deleted_then() {
     assert!(matches!(spool.read(gone).await, Err(ReadError::Absent(_))));
 }
 
+#[expect(clippy::disallowed_methods, reason = "a crash runs no destructor")]
 #[tokio::test]
 async fn files_of_a_crash_before_the_row_are_swept_and_no_others() {
     let scene = Scene::new().await;
@@ -142,7 +143,7 @@ async fn files_of_a_crash_before_the_row_are_swept_and_no_others() {
     let [orphan, named, held] = [files[0].0, files[1].0, files[2].0];
     let guard = spool.keep(&scene.store, files.clone()).await.unwrap();
     scene.accept(&spool, named).await;
-    // A crash runs no destructor; the third file belongs to a request that goes on.
+    // The third file belongs to a request that goes on.
     let going_on = spool.keep(&scene.store, vec![files[2].clone()]).await.unwrap();
     std::mem::forget(guard);
     spool.held().remove(&orphan);
