@@ -5,6 +5,7 @@ mod adapters;
 mod environment;
 mod password;
 mod renamed;
+mod s3;
 mod sections;
 mod settings;
 mod validate;
@@ -24,6 +25,7 @@ use serde::Deserialize;
 pub use adapters::{Adapter, AdapterReward, Protocol};
 pub use environment::{DEFAULTS, UnknownVariable};
 pub use renamed::RenamedKey;
+pub use s3::S3;
 pub use sections::{
     Analysis, Generator, Keys, Limits, Log, LogFormat, Privacy, Rewards, Runs, Server, Store,
     Traces,
@@ -256,6 +258,33 @@ mod tests {
             let text = format!("[store]\nthumbnails = {side}");
             let message = load(&text).unwrap_err().to_string();
             assert!(message.contains("store.thumbnails"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_that_cannot_be_one_is_refused_by_name() {
+        let bucket = |more: &str| load(&format!("[store.s3]\nbucket = \"images\"\n{more}"));
+        assert!(!load("").unwrap().store.s3.is_used());
+        for good in ["", "prefix = \"a/b-c.d\"", "endpoint = \"https://s3.example.org:9000\""] {
+            assert!(bucket(good).unwrap().store.s3.is_used(), "{good}");
+        }
+        let plain = "endpoint = \"http://127.0.0.1:9000\"";
+        assert!(bucket(&format!("{plain}\nallow_http = true")).is_ok());
+        for (wrong, key) in [
+            (plain, "store.s3.endpoint"),
+            ("endpoint = \"https://me:secret@s3.example.org\"", "store.s3.endpoint"),
+            ("endpoint = \"s3.example.org\"", "store.s3.endpoint"),
+            ("prefix = \"\"", "store.s3.prefix"),
+            ("prefix = \"a//b\"", "store.s3.prefix"),
+            ("prefix = \"../a\"", "store.s3.prefix"),
+            ("region = \"\"", "store.s3.region"),
+        ] {
+            let message = bucket(wrong).unwrap_err().to_string();
+            assert!(message.contains(key) && !message.contains("secret"), "{wrong}: {message}");
+        }
+        for wrong in ["ab", "s3://images", "images/a", "Images"] {
+            let message = load(&format!("[store.s3]\nbucket = {wrong:?}")).unwrap_err().to_string();
+            assert!(message.contains("store.s3.bucket"), "{wrong}: {message}");
         }
     }
 

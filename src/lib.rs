@@ -26,6 +26,7 @@ pub mod analysis;
 pub mod api;
 pub mod backup;
 pub mod bench;
+pub mod blobs;
 mod blocking;
 mod cache;
 pub mod card;

@@ -94,12 +94,12 @@ impl Readiness {
     pub(super) async fn checks(&self, scoring: &Scoring, store: &Store, runs: &Runs) -> Vec<Check> {
         let health = scoring.engine().health().borrow().clone();
         let stops = self.is_leaving() || health.stopping;
-        let (pinged, disk) = tokio::join!(store.ping(), self.disk());
+        let (pinged, disk, spool) = tokio::join!(store.ping(), self.disk(), runs.spool().problem());
         let pinged = pinged.err().map(|error| {
             tracing::error!(%error, "store unavailable");
             "the store cannot be reached; the log has the cause".to_owned()
         });
-        vec![
+        let mut checks = vec![
             self.board.check("start", None),
             self.board.check("graphs", of_graphs(&health)),
             self.board.check("engine", of_engine(health.residency)),
@@ -107,7 +107,11 @@ impl Readiness {
             self.board.check("disk", disk),
             self.board.check("tasks", of_tasks(&runs.supervisor().failing())),
             self.board.check("stop", stops.then(|| "the service is stopping".to_owned())),
-        ]
+        ];
+        if runs.spool().is_shared() {
+            checks.push(self.board.check("spool", spool));
+        }
+        checks
     }
 
     async fn disk(&self) -> Option<String> {

@@ -41,6 +41,7 @@ impl LocalService {
         let folder = Folder::make()?;
         let mut config = config.clone();
         config.store.spool = folder.0.join("files");
+        config.store.s3.bucket.clear();
         // Whatever the address of the configured service: this one needs no key.
         config.server.listen = (Ipv4Addr::LOCALHOST, 0).into();
         let scoring = Arc::new(Scoring::new(

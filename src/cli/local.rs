@@ -23,6 +23,7 @@ pub(super) async fn with_service<T>(
 ) -> anyhow::Result<T> {
     config.store.url = format!("sqlite:{}", folder.join("stellar.db").display());
     config.store.spool = folder.join("files");
+    config.store.s3.bucket.clear();
     config.server.listen = (Ipv4Addr::LOCALHOST, 0).into();
     let service = Service::start(&config).await?;
     let client = Client::new(&format!("http://{}", service.address), PATIENCE)?

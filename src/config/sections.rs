@@ -8,7 +8,10 @@ use std::{
 
 use serde::Deserialize;
 
-use super::adapters::{Adapter, Protocol};
+use super::{
+    adapters::{Adapter, Protocol},
+    s3::S3,
+};
 use crate::{machine, server::ConnectionLimits, vision::DecodeLimits};
 
 /// The `[server]` section: address, hosts, connections and time limits.
@@ -197,8 +200,10 @@ pub struct Store {
     pub url: String,
     /// File with the password of PostgreSQL, which is inserted into the URL.
     pub password_file: Option<PathBuf>,
-    /// The spool: folder for the images of accepted samples.
+    /// The spool: folder for the images of accepted samples, or for notes if they are in a bucket.
     pub spool: PathBuf,
+    /// Bucket for these images.
+    pub s3: S3,
     /// Size limit of the spool, in MiB.
     pub spool_mib: u64,
     /// Retention of unreferenced files in the trash, in days.
@@ -244,6 +249,7 @@ impl std::fmt::Debug for Store {
             .field("url", &self.url.split(':').next())
             .field("password_file", &self.password_file)
             .field("spool", &self.spool)
+            .field("s3", &self.s3)
             .field("spool_mib", &self.spool_mib)
             .field("trash_retention_days", &self.trash_retention_days)
             .field("evidence_retention_days", &self.evidence_retention_days)

@@ -9,7 +9,8 @@ use rustix::fs::{Access, access};
 
 use super::{Check, Status};
 use crate::{
-    config::{Config, Server},
+    blobs::bucket_note,
+    config::{Config, S3, Server},
     machine,
     runs::{SpoolFolder, SpoolOpenError},
     store::{DatabaseState, MigrationError, StoreOptions},
@@ -23,16 +24,20 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Checks database, keys, spool and their disks. `serves` is whether the configured service runs.
 pub(super) async fn checks(config: &Config, serves: bool) -> Vec<Check> {
     let (database, state) = database(config).await;
-    let (spool, used) = spool(config, state.as_ref(), serves);
+    let (folder, used) = spool(config, state.as_ref(), serves);
     // A database that does not exist yet has no keys.
     let unknown = state.is_none() && database.status == Status::Error;
     let mut checks = vec![database];
     if !unknown {
         checks.push(keys(&config.server, state.as_ref().map_or(0, |state| state.keys)));
     }
-    checks.push(spool);
+    checks.push(folder);
+    let s3 = &config.store.s3;
+    if s3.is_used() {
+        checks.push(bucket(s3, state.as_ref()).await);
+    }
     // Space that the spool may still take.
-    let budget = config.store.spool_bytes().saturating_sub(used);
+    let budget = if s3.is_used() { 0 } else { config.store.spool_bytes().saturating_sub(used) };
     let least = config.store.min_free_mib.saturating_mul(MIB);
     checks.push(disk("spool disk", &config.store.spool, budget, least));
     if let Some(file) = DatabaseState::file(&config.store.url) {
@@ -167,6 +172,26 @@ fn spool(config: &Config, database: Option<&DatabaseState>, serves: bool) -> (Ch
         ),
     };
     (check, bytes)
+}
+
+/// Checks the bucket of the spool.
+async fn bucket(settings: &S3, database: Option<&DatabaseState>) -> Check {
+    const NAME: &str = "bucket";
+    let ours = database.and_then(|state| state.installation.clone());
+    match bucket_note(settings).await {
+        Err(error) => Check::error(NAME, error.to_string(), None),
+        Ok(None) => Check::ok(NAME, format!("{} is taken at start", settings.name())),
+        // A database that no service has used yet cannot be the one of a bucket that has one.
+        Ok(Some(note)) if database.is_some() && ours.as_ref() != Some(&note.database) => {
+            let ours = ours.unwrap_or_else(|| "a new one".to_owned());
+            let (bucket, theirs) = (settings.name(), note.database);
+            let error = SpoolOpenError::BucketOfOther { bucket, theirs, ours };
+            Check::error(NAME, error.to_string(), None)
+        }
+        Ok(Some(note)) => {
+            Check::ok(NAME, format!("{} can be read, id {}", settings.name(), note.id))
+        }
+    }
 }
 
 /// Checks the free space around a path, of which `budget` may still be taken.

@@ -10,8 +10,9 @@
 //! the process has run for a while: other samples go first, models are warm, and the window in
 //! which a kill would hit the suspect is short.
 //!
-//! The note is a file in the spool folder, which one process owns. It is not synced: a killed
-//! process loses nothing by that, and a power failure is not the fault of any sample.
+//! The note is a file in the folder `store.spool`, which one process owns, also if images are in a
+//! bucket. It is not synced: a killed process loses nothing by that, and a power failure is not the
+//! fault of any sample.
 
 use std::{
     collections::BTreeMap,
@@ -74,6 +75,11 @@ impl Attempts {
 
     fn note(&self) -> MutexGuard<'_, Note> {
         self.note.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns all suspects.
+    pub(super) fn suspects(&self) -> Vec<Uuid> {
+        self.note().suspects.keys().copied().collect()
     }
 
     /// Returns the number of crashes charged to a suspect, or `None` for a sample that may run next

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use time::OffsetDateTime;
 use tokio::task::{Id, JoinHandle, JoinSet};
 use tracing::{Instrument as _, Span};
@@ -15,10 +16,11 @@ use uuid::Uuid;
 use super::{
     Runs,
     attempts::{Attempts, DEATHS},
-    pause::{AFTER_FAILURE, stopped, wait},
-    spool::SpoolReadError,
+    pause::{AFTER_FAILURE, LOOK_EVERY, stopped, wait},
 };
 use crate::{
+    blobs::ReadError,
+    content::ContentHash,
     engine::{EngineError, Health, Residency},
     metrics::{self, Metric, REGISTRY},
     scoring::{EncodedImage, Metadata, Sample, ScoringError, in_background},
@@ -27,13 +29,6 @@ use crate::{
     trace::span,
     vision::{self, DecodeError},
 };
-
-/// Number of pending rows to prefetch, so that one query serves many samples.
-const AHEAD: u32 = 64;
-
-/// Longest pause between two polls of the store. It bounds the delay of samples that another
-/// process accepted.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Pause before checking again whether a resting sample may be retried (see `attempts.rs`).
 const AFTER_REST: Duration = Duration::from_secs(1);
@@ -44,7 +39,11 @@ const AFTER_FULL: Duration = Duration::from_millis(500);
 /// Longest pause after a failure; the pause quadruples with each further one.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
-/// Pause after an attempt that failed because a graph fails or hangs for every request.
+/// Images of a sample that are read at the same time.
+const IMAGES_AT_ONCE: usize = 4;
+
+/// Pause after an attempt that failed because a graph fails or hangs for every request, or because
+/// the spool's bucket cannot be used.
 const AFTER_UNHEALTHY: Duration = Duration::from_secs(5);
 
 /// Handles of the running background tasks.
@@ -103,6 +102,8 @@ enum Blame {
     /// A graph that fails or hangs for every input. This must not fail a sample, so the attempt
     /// does not count.
     Graph,
+    /// The bucket of the spool, which is the same for every sample.
+    Bucket,
 }
 
 impl Runs {
@@ -134,6 +135,8 @@ impl Runs {
         match self.requests.load(Ordering::Relaxed) {
             // Samples wait until the models are loaded again.
             _ if self.scoring.engine().residency() != Residency::Resident => 0,
+            // Attempts would wait for their images in vain.
+            _ if self.files.is_troubled() => 0,
             0 => self.at_once,
             _ => self.settings.concurrency_under_load.min(self.at_once),
         }
@@ -177,6 +180,8 @@ impl Runs {
     async fn score_pending(self: Arc<Self>) {
         self.log_blocked().await;
         self.log_elsewhere().await;
+        // They were in flight when an earlier process died.
+        self.end_claims(self.attempts.suspects()).await;
         let mut stopping = self.stopping();
         let mut engine = self.scoring.engine().health();
         let mut tasks: JoinSet<()> = JoinSet::new();
@@ -185,7 +190,11 @@ impl Runs {
         while !*stopping.borrow() {
             let room = self.concurrency_limit().saturating_sub(running.len());
             if room > 0 && ahead.iter().all(|next| self.attempts.rests(next.id)) {
-                ahead = self.fetch_due(&running).await;
+                if self.files.is_shared() {
+                    ahead.extend(self.claim_due(room).await);
+                } else {
+                    ahead = self.fetch_due(&running).await;
+                }
             }
             while running.len() < self.concurrency_limit() && !alone(&running, &self.attempts) {
                 // Resting samples are skipped in favour of later ones.
@@ -223,34 +232,10 @@ impl Runs {
                 () = stopped(&mut stopping) => {}
             }
         }
+        self.end_claims(ahead.into_iter().map(|next| next.id).collect()).await;
         while let Some(ended) = tasks.join_next_with_id().await {
             self.on_task_joined(ended, &mut running).await;
         }
-    }
-
-    /// Returns the oldest due samples that are not in flight.
-    async fn fetch_due(&self, running: &HashMap<Id, Uuid>) -> VecDeque<PendingRecord> {
-        let limit = AHEAD + running.len() as u32;
-        let pack = self.scoring.pack().digest.to_string();
-        let now = OffsetDateTime::now_utc();
-        match self.store.waiting(self.files.id(), &pack, now, limit).await {
-            Ok(found) => found
-                .into_iter()
-                .filter(|found| !running.values().any(|id| *id == found.id))
-                .collect(),
-            Err(error) => {
-                tracing::warn!(%error, "failed to list pending samples, will retry");
-                VecDeque::new()
-            }
-        }
-    }
-
-    /// Returns the time until the next postponed sample is due, between 10 ms and `LOOK_EVERY`.
-    async fn until_due(&self) -> Duration {
-        let (pack, now) = (self.scoring.pack().digest.to_string(), OffsetDateTime::now_utc());
-        let due = self.store.next_due(self.files.id(), &pack, now).await.ok().flatten();
-        let wait = due.and_then(|due| Duration::try_from(due - now).ok());
-        wait.unwrap_or(LOOK_EVERY).clamp(Duration::from_millis(10), LOOK_EVERY)
     }
 
     /// Fails a sample that repeatedly crashed the process while it was the only one in flight.
@@ -335,14 +320,19 @@ impl Runs {
     }
 
     async fn sample(&self, pending: &PendingRecord) -> Result<Sample, Attempt> {
-        let image = self.read_image(pending.image, "image".to_owned()).await?;
-        let (mut references, mut auxiliary) = (Vec::new(), Vec::new());
-        for (at, hash) in pending.references.iter().enumerate() {
-            references.push(self.read_image(*hash, format!("reference[{at}]")).await?);
-        }
-        for (at, hash) in pending.auxiliary.iter().enumerate() {
-            auxiliary.push(self.read_image(*hash, format!("auxiliary[{at}]")).await?);
-        }
+        let of = |hashes: &[ContentHash], kind: &'static str| {
+            let named = |(at, hash): (usize, &ContentHash)| (*hash, format!("{kind}[{at}]"));
+            hashes.iter().enumerate().map(named).collect::<Vec<_>>()
+        };
+        let mut images = vec![(pending.image, "image".to_owned())];
+        images.extend(of(&pending.references, "reference"));
+        images.extend(of(&pending.auxiliary, "auxiliary"));
+        let reads = images.into_iter().map(|(hash, of)| self.read_image(hash, of));
+        let reads = stream::iter(reads).buffered(IMAGES_AT_ONCE);
+        let mut images = reads.try_collect::<Vec<_>>().await?;
+        let auxiliary = images.split_off(1 + pending.references.len());
+        let references = images.split_off(1);
+        let image = images.remove(0);
         let metadata: Metadata =
             serde_json::from_value(pending.metadata.clone()).map_err(|error| Attempt::Failed {
                 reason: "internal".to_owned(),
@@ -358,18 +348,15 @@ impl Runs {
         })
     }
 
-    async fn read_image(
-        &self,
-        hash: crate::content::ContentHash,
-        of: String,
-    ) -> Result<EncodedImage, Attempt> {
+    async fn read_image(&self, hash: ContentHash, of: String) -> Result<EncodedImage, Attempt> {
         let bytes = self.files.read(hash).await.map_err(|error| match &error {
-            SpoolReadError::Lost(_) => Attempt::Failed {
+            ReadError::Absent(_) | ReadError::Damaged(_) => Attempt::Failed {
                 reason: "file_lost".to_owned(),
                 detail: format!("{of}: {error}; send the sample again with its files"),
             },
-            SpoolReadError::Io(..) => {
-                Attempt::Later { why: error.to_string(), blame: Blame::Sample }
+            ReadError::Io(..) => Attempt::Later { why: error.to_string(), blame: Blame::Sample },
+            ReadError::Unavailable(_) => {
+                Attempt::Later { why: error.to_string(), blame: Blame::Bucket }
             }
         })?;
         let header = vision::read_header(&bytes, self.scoring.decode_limits())
@@ -420,7 +407,7 @@ impl Runs {
                 let wait = match blame {
                     Blame::Sample => AFTER_FAILURE * 4_u32.saturating_pow(attempts),
                     Blame::Room => AFTER_FULL,
-                    Blame::Graph => AFTER_UNHEALTHY,
+                    Blame::Graph | Blame::Bucket => AFTER_UNHEALTHY,
                 };
                 // Jitter from the id, so that postponed samples do not all become due at once.
                 let wait =
@@ -433,6 +420,7 @@ impl Runs {
             Attempt::Untouched => {
                 // The row is still due: without a pause it would be retried in a tight loop.
                 wait(&mut self.stopping(), AFTER_FAILURE).await;
+                self.end_claims(vec![id]).await;
                 Ok(())
             }
         };

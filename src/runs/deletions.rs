@@ -54,7 +54,7 @@ impl Runs {
                         .map(|(image, _)| *image)
                         .collect();
                     if !new.is_empty() {
-                        self.files.delete_trashed(new.clone()).await;
+                        self.files.delete_trashed(&self.store, new.clone()).await;
                         service::forget(&self.store, &self.scoring, new).await;
                     }
                     seen = deleted.into_iter().collect();

@@ -1,6 +1,9 @@
 //! Background work besides scoring: files without references, hanging graphs.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     Runs,
@@ -21,6 +24,7 @@ impl Runs {
     /// instance released.
     pub(super) async fn delete_unreferenced(self: Arc<Self>) {
         let mut stopping = self.stopping();
+        let mut looked = Instant::now();
         loop {
             let files = tokio::select! {
                 files = self.files.released() => files,
@@ -28,10 +32,13 @@ impl Runs {
                 () = stopped(&mut stopping) => return,
             };
             let mut done = self.files.delete_unreferenced(&self.store, &files).await;
-            if done.is_ok() && files.is_empty() {
+            // Also while this process releases files all the time.
+            let looks = files.is_empty() || looked.elapsed() > RELEASED_EVERY;
+            if done.is_ok() && looks {
+                looked = Instant::now();
                 done = self.files.delete_released(&self.store).await;
             }
-            if done.is_ok() && files.is_empty() {
+            if done.is_ok() && looks {
                 // A backup may have kept the start from it.
                 done = self.files.sweep(&self.store).await.map(drop);
             }

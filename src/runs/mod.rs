@@ -2,8 +2,8 @@
 //! is finished.
 //!
 //! ```text
-//! PUT …/samples/{name} ── spool.rs: images on disk ── store.accept: the row, then the response
-//! background.rs        ── store.waiting: oldest first, bounded ── scoring ── store.record_pending
+//! PUT …/samples/{name} ── spool.rs: images stored ── store.accept: the row, then the response
+//! background.rs, due.rs ── store.waiting: oldest first, bounded ── scoring ── store.record_pending
 //! finish.rs            ── nothing pending: aps, summaries ── store.run_finished, files released
 //! progress.rs          ── one reader per watched run ── all its watchers
 //! ```
@@ -15,6 +15,7 @@ mod attempts;
 mod background;
 mod backoff;
 mod deletions;
+mod due;
 mod finish;
 mod gauges;
 mod housekeeping;
@@ -39,7 +40,7 @@ use attempts::Attempts;
 pub use background::Background;
 pub use progress::{Progress, Snapshot, Watchers};
 pub use spool::{
-    EmptySpool, Spool, SpoolFolder, SpoolGuard, SpoolHold, SpoolOpenError, SpoolWriteError,
+    EmptySpool, Spool, SpoolFolder, SpoolGuard, SpoolHold, SpoolKeepError, SpoolOpenError,
 };
 use traces::SampleTraces;
 

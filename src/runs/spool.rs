@@ -1,15 +1,18 @@
-//! The spool: image files of accepted samples on disk, content-addressed, bounded in bytes, and
-//! durable before any row names them.
+//! The spool: image files of accepted samples, content-addressed, bounded in bytes, and durable
+//! before any row names them.
 //!
-//! A file is written under a temporary name, synced and hard-linked to its final name, and its
-//! folder is synced; only then does a row in the database name it. A file that no row names is
-//! unreferenced: it is deleted when its last guard is dropped or, after a crash, moved to the trash
-//! at the next start. The folder records the id of its database and refuses any other.
+//! The files are in a folder that this process owns, or in a bucket that all instances share
+//! (`blobs/`). Only when a file is durable does a row in the database name it. A file that no row
+//! names is unreferenced. In a folder it is deleted when its last guard is dropped or, after a
+//! crash, moved to the trash at the next start. `shared.rs` says how a bucket differs. Both record
+//! the id of their database and refuse any other.
 
 mod disk;
 mod error;
 mod folder;
 mod hold;
+mod pace;
+mod shared;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -19,23 +22,21 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
 use tokio::sync::{Notify, RwLock};
 
-use self::disk::{path_of, prepare, write_new};
-pub(super) use self::error::SpoolReadError;
-pub use self::error::{SpoolOpenError, SpoolWriteError};
+use self::disk::prepare;
+pub use self::error::{SpoolKeepError, SpoolOpenError};
 pub use self::folder::{EmptySpool, SpoolFolder};
 pub use self::hold::SpoolHold;
 use self::hold::Turns;
+use self::pace::Pace;
 use crate::{
+    blobs::{Blobs, Folder, ReadError, S3, write_new},
     blocking::blocking,
     config::Store as Settings,
     content::ContentHash,
@@ -45,12 +46,20 @@ use crate::{
 /// Number of files per query to the database.
 const AT_ONCE: usize = 500;
 
-/// The spool folder. One process uses it at a time.
+/// Where the files are.
+enum Files {
+    /// In the folder, which only this process uses.
+    Own(Folder),
+    /// In a bucket that other instances use too.
+    Shared(S3),
+}
+
+/// The spool. One process uses the folder at a time, also if files are in a bucket: then it has
+/// only notes.
 pub struct Spool {
     root: PathBuf,
     id: String,
-    budget: u64,
-    used: AtomicU64,
+    files: Files,
     /// Files that requests are about to name in the database, with the number of guards of each
     /// file.
     held: Mutex<HashMap<ContentHash, usize>>,
@@ -64,8 +73,8 @@ pub struct Spool {
     postponed: Mutex<BTreeSet<ContentHash>>,
     /// Files that the start found and that are not yet compared with the database.
     found: Mutex<Vec<ContentHash>>,
-    /// Subfolders that are known to exist and to be durable; at most 256.
-    made: Mutex<BTreeSet<PathBuf>>,
+    /// When a bucket was last looked at.
+    pace: Pace,
     /// Lock file, held for the life of this process and released however it ends.
     _lock: File,
     /// Retention of files in the trash.
@@ -73,45 +82,62 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens the configured folder, creating it if it is missing, and moves unreferenced files to
-    /// the trash.
+    /// Opens the configured folder or bucket. Creates the folder if it is missing, and moves
+    /// unreferenced files in it to the trash.
     ///
     /// # Errors
-    /// The folder is in use by another process, belongs to another database or cannot be written,
-    /// or the store is unavailable.
+    /// The folder is in use by another process, folder or bucket belong to another database or
+    /// cannot be used, or the store is unavailable.
     pub async fn of(settings: &Settings, store: &Store) -> Result<Arc<Self>, SpoolOpenError> {
-        Self::open(&settings.spool, settings.spool_bytes(), settings.trash(), store).await
+        let (root, limit, trash) = (&settings.spool, settings.spool_bytes(), settings.trash());
+        if settings.s3.is_used() {
+            let bucket = S3::new(&settings.s3, limit)?;
+            Self::open_shared(root, bucket, trash, store, Pace::default()).await
+        } else {
+            Self::open(root, limit, trash, store).await
+        }
     }
 
     async fn open(
         root: &Path,
-        budget: u64,
+        limit: u64,
         trash: Duration,
         store: &Store,
     ) -> Result<Arc<Self>, SpoolOpenError> {
-        let (root, (id, lock)) = {
-            let root = root.to_owned();
-            let prepare = move || prepare(&root).map(|prepared| (root, prepared));
-            blocking(prepare).await?
-        };
-        let files = Arc::new(Self {
+        let (root, id, lock) = Self::prepare(root).await?;
+        let files = Files::Own(Folder::new(root.clone(), limit));
+        let spool = Self::new((root, lock), id, files, trash, Pace::default());
+        spool.check_database(store).await?;
+        spool.scan(store).await?;
+        Ok(spool)
+    }
+
+    async fn prepare(root: &Path) -> Result<(PathBuf, String, File), SpoolOpenError> {
+        let root = root.to_owned();
+        blocking(move || prepare(&root).map(|(id, lock)| (root, id, lock))).await
+    }
+
+    fn new(
+        (root, lock): (PathBuf, File),
+        id: String,
+        files: Files,
+        trash: Duration,
+        pace: Pace,
+    ) -> Arc<Self> {
+        Arc::new(Self {
             root,
             id,
-            budget,
-            used: AtomicU64::new(0),
+            files,
             held: Mutex::default(),
             gate: RwLock::default(),
             loose: Mutex::default(),
             loosened: Notify::new(),
             postponed: Mutex::default(),
             found: Mutex::default(),
-            made: Mutex::default(),
+            pace,
             _lock: lock,
             trash,
-        });
-        files.check_database(store).await?;
-        files.scan(store).await?;
-        Ok(files)
+        })
     }
 
     /// Refuses a database that the folder does not belong to: every file that this database does
@@ -140,38 +166,48 @@ impl Spool {
         })
     }
 
-    /// Returns the id by which the database knows this folder.
+    /// Returns the id by which the database knows the folder or bucket.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
+    /// Returns whether other instances use the files too.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.files, Files::Shared(_))
+    }
+
+    fn blobs(&self) -> &dyn Blobs {
+        match &self.files {
+            Files::Own(folder) => folder,
+            Files::Shared(bucket) => bucket,
+        }
+    }
+
     /// Returns the total size of the spooled files in bytes.
     #[must_use]
     pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
+        self.blobs().room().used()
     }
 
     /// Returns the limit of [`used`](Self::used).
     #[must_use]
     pub fn budget(&self) -> u64 {
-        self.budget
-    }
-
-    fn path(&self, file: ContentHash) -> PathBuf {
-        path_of(&self.root, file)
+        self.blobs().room().limit()
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<ContentHash, usize>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes images to disk. They stay for as long as the returned guard lives, and afterwards if
-    /// the database names them.
+    /// Stores images. They stay for as long as the returned guard lives, and afterwards if the
+    /// database names them. With a bucket, it must name them within a minute.
     pub async fn keep(
         self: &Arc<Self>,
+        store: &Store,
         images: Vec<(ContentHash, Bytes)>,
-    ) -> Result<SpoolGuard, SpoolWriteError> {
+    ) -> Result<SpoolGuard, SpoolKeepError> {
         let held = {
             let _open = self.gate.read().await;
             let mut counts = self.held();
@@ -183,68 +219,21 @@ impl Spool {
                 hashes: images.iter().map(|(file, _)| *file).collect(),
             }
         };
-        // The guard moves into the write, which completes even if the request is cancelled.
-        blocking(move || {
-            images
-                .iter()
-                .try_for_each(|(file, bytes)| held.files.write(*file, bytes))
-                .map(|()| held)
-        })
-        .await
-    }
-
-    fn write(&self, file: ContentHash, bytes: &[u8]) -> Result<(), SpoolWriteError> {
-        let path = self.path(file);
-        let folder = path.parent().expect("every file is in a folder");
-        if !path.exists() {
-            let size = bytes.len() as u64;
-            let grown = |used: u64| used.checked_add(size).filter(|used| *used <= self.budget);
-            if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_err() {
-                return Err(SpoolWriteError::Full(self.budget >> 20));
-            }
-            let written = self.make(folder).and_then(|()| write_new(&self.root, &path, bytes));
-            if !matches!(written, Ok(true)) {
-                self.used.fetch_sub(size, Ordering::Relaxed);
-            }
-            written?;
+        if self.is_shared() {
+            self.reclaim(store, &held.hashes).await?;
         }
-        // Also if another request has just linked the file: that request may not have synced the
-        // folder yet when this request's row is written.
-        File::open(folder)?.sync_all()?;
-        Ok(())
-    }
-
-    /// Creates a subfolder for files; it is durable when this returns.
-    fn make(&self, folder: &Path) -> io::Result<()> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if made.contains(folder) {
-            return Ok(());
+        // The guard moves into a task, which completes even if the request is cancelled.
+        let put = async move { held.files.blobs().put(images).await.map(|()| held) };
+        let put = tokio::spawn(put);
+        match put.await {
+            Ok(put) => Ok(put?),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
-        match fs::create_dir(folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            // Also if it exists: an earlier process may have ended before it was synced.
-            _ => File::open(&self.root)?.sync_all()?,
-        }
-        made.insert(folder.to_owned());
-        Ok(())
     }
 
     /// Reads a spooled image and verifies its hash.
-    pub async fn read(self: &Arc<Self>, file: ContentHash) -> Result<Bytes, SpoolReadError> {
-        let this = Arc::clone(self);
-        let read = move || match fs::read(this.path(file)) {
-            Ok(bytes) if ContentHash::of(&bytes) == file => Ok(bytes.into()),
-            Ok(_) => {
-                // Deleted, so that a client can send the file again.
-                this.remove(file);
-                Err(SpoolReadError::Lost(file))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(SpoolReadError::Lost(file))
-            }
-            Err(error) => Err(SpoolReadError::Io(file, error)),
-        };
-        blocking(read).await
+    pub(super) async fn read(&self, file: ContentHash) -> Result<Bytes, ReadError> {
+        self.blobs().get(file).await
     }
 
     fn loose(&self) -> MutexGuard<'_, BTreeSet<ContentHash>> {
@@ -273,13 +262,18 @@ impl Spool {
         self.postponed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Deletes those of these files that no guard holds and no row names. While a backup reads the
-    /// spool, they are only noted: the next call after it deletes them.
+    /// Deletes those of these files that no guard holds and no row names, or releases them if other
+    /// instances use the spool too. While a backup reads a folder, they are only noted: the next
+    /// call after it deletes them.
     pub(super) async fn delete_unreferenced(
         self: &Arc<Self>,
         store: &Store,
         files: &[ContentHash],
     ) -> Result<(), StoreError> {
+        if self.is_shared() {
+            let gone = self.unneeded(store, files).await?;
+            return store.note_released(&self.id, &gone).await;
+        }
         self.postponed().extend(files);
         let mut turns = Turns::new(&self.root);
         loop {
@@ -302,8 +296,9 @@ impl Spool {
     ) -> Result<(), StoreError> {
         let _alone = self.gate.write().await;
         let gone = self.unneeded(store, files).await?;
-        let this = Arc::clone(self);
-        blocking(move || gone.into_iter().for_each(|file| this.remove(file))).await;
+        if let Err(error) = self.blobs().delete(&gone).await {
+            tracing::warn!(%error, "failed to delete unreferenced files");
+        }
         Ok(())
     }
 
@@ -325,8 +320,11 @@ impl Spool {
     }
 
     /// Deletes files that another instance, or an earlier process of this one, has released. While
-    /// a backup reads the spool, nothing happens: their rows stay until the files are deleted.
+    /// a backup reads a folder, nothing happens: their rows stay until the files are deleted.
     pub(super) async fn delete_released(self: &Arc<Self>, store: &Store) -> Result<(), StoreError> {
+        if let Files::Shared(bucket) = &self.files {
+            return self.delete_quarantined(bucket, store).await;
+        }
         let mut turns = Turns::new(&self.root);
         loop {
             let files = store.released_files(&self.id).await?;
@@ -341,23 +339,6 @@ impl Spool {
     /// Returns the spool folder, where notes such as the samples in flight are stored too.
     pub(super) fn root(&self) -> &Path {
         &self.root
-    }
-
-    fn remove(&self, file: ContentHash) {
-        let path = self.path(file);
-        let size = path.metadata().map(|metadata| metadata.len());
-        match size.and_then(|size| fs::remove_file(&path).map(|()| size)) {
-            Ok(size) => self.subtract(size),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(%error, %file, "failed to delete an unreferenced file"),
-        }
-    }
-
-    /// Subtracts the size of a removed file. A damaged file may be larger than it was when it was
-    /// counted, and a count below zero would be read as a full spool.
-    fn subtract(&self, size: u64) {
-        let less = |used: u64| Some(used.saturating_sub(size));
-        let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 }
 

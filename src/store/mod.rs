@@ -8,7 +8,8 @@
 //! ```text
 //! methods.rs, cards.rs, runs.rs, packs.rs      methods, runs and packs
 //! group_commit.rs ── record.rs                 recording, in shared transactions or alone
-//! submissions.rs, pending.rs, spools.rs        samples to score later, and their files
+//! submissions.rs, pending.rs, claims.rs        samples to score later
+//! spools.rs, quarantine.rs                     their files
 //! imports.rs, run_wide.rs ── columns.rs        scores of many samples at once
 //! samples.rs, scores.rs, attributes.rs         reading samples, scores and the evidence of `aps`
 //! run_data/                                    a run as columns
@@ -33,6 +34,7 @@ mod board;
 mod briefs;
 mod bundles;
 mod cards;
+mod claims;
 mod columns;
 mod datasets;
 mod db;
@@ -48,6 +50,7 @@ mod packs;
 mod pending;
 mod preferences;
 mod prompts;
+mod quarantine;
 mod queue;
 mod record;
 mod run_data;
@@ -88,6 +91,7 @@ pub use keys::KeyRecord;
 pub use methods::MethodRecord;
 pub use pending::{BlockedSamples, PendingRecord};
 pub use prompts::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered};
+pub use quarantine::DeletionTurn;
 pub use run_data::{AttributePlaces, MetricColumn, RUN_DATA_BYTES, RelationKinds, RunData};
 pub use run_name::RunName;
 pub use run_wide::RunWideScores;

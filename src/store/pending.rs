@@ -21,7 +21,7 @@ use crate::content::ContentHash;
 use crate::pack_id::PackId;
 
 /// No sample is postponed for longer than this.
-const LONGEST_PAUSE: time::Duration = time::Duration::minutes(10);
+pub(super) const LONGEST_PAUSE: time::Duration = time::Duration::minutes(10);
 
 /// Pending samples that need a pack that is not loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,19 +74,7 @@ impl Store {
         now: OffsetDateTime,
         limit: u32,
     ) -> Result<Vec<PendingRecord>, StoreError> {
-        let mut sql = Sql::new(
-            "SELECT pending_samples.id, pending_samples.run, methods.name AS method_name,
-                 runs.name AS run_name, metrics, pending_samples.name, content, prompt, image,
-                 reference_hashes, auxiliary_hashes, metadata, attempts, due
-             FROM pending_samples JOIN runs ON runs.id = pending_samples.run
-             JOIN methods ON methods.id = runs.method
-             WHERE pending_samples.state = 'waiting' AND folder = ",
-        );
-        sql.bind(folder).push(" AND pending_samples.pack = ").bind(pack);
-        sql.push(" AND (due <= ").bind(to_microseconds(now));
-        // No pause is that long: the clock was set back, and the sample is due.
-        sql.push(" OR due > ").bind(to_microseconds(now + LONGEST_PAUSE)).push(")");
-        sql.push(" ORDER BY pending_samples.id LIMIT ").bind(limit);
+        let sql = due(folder, pack, now, limit);
         on_backend!(self, pool => read(pool, sql, pending_record).await)
     }
 
@@ -185,7 +173,25 @@ impl Store {
     }
 }
 
-fn pending_record<R: Row>(row: &R) -> Result<PendingRecord, StoreError> {
+/// Selects the oldest pending samples of this pack and folder that are due.
+pub(super) fn due(folder: &str, pack: &str, now: OffsetDateTime, limit: u32) -> Sql {
+    let mut sql = Sql::new(
+        "SELECT pending_samples.id, pending_samples.run, methods.name AS method_name,
+             runs.name AS run_name, metrics, pending_samples.name, content, prompt, image,
+             reference_hashes, auxiliary_hashes, metadata, attempts, due
+         FROM pending_samples JOIN runs ON runs.id = pending_samples.run
+         JOIN methods ON methods.id = runs.method
+         WHERE pending_samples.state = 'waiting' AND folder = ",
+    );
+    sql.bind(folder).push(" AND pending_samples.pack = ").bind(pack);
+    sql.push(" AND (due <= ").bind(to_microseconds(now));
+    // No pause is that long: the clock was set back, and the sample is due.
+    sql.push(" OR due > ").bind(to_microseconds(now + LONGEST_PAUSE)).push(")");
+    sql.push(" ORDER BY pending_samples.id LIMIT ").bind(limit);
+    sql
+}
+
+pub(super) fn pending_record<R: Row>(row: &R) -> Result<PendingRecord, StoreError> {
     let id = Reader::new(row, "pending_samples", "").uuid("id")?;
     let row = Reader::new(row, "pending_samples", id);
     let list = |column: &'static str| {

@@ -101,11 +101,8 @@ pub(super) async fn release<C: Connection>(
     run: Option<Uuid>,
     image: Option<ContentHash>,
 ) -> Result<(), StoreError> {
-    let mut sql = Sql::new(
-        "INSERT INTO released_files (folder, image)
-         SELECT DISTINCT folder, image FROM kept_files
-         WHERE 1 = 1",
-    );
+    let mut sql = releasing("SELECT DISTINCT");
+    sql.push("WHERE 1 = 1");
     if let Some(run) = run {
         sql.push(" AND run = ").bind(run);
     }
@@ -258,6 +255,14 @@ pub(super) async fn release_image<C: Connection>(
     Ok(())
 }
 
+/// Begins the statement that releases selected rows of `kept_files` now.
+fn releasing(select: &'static str) -> Sql {
+    let mut sql = Sql::new("INSERT INTO released_files (folder, image, released) ");
+    sql.push(select).push(" folder, image, ");
+    sql.bind(to_microseconds(OffsetDateTime::now_utc())).push(" FROM kept_files ");
+    sql
+}
+
 /// Condition on spooled files: no pending sample of their run needs them.
 const UNNEEDED: &str =
     " AND NOT EXISTS (SELECT 1 FROM pending_samples WHERE pending_samples.run = kept_files.run
@@ -269,12 +274,12 @@ async fn note_release<C: Connection>(
     run: Uuid,
     image: &str,
 ) -> Result<(), StoreError> {
-    let mut sql = Sql::new(
-        "INSERT INTO released_files (folder, image)
-         SELECT folder, image FROM kept_files
-         WHERE photo = 0 AND run = ",
-    );
-    sql.bind(run).push(" AND image = ").bind(image).push(UNNEEDED);
+    let mut sql = releasing("SELECT");
+    sql.push("WHERE photo = 0 AND run = ")
+        .bind(run)
+        .push(" AND image = ")
+        .bind(image)
+        .push(UNNEEDED);
     sql.push(" ORDER BY folder, image ON CONFLICT DO NOTHING");
     connection.execute(sql).await?;
     Ok(())

@@ -22,6 +22,7 @@ mod paper;
 mod refusals;
 mod rolling;
 mod runs;
+mod s3;
 mod service;
 mod start;
 mod submissions;

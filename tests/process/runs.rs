@@ -39,7 +39,12 @@ pub(crate) fn put(to: SocketAddr, run: &str, name: &str, form: Form) -> std::io:
 }
 
 pub(crate) fn new_run(server: &Server) -> String {
-    let facts = json!({"method": "mine", "metrics": ["clip_t", "clip_i", "clip_n", "aesthetic"]});
+    named_run(server, "default")
+}
+
+pub(crate) fn named_run(server: &Server, name: &str) -> String {
+    let metrics = ["clip_t", "clip_i", "clip_n", "aesthetic"];
+    let facts = json!({"method": "mine", "run": name, "metrics": metrics});
     let response = post(server.address, "/v1/runs", &facts).expect("a response");
     response.json()["run_id"].as_str().expect("an id").to_owned()
 }
@@ -112,18 +117,20 @@ fn spooled_files(folder: &Path) -> usize {
     folders.map(|part| std::fs::read_dir(part.path()).expect("a folder").count()).sum()
 }
 
-#[test]
-fn repeated_kills_do_not_change_the_scores_of_a_run() {
+/// The scores of a run that nothing disturbs, with its images in a folder.
+pub(crate) fn calm_scores() -> BTreeMap<String, Vec<Value>> {
     let calm = folder();
     let server = Server::start(calm.path(), &[]);
     let run = new_run(&server);
     submit(&Mutex::new(server.address), &run);
     let expected = scores(&server, &run);
     assert_eq!(expected.len(), SAMPLES as usize);
-    drop(server);
+    expected
+}
 
-    let wild = folder();
-    let mut server = Server::start(wild.path(), &[]);
+/// Submits a run while the service is killed again and again. Returns the last service and the run.
+pub(crate) fn submitted_under_kills(wild: &Path, settings: &[(&str, &str)]) -> (Server, String) {
+    let mut server = Server::start(wild, settings);
     let run = new_run(&server);
     let at = Mutex::new(server.address);
     let seed = RandomState::new().hash_one(0);
@@ -138,12 +145,20 @@ fn repeated_kills_do_not_change_the_scores_of_a_run() {
             let pause = RandomState::new().hash_one(seed ^ u64::from(kill)) % 400;
             std::thread::sleep(Duration::from_millis(pause));
             server.kill();
-            server = Server::start(wild.path(), &[]);
+            server = Server::start(wild, settings);
             *at.lock().expect("lock not poisoned") = server.address;
         }
         submitted.recv().expect("all are submitted");
         server
     });
+    (server, run)
+}
+
+#[test]
+fn repeated_kills_do_not_change_the_scores_of_a_run() {
+    let expected = calm_scores();
+    let wild = folder();
+    let (server, run) = submitted_under_kills(wild.path(), &[]);
     // No acknowledged sample is lost, and none counts twice.
     assert_eq!(scores(&server, &run), expected);
     assert_eq!(server.counted("mine", "aesthetic"), u64::from(SAMPLES));

@@ -176,7 +176,7 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ("photos", "attributes created dataset identity image name"),
         ("preferences", "annotator created id name question run_a run_b shown_first value"),
         ("prompts", "address created dataset facts identity kind position text"),
-        ("released_files", "folder image"),
+        ("released_files", "folder image released"),
         ("run_quantiles", "metric metric_version n pack places run"),
         ("run_settings", "run settings"),
         ("run_slices", "clusters computed fingerprint pack run sample_set samples"),

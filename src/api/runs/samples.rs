@@ -19,8 +19,9 @@ use crate::api::http::{ApiError, Id, InPath, Query, cut, drain, page};
 use crate::api::runs::unknown_run;
 use crate::api::state::{App, Shared};
 use crate::{
+    blobs::WriteError,
     content::ContentHash,
-    runs::SpoolWriteError,
+    runs::SpoolKeepError,
     scoring::{Metadata, content},
     service::probes,
     store::{Accepted, NewPending, RunRecord, SampleStatus, StoreError, Submitted, SubmittedState},
@@ -183,7 +184,7 @@ async fn accept(
     if let Some(caller) = &caller {
         caller.room(&app.store, bytes).await?;
     }
-    let spooling = app.runs.spool().keep(files).instrument(span!("spool"));
+    let spooling = app.runs.spool().keep(&app.store, files).instrument(span!("spool"));
     let held = spooling.await.map_err(keep_error)?;
     let new = NewPending {
         id: Uuid::now_v7(),
@@ -236,19 +237,30 @@ fn check_pack(app: &App, run: &RunRecord) -> Result<(), ApiError> {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
-fn keep_error(error: SpoolWriteError) -> ApiError {
-    match &error {
-        SpoolWriteError::Full(_) => ApiError::storage_full(format!(
+fn keep_error(error: SpoolKeepError) -> ApiError {
+    match error {
+        SpoolKeepError::Write(error) => write_error(&error),
+        SpoolKeepError::Busy => ApiError::unavailable(error.to_string()),
+        SpoolKeepError::Store(error) => error.into(),
+    }
+}
+
+fn write_error(error: &WriteError) -> ApiError {
+    match error {
+        WriteError::Full(_) => ApiError::storage_full(format!(
             "{error}: retry when samples have been scored, or finish runs, whose images are then \
                 deleted"
         )),
         // The disk itself is full, not the spool.
-        SpoolWriteError::Io(cause) if is_full(cause.kind()) => {
+        WriteError::Io(cause) if is_full(cause.kind()) => {
             tracing::error!(%error, "failed to spool files: the disk of store.spool is full");
             ApiError::storage_full("the disk of the service is full; the operator must free space")
         }
-        SpoolWriteError::Io(_) => ApiError::internal(&error),
+        WriteError::Io(_) => ApiError::internal(error),
+        WriteError::Unavailable(_) => {
+            tracing::error!(%error, "failed to store images");
+            ApiError::unavailable("the object store of the images cannot be used; retry later")
+        }
     }
 }
 
@@ -322,13 +334,13 @@ mod tests {
             std::io::ErrorKind::FileTooLarge,
         ] {
             assert_eq!(
-                keep_error(SpoolWriteError::Io(kind.into())).code(),
+                write_error(&WriteError::Io(kind.into())).code(),
                 Code::StorageFull,
                 "{kind}"
             );
         }
         let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
-        assert_eq!(keep_error(SpoolWriteError::Io(denied)).code(), Code::Internal);
-        assert_eq!(keep_error(SpoolWriteError::Full(1)).code(), Code::StorageFull);
+        assert_eq!(write_error(&WriteError::Io(denied)).code(), Code::Internal);
+        assert_eq!(write_error(&WriteError::Full(1)).code(), Code::StorageFull);
     }
 }

@@ -1,25 +1,22 @@
-//! The files of the spool: creates, locks and lists the folder, and writes files durably.
+//! The folder of the spool: creates and locks it, and keeps its trash.
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, Write as _},
-    path::{Path, PathBuf},
+    io,
+    path::Path,
     time::{Duration, SystemTime},
 };
 
 use uuid::Uuid;
 
 use super::error::SpoolOpenError;
-use crate::content::ContentHash;
+use crate::{
+    blobs::{path_of, write_new},
+    content::ContentHash,
+};
 
 /// Subfolder for files that the database does not name.
 pub(super) const TRASH: &str = "trash";
-
-/// Returns the path of a spooled file.
-pub(super) fn path_of(root: &Path, file: ContentHash) -> PathBuf {
-    let hex = file.to_hex();
-    root.join(&hex[..2]).join(&hex[2..])
-}
 
 /// Creates and locks the folder, and reads or generates its id.
 pub(super) fn prepare(root: &Path) -> Result<(String, File), SpoolOpenError> {
@@ -83,50 +80,4 @@ pub(super) fn to_trash(root: &Path, file: ContentHash) -> io::Result<u64> {
     fs::rename(&path, &trashed)?;
     File::options().append(true).open(trashed)?.set_modified(SystemTime::now())?;
     Ok(size)
-}
-
-/// Writes a file atomically, and returns whether it is new. The caller must sync its folder.
-pub(super) fn write_new(root: &Path, path: &Path, bytes: &[u8]) -> io::Result<bool> {
-    let temporary = root.join(format!("new-{}", Uuid::now_v7().simple()));
-    let written = File::create_new(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    // Unlike a rename, a hard link fails if another request was faster.
-    let linked = written.and_then(|()| match fs::hard_link(&temporary, path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error),
-    });
-    let removed = fs::remove_file(&temporary);
-    let is_new = linked?;
-    removed?;
-    Ok(is_new)
-}
-
-/// Returns all spooled files and their total size in bytes. With `tidy`, partial writes of an
-/// earlier process are deleted.
-pub(super) fn list(root: &Path, tidy: bool) -> io::Result<(Vec<ContentHash>, u64)> {
-    let (mut files, mut bytes) = (Vec::new(), 0);
-    for entry in fs::read_dir(root)? {
-        let entry = entry?;
-        let name = entry.file_name().into_string().unwrap_or_default();
-        if name.starts_with("new-") {
-            if tidy {
-                fs::remove_file(entry.path())?;
-            }
-        } else if name.len() == 2 && entry.file_type()?.is_dir() {
-            for file in fs::read_dir(entry.path())? {
-                let file = file?;
-                let rest = file.file_name().into_string().unwrap_or_default();
-                if let Some(hash) = ContentHash::from_hex(&format!("{name}{rest}")) {
-                    // A running service deletes files meanwhile.
-                    let Ok(metadata) = file.metadata() else { continue };
-                    files.push(hash);
-                    bytes += metadata.len();
-                }
-            }
-        }
-    }
-    Ok((files, bytes))
 }

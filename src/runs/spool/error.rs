@@ -2,9 +2,12 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{content::ContentHash, store::StoreError};
+use crate::{
+    blobs::{Unavailable, WriteError},
+    store::StoreError,
+};
 
-/// Reason why the spool folder cannot be used.
+/// Reason why the spool cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolOpenError {
     /// Another process uses the folder.
@@ -28,6 +31,25 @@ pub enum SpoolOpenError {
         /// Id of the database that was opened.
         ours: String,
     },
+    /// The bucket belongs to another database.
+    #[error(
+        "the bucket {bucket} belongs to the database {theirs}, but store.url names the database \
+            {ours}: correct store.url, or store.s3.bucket or store.s3.prefix. Nothing was changed"
+    )]
+    BucketOfOther {
+        /// Name and prefix of the bucket.
+        bucket: String,
+        /// Id of the database that it belongs to.
+        theirs: String,
+        /// Id of the database that was opened.
+        ours: String,
+    },
+    /// The bucket cannot be used.
+    #[error(
+        "{0}; check store.s3 and the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
+            the role of the machine"
+    )]
+    Bucket(#[from] Unavailable),
     /// The folder cannot be read or written.
     #[error(
         "cannot use the spool folder {0}: {1}; set store.spool to a folder that this service can \
@@ -39,24 +61,16 @@ pub enum SpoolOpenError {
     Store(#[from] StoreError),
 }
 
-/// Reason why an image could not be spooled.
+/// Reason why images could not be spooled.
 #[derive(Debug, thiserror::Error)]
-pub enum SpoolWriteError {
-    /// The budget is used up; its size is in MiB.
-    #[error("the {0} MiB reserved for accepted samples (store.spool_mib) are used up")]
-    Full(u64),
-    /// The file could not be written.
-    #[error("failed to write a spool file: {0}")]
-    Io(#[from] io::Error),
-}
-
-/// Reason why a spooled image could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum SpoolReadError {
-    /// The file is missing, or its content does not match its name.
-    #[error("the spooled file {0} is missing or damaged")]
-    Lost(ContentHash),
-    /// The file exists but could not be read.
-    #[error("failed to read the spooled file {0}: {1}")]
-    Io(ContentHash, #[source] io::Error),
+pub enum SpoolKeepError {
+    /// They could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// An equal file in the bucket is being deleted.
+    #[error("an equal image is being deleted from the object store; retry in a few seconds")]
+    Busy,
+    /// The database could not be asked whether equal files are being deleted.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }

@@ -7,8 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::disk::{TRASH, list, path_of, write_new};
-use crate::content::ContentHash;
+use super::disk::TRASH;
+use crate::{
+    blobs::{list, path_of, write_new},
+    content::ContentHash,
+};
 
 /// A spool folder that another process may use.
 #[derive(Clone, Debug)]
@@ -67,8 +70,8 @@ impl SpoolFolder {
 
     /// Returns the number of files and their size in bytes. Changes nothing.
     pub fn contents(&self) -> io::Result<(usize, u64)> {
-        let (files, bytes) = list(&self.root, false)?;
-        Ok((files.len(), bytes))
+        let files = list(&self.root, false)?;
+        Ok((files.len(), files.iter().map(|file| file.bytes).sum()))
     }
 
     /// Returns whether a process uses the folder.
@@ -93,7 +96,7 @@ impl SpoolFolder {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        let (files, _) = list(&self.root, true)?;
+        let files = list(&self.root, true)?;
         if !files.is_empty() || self.root.join(TRASH).exists() {
             return Ok(None);
         }

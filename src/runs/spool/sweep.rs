@@ -3,15 +3,17 @@
 use std::{
     fs::{self, File},
     io,
-    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
+    path::Path,
+    sync::{Arc, MutexGuard, PoisonError},
 };
 
 use super::{
-    AT_ONCE, Spool, SpoolOpenError,
-    disk::{TRASH, empty_trash, in_trash, list, to_trash},
+    AT_ONCE, Files, Spool, SpoolOpenError,
+    disk::{TRASH, empty_trash, in_trash, to_trash},
     hold::Turns,
 };
 use crate::{
+    blobs::{Blobs as _, Folder, list},
     blocking::blocking,
     content::ContentHash,
     store::{Store, StoreError},
@@ -23,12 +25,12 @@ impl Spool {
     pub(super) async fn scan(self: &Arc<Self>, store: &Store) -> Result<(), SpoolOpenError> {
         let unusable = |error| SpoolOpenError::Io(self.root.clone(), error);
         let root = self.root.clone();
-        let (files, bytes) = blocking(move || list(&root, true)).await.map_err(unusable)?;
-        self.used.store(bytes, Ordering::Relaxed);
+        let files = blocking(move || list(&root, true)).await.map_err(unusable)?;
+        self.blobs().room().count(files.iter().map(|file| file.bytes).sum());
         self.delete_released(store).await?;
         let restored = self.restore(store).await?;
         let count = files.len();
-        *self.found() = files;
+        *self.found() = files.into_iter().map(|entry| entry.file).collect();
         let unknown = self.sweep(store).await?;
         let emptied = self.empty_trash().await.map_err(unusable)?;
         if !self.found().is_empty() {
@@ -52,11 +54,15 @@ impl Spool {
 
     /// Moves those of the files that the start found and that the database does not name to the
     /// trash: a crash orphaned them, or the database was restored from an older copy. Returns their
-    /// number. While a backup reads the spool, nothing happens: the next call after it goes on.
+    /// number. While a backup reads the spool, nothing happens: the next call after it goes on. A
+    /// bucket is listed now and then.
     pub(in crate::runs) async fn sweep(
         self: &Arc<Self>,
         store: &Store,
     ) -> Result<usize, StoreError> {
+        if let Files::Shared(bucket) = &self.files {
+            return self.look_after(bucket, store).await;
+        }
         let mut turns = Turns::new(&self.root);
         let mut unknown = 0;
         loop {
@@ -88,6 +94,7 @@ impl Spool {
     /// Restores trashed files that the database names, and returns their number. They were trashed
     /// under another database, or under an older copy of this one.
     async fn restore(self: &Arc<Self>, store: &Store) -> Result<usize, SpoolOpenError> {
+        let Files::Own(folder) = &self.files else { return Ok(0) };
         let root = self.root.clone();
         let trashed =
             blocking(move || in_trash(&root).map_err(|error| SpoolOpenError::Io(root, error)))
@@ -95,35 +102,11 @@ impl Spool {
         let mut restored = 0;
         for some in trashed.chunks(AT_ONCE) {
             let needed = store.needed_files(&self.id, some).await?;
-            let this = Arc::clone(self);
-            restored +=
-                blocking(move || needed.into_iter().filter(|file| this.put_back(*file)).count())
-                    .await;
+            let (root, folder) = (self.root.clone(), folder.clone());
+            let back = move |file: &ContentHash| put_back(&root, &folder, *file);
+            restored += blocking(move || needed.iter().filter(|file| back(file)).count()).await;
         }
         Ok(restored)
-    }
-
-    fn put_back(&self, file: ContentHash) -> bool {
-        let (path, trashed) = (self.path(file), self.root.join(TRASH).join(file.to_hex()));
-        let folder = path.parent().expect("every file is in a folder");
-        if path.exists() {
-            return false;
-        }
-        let moved = self.make(folder).and_then(|()| {
-            fs::rename(&trashed, &path)?;
-            File::open(folder)?.sync_all()?;
-            path.metadata()
-        });
-        match moved {
-            Ok(metadata) => {
-                self.used.fetch_add(metadata.len(), Ordering::Relaxed);
-                true
-            }
-            Err(error) => {
-                tracing::warn!(%error, %file, "failed to restore a referenced file from the trash");
-                false
-            }
-        }
     }
 
     /// Deletes files that have been in the trash for `store.trash_retention_days`, and returns
@@ -134,7 +117,10 @@ impl Spool {
     }
 
     /// Deletes images from the trash that were deleted on request.
-    pub(in crate::runs) async fn delete_trashed(&self, images: Vec<ContentHash>) {
+    pub(in crate::runs) async fn delete_trashed(&self, store: &Store, images: Vec<ContentHash>) {
+        if self.is_shared() {
+            return self.release_orphans(store, &images).await;
+        }
         let trash = self.root.join(TRASH);
         blocking(move || {
             for image in images {
@@ -153,7 +139,7 @@ impl Spool {
     pub(super) fn move_to_trash(&self, file: ContentHash) -> bool {
         match to_trash(&self.root, file) {
             Ok(size) => {
-                self.subtract(size);
+                self.blobs().room().subtract(size);
                 true
             }
             Err(error) => {
@@ -163,6 +149,29 @@ impl Spool {
                 }
                 false
             }
+        }
+    }
+}
+
+fn put_back(root: &Path, folder: &Folder, file: ContentHash) -> bool {
+    let (path, trashed) = (folder.path(file), root.join(TRASH).join(file.to_hex()));
+    let subfolder = path.parent().expect("every file is in a folder");
+    if path.exists() {
+        return false;
+    }
+    let moved = folder.make(subfolder).and_then(|()| {
+        fs::rename(&trashed, &path)?;
+        File::open(subfolder)?.sync_all()?;
+        path.metadata()
+    });
+    match moved {
+        Ok(metadata) => {
+            folder.room().add(metadata.len());
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%error, %file, "failed to restore a referenced file from the trash");
+            false
         }
     }
 }

@@ -2,7 +2,10 @@ use super::{
     disk::{TRASH, empty_trash},
     *,
 };
-use crate::store::StoreOptions;
+use crate::{
+    blobs::{WriteError, path_of},
+    store::StoreOptions,
+};
 
 const WEEK: Duration = Duration::from_hours(7 * 24);
 
@@ -18,8 +21,8 @@ fn image(bytes: &'static [u8]) -> (ContentHash, Bytes) {
 async fn an_unreferenced_file_is_deleted_when_its_last_guard_is_dropped() {
     let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
     let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
-    let one = files.keep(vec![image(b"a"), image(b"bc")]).await.unwrap();
-    let two = files.keep(vec![image(b"a")]).await.unwrap();
+    let one = files.keep(&store, vec![image(b"a"), image(b"bc")]).await.unwrap();
+    let two = files.keep(&store, vec![image(b"a")]).await.unwrap();
     assert_eq!(files.used(), 3, "equal files are stored once");
     let folders =
         fs::read_dir(folder.path()).unwrap().filter(|each| each.as_ref().unwrap().path().is_dir());
@@ -29,7 +32,7 @@ async fn an_unreferenced_file_is_deleted_when_its_last_guard_is_dropped() {
     let released = files.released().await;
     assert_eq!(released.len(), 2);
     files.delete_unreferenced(&store, &released).await.unwrap();
-    assert!(matches!(files.read(ContentHash::of(b"bc")).await, Err(SpoolReadError::Lost(_))));
+    assert!(matches!(files.read(ContentHash::of(b"bc")).await, Err(ReadError::Absent(_))));
     assert!(files.read(ContentHash::of(b"a")).await.is_ok(), "the other guard still holds it");
     drop(two);
     files.delete_unreferenced(&store, &files.released().await).await.unwrap();
@@ -41,9 +44,9 @@ async fn files_orphaned_by_a_crash_are_in_the_trash_after_the_next_start() {
     let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
     let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
     let id = files.id().to_owned();
-    let _held = files.keep(vec![image(b"orphan")]).await.unwrap();
+    let _held = files.keep(&store, vec![image(b"orphan")]).await.unwrap();
     fs::write(folder.path().join("new-half"), b"half").unwrap();
-    let path = files.path(ContentHash::of(b"orphan"));
+    let path = path_of(&files.root, ContentHash::of(b"orphan"));
     assert!(path.exists());
     // The folder as a killed process leaves it.
     let copy = tempfile::tempdir().unwrap();
@@ -57,7 +60,8 @@ async fn files_orphaned_by_a_crash_are_in_the_trash_after_the_next_start() {
     let files = Spool::open(copy.path(), 1 << 20, WEEK, &store).await.unwrap();
     assert_eq!((files.id(), files.used()), (id.as_str(), 0));
     assert!(
-        !files.path(ContentHash::of(b"orphan")).exists() && !copy.path().join("new-half").exists()
+        !path_of(&files.root, ContentHash::of(b"orphan")).exists()
+            && !copy.path().join("new-half").exists()
     );
     let thrown = copy.path().join(TRASH).join(ContentHash::of(b"orphan").to_hex());
     assert!(thrown.exists());
@@ -72,12 +76,14 @@ async fn files_orphaned_by_a_crash_are_in_the_trash_after_the_next_start() {
 async fn deleted_and_expired_files_are_removed_from_the_trash() {
     let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
     let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
-    let _held = files.keep(vec![image(b"deleted"), image(b"old")]).await.unwrap();
+    let _held = files.keep(&store, vec![image(b"deleted"), image(b"old")]).await.unwrap();
     let thrown = |bytes| folder.path().join(TRASH).join(ContentHash::of(bytes).to_hex());
     for bytes in [&b"deleted"[..], b"old"] {
         assert!(files.move_to_trash(ContentHash::of(bytes)) && thrown(bytes).exists());
     }
-    files.delete_trashed(vec![ContentHash::of(b"deleted"), ContentHash::of(b"never there")]).await;
+    files
+        .delete_trashed(&store, vec![ContentHash::of(b"deleted"), ContentHash::of(b"never there")])
+        .await;
     assert!(!thrown(b"deleted").exists() && thrown(b"old").exists());
     assert_eq!(
         (files.empty_trash().await.unwrap(), empty_trash(folder.path(), Duration::ZERO).unwrap()),
@@ -90,8 +96,8 @@ async fn deleted_and_expired_files_are_removed_from_the_trash() {
 async fn a_folder_of_another_database_is_refused_and_left_unchanged() {
     let (folder, ours) = (tempfile::tempdir().unwrap(), store().await);
     let files = Spool::open(folder.path(), 1 << 20, WEEK, &ours).await.unwrap();
-    let held = files.keep(vec![image(b"accepted")]).await.unwrap();
-    let path = files.path(ContentHash::of(b"accepted"));
+    let held = files.keep(&ours, vec![image(b"accepted")]).await.unwrap();
+    let path = path_of(&files.root, ContentHash::of(b"accepted"));
     // As if the process were killed: the released files are never processed.
     drop(held);
     drop(files);
@@ -110,7 +116,7 @@ async fn files_of_a_cancelled_request_are_deleted() {
     let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
     let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
     {
-        let mut leaving = std::pin::pin!(files.keep(vec![image(b"a"), image(b"b")]));
+        let mut leaving = std::pin::pin!(files.keep(&store, vec![image(b"a"), image(b"b")]));
         // Polled once, so that the write has begun.
         let begun =
             std::future::poll_fn(|context| std::task::Poll::Ready(leaving.as_mut().poll(context)));
@@ -123,7 +129,8 @@ async fn files_of_a_cancelled_request_are_deleted() {
     files.delete_unreferenced(&store, &gone).await.unwrap();
     assert_eq!(files.used(), 0);
     assert!(
-        !files.path(ContentHash::of(b"a")).exists() && !files.path(ContentHash::of(b"b")).exists()
+        !path_of(&files.root, ContentHash::of(b"a")).exists()
+            && !path_of(&files.root, ContentHash::of(b"b")).exists()
     );
 }
 
@@ -131,9 +138,15 @@ async fn files_of_a_cancelled_request_are_deleted() {
 async fn the_spool_stays_within_its_budget() {
     let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
     let files = Spool::open(folder.path(), 4, WEEK, &store).await.unwrap();
-    let held = files.keep(vec![image(b"abc")]).await.unwrap();
-    assert!(matches!(files.keep(vec![image(b"de")]).await, Err(SpoolWriteError::Full(_))));
-    assert!(files.keep(vec![image(b"abc")]).await.is_ok(), "an existing file costs nothing");
+    let held = files.keep(&store, vec![image(b"abc")]).await.unwrap();
+    assert!(matches!(
+        files.keep(&store, vec![image(b"de")]).await,
+        Err(SpoolKeepError::Write(WriteError::Full(_)))
+    ));
+    assert!(
+        files.keep(&store, vec![image(b"abc")]).await.is_ok(),
+        "an existing file costs nothing"
+    );
     assert_eq!(files.used(), 3);
     drop(held);
 }
@@ -142,10 +155,10 @@ async fn the_spool_stays_within_its_budget() {
 async fn a_file_that_grew_does_not_make_the_spool_full() {
     let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
     let spool = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
-    let _guard = spool.keep(vec![image(b"image")]).await.unwrap();
+    let _guard = spool.keep(&store, vec![image(b"image")]).await.unwrap();
     let hash = ContentHash::of(b"image");
-    fs::write(spool.path(hash), [0; 100]).unwrap();
-    spool.remove(hash);
+    fs::write(path_of(&spool.root, hash), [0; 100]).unwrap();
+    spool.blobs().delete(&[hash]).await.unwrap();
     assert_eq!(spool.used(), 0);
 }
 
@@ -153,9 +166,9 @@ async fn a_file_that_grew_does_not_make_the_spool_full() {
 async fn a_damaged_file_is_never_read_as_the_image() {
     let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
     let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
-    let _held = files.keep(vec![image(b"image")]).await.unwrap();
-    fs::write(files.path(ContentHash::of(b"image")), b"other").unwrap();
-    assert!(matches!(files.read(ContentHash::of(b"image")).await, Err(SpoolReadError::Lost(_))));
+    let _held = files.keep(&store, vec![image(b"image")]).await.unwrap();
+    fs::write(path_of(&files.root, ContentHash::of(b"image")), b"other").unwrap();
+    assert!(matches!(files.read(ContentHash::of(b"image")).await, Err(ReadError::Damaged(_))));
 }
 
 #[tokio::test]
@@ -173,7 +186,7 @@ async fn a_folder_in_use_is_refused_with_advice() {
 async fn a_backup_postpones_the_deletion_of_files() {
     let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
     let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
-    drop(files.keep(vec![image(b"a")]).await.unwrap());
+    drop(files.keep(&store, vec![image(b"a")]).await.unwrap());
     let hold = SpoolHold::acquire(folder.path()).await.unwrap();
     // Two backups at once are fine.
     drop(SpoolHold::acquire(folder.path()).await.unwrap());
@@ -190,16 +203,19 @@ async fn a_backup_postpones_the_deletion_of_files() {
 async fn a_backup_does_not_hold_up_a_start_and_the_sweep_follows_it() {
     let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
     let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
-    drop(files.keep(vec![image(b"orphan")]).await.unwrap());
+    drop(files.keep(&store, vec![image(b"orphan")]).await.unwrap());
     drop(files);
     let hold = SpoolHold::acquire(folder.path()).await.unwrap();
     let started = Spool::open(folder.path(), 1 << 20, WEEK, &store);
     let files = tokio::time::timeout(Duration::from_secs(10), started).await.unwrap().unwrap();
     assert_eq!(files.used(), 6);
     assert_eq!(files.sweep(&store).await.unwrap(), 0);
-    assert!(files.path(ContentHash::of(b"orphan")).exists(), "the backup may still read it");
+    assert!(
+        path_of(&files.root, ContentHash::of(b"orphan")).exists(),
+        "the backup may still read it"
+    );
     // A sample with an equal image is accepted meanwhile.
-    let again = files.keep(vec![image(b"orphan")]).await.unwrap();
+    let again = files.keep(&store, vec![image(b"orphan")]).await.unwrap();
     drop(hold);
     assert_eq!(files.sweep(&store).await.unwrap(), 0, "it is held");
     drop(again);

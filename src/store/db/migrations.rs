@@ -42,6 +42,7 @@ embedded! {
     "0021_cards"
     "0022_submissions"
     "0023_studies_by_run"
+    "0024_quarantine"
 }
 
 /// The migrations of SQLite.

@@ -207,6 +207,10 @@ impl Connection for PgConnection {
         " FOR NO KEY UPDATE"
     }
 
+    fn lock_free_samples(&self) -> &'static str {
+        " FOR NO KEY UPDATE OF pending_samples SKIP LOCKED"
+    }
+
     fn lock_for_deletion(&self) -> &'static str {
         " FOR UPDATE"
     }

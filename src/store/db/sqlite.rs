@@ -389,6 +389,10 @@ impl Connection for SqliteConnection {
         ""
     }
 
+    fn lock_free_samples(&self) -> &'static str {
+        ""
+    }
+
     fn lock_for_deletion(&self) -> &'static str {
         ""
     }
