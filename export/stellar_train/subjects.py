@@ -74,7 +74,8 @@ def train(configuration: Configuration, out: Path, quiet: bool = False) -> None:
         say(f"{subject.name}: {number} of {len(found)}", quiet)
         picture = pictures.target(pictures.photo(subject.photo.path), configuration.data.resolution)
         about = {"base": digest, "data": bases.digest_of([picture])}
-        todo = generations.left(dataset, subject.jobs)
+        digests = generations.photo_digests(subject.jobs, masks=False)
+        todo = generations.left(dataset, subject.jobs, digests)
         finished = runs.is_finished(place, configuration, about)
         if finished and not todo:
             continue
@@ -86,7 +87,8 @@ def train(configuration: Configuration, out: Path, quiet: bool = False) -> None:
             loop.train(method, configuration, place, about, quiet)
             files.write_json(place / runs.FINISHED, {"configuration": configuration.digest(), **about})
         for job in todo:
-            generations.make(dataset, job, base, method.condition(job), generation, settings)
+            photo = digests[job.photo, job.mask]
+            generations.make(dataset, job, base, method.condition(job), generation, settings, photo)
         method.close()
 
 
