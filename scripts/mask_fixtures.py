@@ -43,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         path = pathlib.Path(scratch) / "tiny.onnx"
         tiny_mask.make(path, SIDE, WIDTH)
-        model = MaskModel.read(path)
+        model = MaskModel.read(path, any_side=True)
         builder = Builder(pathlib.Path(scratch), FP32, 1 << 30, print)
         job = model.job()
         builder.add_model(job, model.graph(), [[model.expected(probe.inputs["pixels"])] for probe in job.probes])

@@ -13,6 +13,7 @@ from . import EXPORTER
 from .errors import ExportError
 
 TINY = {"tiny-sdxl": "SDXL", "tiny-sd": "Stable Diffusion 1.x"}
+ENCODERS = {"tiny-sdxl": "two image encoders", "tiny-sd": "one image encoder"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="build the demo pack that is committed with the service")
     demo.add_argument("--out", type=Path, required=True)
     for name, model in TINY.items():
-        tiny = commands.add_parser(name, help=f"make a tiny random {model} with image encoders, in the official layout")
+        tiny = commands.add_parser(name, help=f"make a tiny random {model} with {ENCODERS[name]}")
         tiny.add_argument("--out", type=Path, required=True, help="folder to write, absent or empty")
         tiny.add_argument("--seed", type=int, default=0)
     _generator_options(commands)
@@ -97,7 +98,12 @@ def _generator_options(commands: argparse._SubParsersAction) -> None:
     generator.add_argument("--stellarnet", type=Path, help="trained checkpoint; without it photos have no words")
     generator.add_argument("--image-encoder", type=Path, help="CLIP-L; default: image_encoder/ of --base")
     generator.add_argument("--image-encoder-2", type=Path, help="CLIP bigG; default: image_encoder_2/ of --base")
-    generator.add_argument("--mask-model", type=Path, help="u2net.onnx or another U²-Net of rembg, which finds the person of a photo")
+    generator.add_argument(
+        "--mask-model",
+        type=Path,
+        help="u2net_human_seg.onnx of rembg, which finds the person of a photo; its u2net.onnx, u2netp.onnx and "
+        "silueta.onnx find whatever stands out",
+    )
     generator.add_argument(
         "--precision", choices=("fp32", "fp16"), default="fp32", help="decoder and masks are always fp32"
     )

@@ -20,6 +20,12 @@ _ABOUT = {
     "base": "trains a tiny base model whole, on pictures with captions",
 }
 
+# What --checkpoint takes.
+_CHECKPOINTS = {
+    "images": ("PATH", "a folder of `elite`, or a global_mapper.pt"),
+    "preference": ("DIR", "trained model"),
+}
+
 # Where packages are from that not every part of training needs.
 _PACKAGES = {
     "diffusers": "pip install --no-deps -r requirements-reference.txt",
@@ -37,8 +43,9 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--base", metavar="DIR", help="base model (base.folder)")
         key = "dataset" if method in ("images", "dreambooth", "textual-inversion") else "folder"
         command.add_argument("--data", metavar="DIR", help=f"data (data.{key})")
-        if method in ("images", "preference"):
-            command.add_argument("--checkpoint", metavar="DIR", help="trained model (model.checkpoint)")
+        if method in _CHECKPOINTS:
+            metavar, what = _CHECKPOINTS[method]
+            command.add_argument("--checkpoint", metavar=metavar, help=f"{what} (model.checkpoint)")
         command.add_argument("--out", type=Path, metavar="DIR", help="folder of the result; continues what is there")
         command.add_argument(
             "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="a key of the configuration"

@@ -77,6 +77,7 @@ class Configuration:
             for key in keys:
                 if (value := self.values.get(section, {}).get(key, 1)) < 1:
                     raise TrainError(f"{section}.{key} = {value}: it must be at least 1")
+        self._check_rates()
         for section in ("training", "generation"):
             if (precision := self.values.get(section, {}).get("precision", "fp32")) not in ("fp32", "bf16", "fp16"):
                 raise TrainError(f"{section}.precision = {precision!r}: choose fp32, bf16 or fp16")
@@ -92,6 +93,18 @@ class Configuration:
             raise TrainError("loss.timesteps: give [first, last] with 0 ≤ first < last ≤ 1000")
         if not 0 <= self.values["loss"].get("drop_condition", 0) < 1:
             raise TrainError("loss.drop_condition: it must be from 0 to below 1")
+
+    def _check_rates(self) -> None:
+        training = self.values.get("training", {})
+        steps, warmup, decay = (training.get(key, 0) for key in ("steps", "warmup", "decay"))
+        for key, value in (("warmup", warmup), ("decay", decay)):
+            if value < 0:
+                raise TrainError(f"training.{key} = {value}: it must be at least 0")
+        if warmup + decay > steps:
+            raise TrainError(
+                f"training.warmup = {warmup} and training.decay = {decay}: together they must be at most "
+                f"training.steps = {steps}"
+            )
 
     def need(self, section: str, key: str, option: str) -> Path:
         """A path that has no default."""

@@ -78,11 +78,13 @@ class Sizes:
 
 def sizes(path: Path, state: dict[str, Tensor], base: Base) -> Sizes:
     """The sizes of a global or local mapping, whose vectors must be those of the base's text encoder."""
-    try:
-        hidden, width = state["mapping_0.0.weight"].shape
-        output = state["mapping_0.6.weight"].shape[0]
-    except (KeyError, ValueError) as missing:
-        raise TrainError(f"{path} is not a mapping of ELITE: it has no {missing}") from missing
+    first, last = "mapping_0.0.weight", "mapping_0.6.weight"
+    for name in (first, last):
+        if name not in state:
+            raise TrainError(f"{path} is not a mapping of ELITE: it has no {name}")
+        if state[name].ndim != 2:
+            raise TrainError(f"{path}: {name} has the shape {list(state[name].shape)}, expected two dimensions")
+    (hidden, width), output = state[first].shape, state[last].shape[0]
     if output != base.encoders[0].width:
         raise TrainError(f"{path}: its words have {output} values, those of {base.folder} {base.encoders[0].width}")
     words = sum(key.startswith("mapping_") and key.endswith(".0.weight") and "patch" not in key for key in state)
@@ -99,16 +101,19 @@ def opened(checkpoint: Path, base: Base) -> tuple[GlobalMapper, dict[str, Any]]:
     path = checkpoint / FILE if checkpoint.is_dir() else checkpoint
     if not path.is_file():
         raise TrainError(f"{path} is not there: give the folder of `stellar_train elite`, or a {FILE}")
-    known, content = path.parent / CONFIG, path.read_bytes()
-    about = _about(known) if known.is_file() else {}
+    digest = digest_of(path.read_bytes())
+    about = _about(path.parent / CONFIG, digest, is_folder=checkpoint.is_dir())
     state = read(path)
     found = sizes(path, state, base)
+    layers = list(about.get("layers", {}).values())
+    if any(len(each) != found.words for each in layers):
+        raise TrainError(f"{path.parent / CONFIG}: `layers` must have one number for each of the {found.words} words")
     mapper = GlobalMapper(found.width, found.output, base.unet, found.words, found.hidden)
     fill(path, state, mapper)
     return mapper.requires_grad_(False).eval().to(base.device), {
         "system": about.get("system", ORIGINAL),
-        "layers": list(about.get("layers", {}).values()),
-        "digest": hashlib.blake2b(content, digest_size=16).hexdigest(),
+        "layers": layers,
+        "digest": digest,
         "excludes_evaluation": about.get("training", {}).get("excludes_evaluation"),
         "background": "black" if about else "photo",
     }
@@ -119,15 +124,41 @@ def require_sd(base: Base) -> None:
         raise TrainError(f"{base.folder}: it has a text_encoder_2; ELITE is for Stable Diffusion 1.x")
 
 
-def _about(path: Path) -> dict[str, Any]:
+def digest_of(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _about(path: Path, digest: str, is_folder: bool) -> dict[str, Any]:
+    """What an elite.json says of the weights beside it; nothing if it is absent.
+
+    Nothing too of a file of other weights than it was written with: the authors' own may lie in the same folder.
+    """
+    if not path.is_file():
+        return {}
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        schema = about.get("schema")
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         raise TrainError(f"{path} cannot be read: {error}") from error
-    if schema != SCHEMA:
+    if not isinstance(about, dict):
+        raise TrainError(f"{path} cannot be read: it is not a JSON object")
+    if not is_folder and about.get("weights_digest") != digest:
+        return {}
+    if (schema := about.get("schema")) != SCHEMA:
         raise TrainError(f"{path}: schema {schema} is not known; this program reads {SCHEMA}")
+    if about.get("weights_digest", digest) != digest:
+        raise TrainError(f"{path} was written with other weights than {path.parent / FILE}: give the file itself")
+    layers = about.get("layers", {})
+    if not isinstance(layers, dict) or len(layers) > 1 or not all(map(_are_numbers, layers.values())):
+        raise TrainError(f'{path}: `layers` must be as {{"image_encoder": [-1, 4, 8, 12, 16]}}')
+    if not isinstance(about.get("training", {}), dict):
+        raise TrainError(f"{path}: `training` must be an object, or absent")
+    if not isinstance(about.get("system", SYSTEM), str):
+        raise TrainError(f"{path}: `system` must be a text, or absent")
     return about
+
+
+def _are_numbers(layers: Any) -> bool:
+    return isinstance(layers, list) and all(type(layer) is int for layer in layers)
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -179,7 +210,8 @@ class Elite(FromPhotos):
     def save(self, out: Path, steps: int) -> None:
         buffer = io.BytesIO()
         torch.save({key: tensor.cpu() for key, tensor in self.mapper.state_dict().items()}, buffer)
-        files.write(out / FILE, buffer.getvalue())
+        weights = buffer.getvalue()
+        files.write(out / FILE, weights)
         towers, model = self.train.towers, self.configuration.model
         about = {
             "schema": SCHEMA,
@@ -188,6 +220,7 @@ class Elite(FromPhotos):
             "hidden": model.hidden,
             "encoders": list(towers.models),
             "layers": towers.layers,
+            "weights_digest": digest_of(weights),
             "training": {**self.provenance, "system": SYSTEM, "steps": steps},
         }
         files.write_json(out / CONFIG, about)

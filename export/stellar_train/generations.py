@@ -3,6 +3,7 @@
 Names and keys are those of the paper's own files: `NNN-P-II.png` (identity, photo, prompt) and a JSON file beside it.
 """
 
+import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from .text import PLACEHOLDER
 
 # Keys in which all images of one folder agree.
 SETTINGS = ("model_name", "steps", "guidance_scale", "model_seed", "aux_metadata")
+# Keys of `aux_metadata` that are of single images.
+FLAGS, DIGEST = "flags", "photo_digest"
 
 
 def settings(generation: SimpleNamespace, system: str, model: dict[str, Any]) -> dict[str, Any]:
@@ -64,27 +67,50 @@ def jobs(dataset: Dataset, generation: SimpleNamespace, as_words: bool) -> list[
     return found
 
 
-def left(dataset: Dataset, jobs: Sequence[Job]) -> list[Job]:
-    """The images that are not done. Refuses a folder in which one of them is of another prompt or photo."""
-    try:
-        return [job for job in jobs if not dataset.is_done(job)]
-    except ValueError as error:
-        raise TrainError(str(error)) from error
+def photo_digests(jobs: Sequence[Job], masks: bool) -> dict[tuple[Path, Path | None], str]:
+    """Of the file of each photo and, where `masks` are read, that of its mask; the keys are their paths."""
+    found = {}
+    for key in {(job.photo, job.mask) for job in jobs}:
+        parts = [hashlib.blake2b(path.read_bytes(), digest_size=16).digest() for path in key[: 1 + masks] if path]
+        found[key] = hashlib.blake2b(b"".join(parts), digest_size=16).hexdigest()
+    return found
+
+
+def left(dataset: Dataset, jobs: Sequence[Job], digests: dict[tuple[Path, Path | None], str]) -> list[Job]:
+    """The images that are not done. Refuses a folder in which one of them is of another prompt, photo or mask."""
+    waiting = []
+    for job in jobs:
+        try:
+            if not dataset.is_done(job):
+                waiting.append(job)
+                continue
+        except ValueError as error:
+            raise TrainError(str(error)) from error
+        path = dataset.out / f"{job.name}.json"
+        if _read(path)["aux_metadata"].get(DIGEST) != digests[job.photo, job.mask]:
+            raise TrainError(f"{path} was generated from another photo or mask than the dataset's: give another folder")
+    return waiting
 
 
 def refuse_other_settings(folder: Path, wanted: dict[str, Any]) -> None:
     """Refuses a folder with images of other settings: a run of both would be neither."""
     for path in sorted(folder.glob("*.json")):
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise TrainError(f"{path} is not JSON: {error}") from error
-        # Flags are of single images.
+        found = _read(path)
         auxiliary = found.get("aux_metadata")
         if isinstance(auxiliary, dict):
-            auxiliary.pop("flags", None)
+            found["aux_metadata"] = {key: auxiliary[key] for key in auxiliary if key not in (FLAGS, DIGEST)}
         if differing := [key for key in SETTINGS if found.get(key) != wanted[key]]:
             raise TrainError(f"{path} was generated with another {', '.join(differing)}: give another folder")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TrainError(f"{path} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise TrainError(f"{path} is not a JSON object, as the files beside images are: give another folder")
+    return found
 
 
 @torch.no_grad()
@@ -103,15 +129,18 @@ def make(
     condition: tuple[Tensor, Tensor | None],
     generation: SimpleNamespace,
     settings: dict[str, Any],
+    photo_digest: str,
     flags: Sequence[str] = (),
 ) -> None:
     """Generates one image from its condition, context and pooled vector, and writes it with its JSON file."""
     context, pooled = condition
     image = base.generate(context, pooled, [generation.seed], generation.steps, generation.guidance, generation.size)[0]
-    auxiliary = settings["aux_metadata"]
-    about = {**settings, "aux_metadata": {**auxiliary, "flags": list(flags)} if flags else auxiliary}
+    auxiliary = {**settings["aux_metadata"], **({FLAGS: list(flags)} if flags else {})}
+    # The picture itself says nothing of the photo.
+    picture = png(image, {"generated": True, **settings, "aux_metadata": auxiliary})
+    about = {**settings, "aux_metadata": {**auxiliary, DIGEST: photo_digest}}
     now = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
-    dataset.save(png(image, {"generated": True, **about}), job, generation_datetime=now, **about)
+    dataset.save(picture, job, generation_datetime=now, **about)
 
 
 def png(image: Image.Image, about: dict[str, Any] | None = None) -> bytes:

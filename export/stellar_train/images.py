@@ -53,6 +53,7 @@ def generate(configuration: Configuration, out: Path, quiet: bool = False) -> No
         # With the local mapping only the first is used, as in the original.
         "words": 1 if local else mapper.words,
         "sampler": "lms",
+        "precision": precision,
         "background": background,
         **({"local_digest": local.digest, "local_strength": local.strength} if local else {}),
         # Of the original's file it is not known.
@@ -61,16 +62,18 @@ def generate(configuration: Configuration, out: Path, quiet: bool = False) -> No
     settings = generations.settings(generation, about["system"], model)
     generations.refuse_other_settings(out, settings)
     read = _Photos(base, towers, mapper, local, background)
-    todo = generations.left(dataset, jobs)
+    needs_mask = local is not None or background == "black"
+    digests = generations.photo_digests(jobs, needs_mask)
+    todo = generations.left(dataset, jobs, digests)
     for number, job in enumerate(todo, len(jobs) - len(todo) + 1):
         words, vectors = read.of(job)
         condition = generations.condition(base, job, [words])
         at = base.encoders[0].place(job.prompt_for(PLACEHOLDER), words.shape[1])
         near = local.looked_at(vectors, at) if local and at > 0 else nullcontext()
-        needs_mask = local is not None or background == "black"
         with near:
             flags = (UNMASKED,) if needs_mask and job.mask is None else ()
-            generations.make(dataset, job, base, condition, generation, settings, flags)
+            digest = digests[job.photo, job.mask]
+            generations.make(dataset, job, base, condition, generation, settings, digest, flags)
         say(f"{job.name}: {number} of {len(jobs)}", quiet)
 
 

@@ -6,7 +6,6 @@ attention map of the word over its largest value. The original divides by the la
 each image has its own, so that images do not depend on others.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,9 +54,8 @@ class Local:
         self.mapper = LocalMapper(sizes.width, sizes.output, base.unet, sizes.words, sizes.hidden)
         elite.fill(path, state, self.mapper)
         self.mapper.requires_grad_(False).eval().to(base.device)
-        self.words = sizes.words
         self.strength = strength
-        self.digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        self.digest = elite.digest_of(path.read_bytes())
         self.vectors: Tensor | None = None
         self.at = 0
         for place, attention in elite.cross_attention(base.unet):

@@ -56,7 +56,10 @@ class Method(ABC):
 
 
 def rate_share(step: int, training: SimpleNamespace) -> float:
-    """The share of the rates that a step has, from 1 on: it rises in the warm-up and falls in the decay."""
+    """The share of the rates that a step has, from 1 on: it rises in the warm-up and falls in the decay.
+
+    The last step has 1/decay of the rates: with 0 it would change nothing.
+    """
     left = training.steps - step + 1
     rising = step / training.warmup if training.warmup else 1.0
     falling = left / training.decay if training.decay else 1.0

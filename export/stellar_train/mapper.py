@@ -81,8 +81,6 @@ def hidden_states(tower: nn.Module, pixels: Tensor, layers: Sequence[int]) -> li
     the final norm (`last_hidden_state`).
     """
     states = tower.vision_model(pixels, output_hidden_states=True).hidden_states
-    if out := [n for n in layers if not -len(states) <= n < len(states)]:
-        raise TrainError(f"layers {out}: the vision tower has hidden states 0 to {len(states) - 1}")
     return [states[n] for n in layers]
 
 

@@ -57,6 +57,9 @@ class Towers:
         for name, each in self.layers.items():
             if len(each) != words:
                 raise TrainError(f"model.layers: {name} has {len(each)} layers for {words} words")
+            depth = self.models[name].config.num_hidden_layers
+            if out := [n for n in each if not -depth - 1 <= n <= depth]:
+                raise TrainError(f"layers {out}: the vision tower {name} has hidden states 0 to {depth}")
         self.widths = {name: model.config.hidden_size for name, model in self.models.items()}
         self.device = device
         self.digest = bases.digest(*folders.values())

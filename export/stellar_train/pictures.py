@@ -25,7 +25,7 @@ def foreground(path, size: tuple[int, int]) -> Image.Image:
     """A mask as mode L, 255 where any channel is above 0: CelebAMask's masks are palettes, skin is (204, 0, 0)."""
     shown = np.asarray(photo(path)).max(axis=2) > 0
     if not shown.any():
-        raise TrainError(f"{path}: the mask is black everywhere, so nothing of the photo would be learned")
+        raise TrainError(f"{path}: the mask is black everywhere: it must have another colour where the person is")
     return Image.fromarray(shown.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
 
 

@@ -4,6 +4,7 @@ By nature they are trained on the photos that they are evaluated with. Each phot
 benchmark, where an image is generated from one photo.
 """
 
+import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,17 @@ from .configuration import Configuration
 from .data import TEMPLATES
 from .errors import TrainError
 from .report import say
+
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|%]|^\.')
+
+
+def folder_name(name: str) -> str:
+    """The name of a subject's folder: characters that a path cannot have become %XX of their bytes.
+
+    These are control characters, / \\ : * ? " < > | % and a leading dot. `stellar-score generate --words` has the same
+    rule.
+    """
+    return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", name)
 
 
 @dataclass(frozen=True)
@@ -58,11 +70,12 @@ def train(configuration: Configuration, out: Path, quiet: bool = False) -> None:
     prior = _prior(configuration, base, out, quiet) if is_dreambooth else None
     found = list(subjects(dataset, jobs, photos))
     for number, subject in enumerate(found, 1):
-        place = out / subject.name
+        place = out / folder_name(subject.name)
         say(f"{subject.name}: {number} of {len(found)}", quiet)
         picture = pictures.target(pictures.photo(subject.photo.path), configuration.data.resolution)
         about = {"base": digest, "data": bases.digest_of([picture])}
-        todo = generations.left(dataset, subject.jobs)
+        digests = generations.photo_digests(subject.jobs, masks=False)
+        todo = generations.left(dataset, subject.jobs, digests)
         finished = runs.is_finished(place, configuration, about)
         if finished and not todo:
             continue
@@ -74,7 +87,8 @@ def train(configuration: Configuration, out: Path, quiet: bool = False) -> None:
             loop.train(method, configuration, place, about, quiet)
             files.write_json(place / runs.FINISHED, {"configuration": configuration.digest(), **about})
         for job in todo:
-            generations.make(dataset, job, base, method.condition(job), generation, settings)
+            photo = digests[job.photo, job.mask]
+            generations.make(dataset, job, base, method.condition(job), generation, settings, photo)
         method.close()
 
 

@@ -69,7 +69,10 @@ def read(folder: Path, side: int) -> tuple[list[str], Tensor]:
 
 def _for_vae(configuration: Configuration) -> Configuration:
     own = deepcopy(configuration)
-    own.values["training"] |= {key: own.values["vae"][key] for key in ("steps", "batch")}
+    training = own.values["training"]
+    training |= {key: own.values["vae"][key] for key in ("steps", "batch")}
+    # [training] is for the UNet, and a decay of more steps than there are would never begin at the whole rate.
+    training["decay"] = min(training["decay"], training["steps"])
     return own
 
 

@@ -1,14 +1,18 @@
 """The graph that finds the person of a photo: equal to rembg's arithmetic around the published model."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
-from conftest import manifest
+from conftest import manifest, silent
 from onnx import TensorProto, helper
 
 from stellar_export import jobs
+from stellar_export.checkpoints import MARKER
 from stellar_export.errors import ExportError
-from stellar_export.generator import tiny_mask
+from stellar_export.generator import export, tiny_mask
 from stellar_export.generator.mask import ROLE, MaskModel
 from stellar_export.nn import FP16
 from stellar_export.onnx_graph import session
@@ -19,7 +23,7 @@ from stellar_export.pack import Builder, finish
 def model(request, tmp_path_factory) -> MaskModel:
     path = tmp_path_factory.mktemp("mask") / "u2net.onnx"
     tiny_mask.make(path, batches=request.param)
-    found = MaskModel.read(path)
+    found = MaskModel.read(path, any_side=True)
     assert (found.side, found.batches) == (tiny_mask.SIDE, request.param)
     return found
 
@@ -67,21 +71,63 @@ def test_models_of_older_and_newer_operators_are_wrapped(tmp_path, opset):
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     made.ir_version = 8
     onnx.save(made, str(tmp_path / "u2net.onnx"))
-    model = MaskModel.read(tmp_path / "u2net.onnx")
+    model = MaskModel.read(tmp_path / "u2net.onnx", any_side=True)
     onnx.save(model.graph(), str(tmp_path / "whole.onnx"))
     pixels = jobs.pictures(1, 16, 16, 3)
     mask = session(tmp_path / "whole.onnx").run(None, {"pixels": pixels})[0]
     np.testing.assert_allclose(mask, model.expected(pixels), atol=2e-5)
 
 
+def published(path, given, made):
+    """A file with the declared shapes of an input and an output; its mask is the first channel."""
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, given)
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, made)
+    index = onnx.numpy_helper.from_array(np.array([0], np.int64), "index")
+    node = helper.make_node("Gather", ["x", "index"], ["y"], axis=1)
+    onnx.save(helper.make_model(helper.make_graph([node], "other", [value], [out], [index])), str(path))
+    return path
+
+
 def test_other_files_are_refused(tmp_path):
-    (tmp_path / "junk.onnx").write_bytes(b"junk")
+    path = tmp_path / "other.onnx"
+    path.write_bytes(b"junk")
     with pytest.raises(ExportError, match="not an ONNX file"):
-        MaskModel.read(tmp_path / "junk.onnx")
-    for shape, words in (([1, 3, 16, 8], "expected floats"), ([1, 1, 16, 16], "expected floats"), ([16], "expected floats")):
-        value = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
-        out = helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)
-        graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "other", [value], [out])
-        onnx.save(helper.make_model(graph), str(tmp_path / "other.onnx"))
-        with pytest.raises(ExportError, match=words):
-            MaskModel.read(tmp_path / "other.onnx")
+        MaskModel.read(path)
+    for given, made, problem in (
+        ([1, 3, 320, 8], None, r"expected floats \[1, 3, side, side\]"),
+        ([1, 1, 320, 320], None, "expected floats"),
+        ([16], None, "expected floats"),
+        ([2, 3, 320, 320], None, "it takes 2 pictures at a time"),
+        ([1, 3, 1024, 1024], [1, 1, 1024, 1024], "the side of its input is 1024, expected 320"),
+        ([1, 3, 320, 320], [1, 21, 320, 320], r"its first output is \[1, 21, 320, 320\], expected \[1, 1, 320, 320\]"),
+        ([1, 3, 320, 320], [2, 1, 320, 320], "its first output is"),
+        ([1, 3, 320, 320], [1, 1, 160, 160], "its first output is"),
+        ([1, 3, 320, 320], [1, 320, 320], "its first output is"),
+        (["batch", 3, 320, 320], ["batch", 2, 320, 320], r"its first output is \[None, 2, 320, 320\]"),
+    ):
+        named = problem + r".*: the models of rembg that are supported are u2net, u2netp, u2net_human_seg, silueta"
+        with pytest.raises(ExportError, match=named):
+            MaskModel.read(published(path, given, made))
+
+
+@pytest.mark.parametrize("made", [None, [1, 1, 320, 320], ["n", 1, 320, 320], ["n", 1, "h", "w"]])
+def test_outputs_of_another_declaration_are_taken(tmp_path, made):
+    model = MaskModel.read(published(tmp_path / "u2net.onnx", [1, 3, 320, 320], made))
+    assert (model.side, model.batches, model.job().official) == (320, False, True)
+
+
+def test_only_a_demo_has_masks_of_another_side(tiny_base, tmp_path, monkeypatch):
+    def stop(*_):
+        raise ExportError("the mask model was taken")
+
+    monkeypatch.setattr(export, "graphs", stop)
+    path = tmp_path / "u2net.onnx"
+    tiny_mask.make(path)
+    options = export.Options(tiny_base, mask_model=path, goldens=False)
+    with pytest.raises(ExportError, match="the mask model was taken"):
+        export.build(options, tmp_path / "demo", "demo", silent)
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base, ignore=shutil.ignore_patterns(MARKER))
+    with pytest.raises(ExportError, match="the side of its input is 64, expected 320"):
+        export.build(replace(options, base=base), tmp_path / "pack", "pack", silent)
+    assert not (tmp_path / "pack").exists()

@@ -10,7 +10,7 @@ from training import configuration, diffusers, killed
 
 from stellar_export.generator.base import Base
 from stellar_train import base as bases
-from stellar_train import made_up, whole
+from stellar_train import loop, made_up, whole
 from stellar_train.errors import TrainError
 
 UNET, VAE = (f"{part}/diffusion_pytorch_model.safetensors" for part in ("unet", "vae"))
@@ -61,6 +61,16 @@ def test_captions_that_cannot_be_read_say_where(settings, tmp_path, text, proble
     Path(tmp_path / "captions" / whole.CAPTIONS).write_text(text)
     with pytest.raises(TrainError, match=problem):
         whole.train(settings, tmp_path / "out", quiet=True)
+
+
+def test_the_vae_has_the_decay_of_the_unet_as_far_as_it_has_steps(settings):
+    for decay, own in ((4, 2), (2, 2), (1, 1), (0, 0)):
+        settings.values["training"]["decay"] = decay
+        assert whole._for_vae(settings).training.decay == own
+        assert settings.training.decay == decay
+    settings.values["training"]["decay"] = 4
+    shares = [loop.rate_share(step, whole._for_vae(settings).training) for step in (1, 2)]
+    assert shares == [1.0, 0.5]
 
 
 def test_half_precision_is_refused(settings, tmp_path):

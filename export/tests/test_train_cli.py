@@ -26,6 +26,13 @@ def test_the_printed_configuration_is_the_default_one(method, capsys, tmp_path):
     assert Configuration(method, tmp_path / "a.toml").values == Configuration(method).values == tomllib.loads(printed)
 
 
+def test_the_help_of_images_says_that_a_file_is_taken(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["images", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--checkpoint PATH a folder of `elite`, or a global_mapper.pt (model.checkpoint)" in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

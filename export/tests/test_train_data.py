@@ -128,7 +128,7 @@ def test_every_colour_of_a_mask_is_foreground(tmp_path):
 
 def test_a_black_mask_is_an_error(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "mask.png")
-    with pytest.raises(TrainError, match="black everywhere"):
+    with pytest.raises(TrainError, match="black everywhere: it must have another colour where the person is"):
         pictures.foreground(tmp_path / "mask.png", (4, 4))
 
 

@@ -8,6 +8,7 @@ import torch
 from training import configuration, diffusers
 
 from stellar_train import elite, runs
+from stellar_train.base import Base
 from stellar_train.errors import TrainError
 
 # unet/config.json of CompVis/stable-diffusion-v1-4
@@ -66,6 +67,7 @@ def test_training_writes_the_originals_file_and_leaves_the_rest_of_the_unet(tiny
     about = json.loads((out / elite.CONFIG).read_text())
     assert about["layers"] == {"image_encoder": [-1, 1, 1, 2, 3]}
     assert about["training"]["system"] == "elite-like"
+    assert about["weights_digest"] == elite.digest_of((out / elite.FILE).read_bytes())
     unet = diffusers.UNet2DConditionModel.from_pretrained(tiny_sd / "unet")
     before = {key: tensor.clone() for key, tensor in unet.state_dict().items()}
     mapper = elite.GlobalMapper(32, 32, unet, hidden=16)
@@ -83,6 +85,50 @@ def test_a_file_of_another_model_is_refused(tiny_sd, tmp_path):
     torch.save(state, tmp_path / elite.FILE)
     with pytest.raises(TrainError, match=r"mapping_3\.4\.bias"):
         elite.load(tmp_path / elite.FILE, mapper)
+
+
+@pytest.fixture
+def trained(tiny_sd, tmp_path) -> Path:
+    """A folder with a mapper, without elite.json."""
+    unet = diffusers.UNet2DConditionModel.from_pretrained(tiny_sd / "unet")
+    torch.save(elite.GlobalMapper(32, 32, unet, hidden=16).state_dict(), tmp_path / elite.FILE)
+    return tmp_path
+
+
+def test_what_elite_wrote_is_read_with_its_own_layers(tiny_sd, trained):
+    about = {"schema": 1, "system": "elite-like", "layers": {"image_encoder": [4, 3, 2, 1, 0]}}
+    (trained / elite.CONFIG).write_text(json.dumps({**about, "training": {"excludes_evaluation": True}}))
+    _, found = elite.opened(trained, Base(tiny_sd, torch.device("cpu")))
+    assert (found["system"], found["layers"], found["excludes_evaluation"]) == ("elite-like", [[4, 3, 2, 1, 0]], True)
+    for text, problem in (
+        ('{"schema": 9}', "schema 9"),
+        ("{", "cannot be read"),
+        ("[]", "cannot be read"),
+        ('{"schema": 1, "layers": [1, 2]}', "`layers` must be as"),
+        ('{"schema": 1, "layers": {"image_encoder": 3}}', "`layers` must be as"),
+        ('{"schema": 1, "layers": {"image_encoder": [1, 2, 3, 4, "5"]}}', "`layers` must be as"),
+        ('{"schema": 1, "layers": {"a": [1], "b": [1]}}', "`layers` must be as"),
+        ('{"schema": 1, "layers": {"image_encoder": [1, 2]}}', "one number for each of the 5 words"),
+        ('{"schema": 1, "training": []}', "`training` must be an object"),
+        ('{"schema": 1, "system": 3}', "`system` must be a text"),
+        ('{"schema": 1, "weights_digest": "00"}', "was written with other weights"),
+    ):
+        (trained / elite.CONFIG).write_text(text)
+        with pytest.raises(TrainError, match=problem):
+            elite.opened(trained, Base(tiny_sd, torch.device("cpu")))
+
+
+def test_a_bare_file_has_the_elite_json_beside_it_only_if_it_is_of_its_weights(tiny_sd, trained):
+    own, other = trained / elite.FILE, trained / "other.pt"
+    torch.save(torch.load(own) | {"mapping_0.0.bias": torch.ones(16)}, other)
+    about = {"schema": 1, "system": "elite-like", "weights_digest": elite.digest_of(own.read_bytes())}
+    (trained / elite.CONFIG).write_text(json.dumps(about))
+    for path, system, background in ((own, "elite-like", "black"), (other, "elite", "photo")):
+        _, found = elite.opened(path, Base(tiny_sd, torch.device("cpu")))
+        assert (found["system"], found["background"]) == (system, background)
+    # One that says nothing of its weights may be of any.
+    (trained / elite.CONFIG).write_text('{"schema": 1}')
+    assert elite.opened(own, Base(tiny_sd, torch.device("cpu")))[1]["background"] == "photo"
 
 
 def test_a_base_of_the_other_kind_is_refused(tiny_base, training_data, tmp_path):

@@ -14,7 +14,7 @@ from torch.nn.functional import layer_norm, leaky_relu, linear
 from training import IMAGE_KEYS, SIDE, diffusers, killed_when, stellar_dataset
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModel
 
-from stellar_train import cli, elite, images
+from stellar_train import cli, elite, generations, images
 from stellar_train.base import Base
 from stellar_train.configuration import Configuration
 from stellar_train.errors import TrainError
@@ -246,6 +246,7 @@ def test_the_folder_is_that_of_the_other_methods(dataset, made):
     assert auxiliary["excludes_evaluation"] is None
     assert "flags" not in auxiliary
     text = json.loads(Image.open(made / "001-0-00.png").text["stellar-score"])
+    assert auxiliary.pop("photo_digest")
     assert text["generated"] is True and text["aux_metadata"] == auxiliary
     samples = Dataset(dataset, made, "first").samples()
     assert [sample["name"] for sample in samples] == sorted(path.stem for path in made.glob("*.png"))
@@ -271,6 +272,40 @@ def test_a_folder_with_an_image_of_another_prompt_is_refused(tiny_sd, dataset, m
     (out / "001-0-00.json").write_text(json.dumps({**about, "prompt": "{} as a pirate"}))
     with pytest.raises(TrainError, match="is for another prompt or photo"):
         images.generate(settings(tiny_sd, dataset, mapper), out, quiet=True)
+
+
+def test_a_folder_of_another_precision_is_refused(tiny_sd, dataset, mapper, made):
+    with pytest.raises(TrainError, match="another aux_metadata"):
+        images.generate(settings(tiny_sd, dataset, mapper, precision="bf16"), made, quiet=True)
+
+
+@pytest.mark.parametrize("changed", ["0.jpg", "0_bg.png"])
+def test_a_folder_of_a_photo_or_mask_that_was_replaced_is_refused(tiny_sd, dataset, mapper, made, tmp_path, changed):
+    own = Path(shutil.copytree(dataset, tmp_path / "dataset"))
+    images.generate(settings(tiny_sd, own, mapper), made, quiet=True)
+    Image.new("RGB", (64, 64), (9, 200, 9)).save(own / "001" / changed)
+    with pytest.raises(TrainError, match=r"001-0-00\.json was generated from another photo or mask"):
+        images.generate(settings(tiny_sd, own, mapper), made, quiet=True)
+
+
+def test_a_mask_that_was_added_counts_where_masks_are_read(tiny_sd, mapper, tmp_path):
+    bare, masked = stellar_dataset(tmp_path / "bare", PROMPTS[:1]), stellar_dataset(tmp_path / "masked", masks=True)
+    given = settings(tiny_sd, bare, mapper, steps=1)
+    for background in ("black", "photo"):
+        given.values["data"]["background"] = background
+        images.generate(given, tmp_path / background, quiet=True)
+    shutil.copy(masked / "000" / "0_bg.png", bare / "000")
+    images.generate(given, tmp_path / "photo", quiet=True)
+    given.values["data"]["background"] = "black"
+    with pytest.raises(TrainError, match="another photo or mask"):
+        images.generate(given, tmp_path / "black", quiet=True)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"text"'])
+def test_a_json_file_that_is_no_object_is_named(tmp_path, text):
+    (tmp_path / "other.json").write_text(text)
+    with pytest.raises(TrainError, match=r"other\.json is not a JSON object"):
+        generations.refuse_other_settings(tmp_path, {})
 
 
 def test_without_a_mask_the_whole_photo_counts_and_the_image_says_so(tiny_sd, mapper, tmp_path):
@@ -340,6 +375,8 @@ KEY = "mid_block_attentions_0_transformer_blocks_0_attn2_to_k.weight"
         (lambda state: state | {KEY: torch.ones(2, 2)}, KEY),
         (lambda state: state | {"mapping_0.6.weight": torch.ones(3, 16)}, "its words have 3 values"),
         (lambda state: state | {"mapping_1.0.weight": torch.ones(16, 7)}, r"mapping_1\.0\.weight"),
+        (lambda state: state | {"mapping_0.0.weight": torch.ones(16)}, r"mapping_0\.0\.weight has the shape \[16\]"),
+        (lambda state: state | {"mapping_0.6.weight": torch.ones(())}, r"mapping_0\.6\.weight has the shape \[\]"),
         (lambda state: {"words": 5}, "not a state dict"),
     ],
 )
@@ -361,18 +398,14 @@ def test_a_folder_without_a_checkpoint_and_another_base_are_refused(tiny_base, t
         images.generate(settings(tiny_base, dataset, mapper), tmp_path / "out", quiet=True)
 
 
-def test_what_elite_wrote_is_read_with_its_own_layers(tiny_sd, mapper, tmp_path):
+def test_layers_that_the_tower_does_not_have_are_refused(tiny_sd, dataset, mapper, tmp_path):
     folder = tmp_path / "trained"
     folder.mkdir()
     shutil.copy(mapper, folder / elite.FILE)
-    about = {"schema": 1, "system": "elite-like", "layers": {"image_encoder": [4, 3, 2, 1, 0]}}
-    (folder / elite.CONFIG).write_text(json.dumps({**about, "training": {"excludes_evaluation": True}}))
-    _, found = elite.opened(folder, Base(tiny_sd, torch.device("cpu")))
-    assert (found["system"], found["layers"], found["excludes_evaluation"]) == ("elite-like", [[4, 3, 2, 1, 0]], True)
-    for text, problem in (('{"schema": 9}', "schema 9"), ("{", "cannot be read"), ("[]", "cannot be read")):
-        (folder / elite.CONFIG).write_text(text)
-        with pytest.raises(TrainError, match=problem):
-            elite.opened(folder, Base(tiny_sd, torch.device("cpu")))
+    (folder / elite.CONFIG).write_text('{"schema": 1, "layers": {"image_encoder": [-1, 1, 2, 3, 5]}}')
+    with pytest.raises(TrainError, match=r"layers \[5\]: the vision tower image_encoder has hidden states 0 to 4"):
+        images.generate(settings(tiny_sd, dataset, folder), tmp_path / "out", quiet=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_images_from_the_command_line(tiny_sd, mapper, tmp_path, capsys):

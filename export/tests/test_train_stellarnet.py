@@ -15,7 +15,7 @@ from stellar_export.checkpoints import Folder
 from stellar_export.generator import words
 from stellar_export.nn import FP32
 from stellar_train import loop, lora, mapper, pictures, runs
-from stellar_train.configuration import Configuration
+from stellar_train.configuration import METHODS, Configuration
 from stellar_train.errors import TrainError
 from stellar_train.personal import masked_loss
 
@@ -248,6 +248,23 @@ def test_configurations_are_checked(tmp_path, text, problem):
     path.write_text(text)
     with pytest.raises(TrainError, match=problem):
         Configuration("stellarnet", path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (["training.warmup=-1"], "training.warmup = -1: it must be at least 0"),
+        (["training.decay=-5"], "training.decay = -5: it must be at least 0"),
+        (
+            ["training.steps=10", "training.warmup=4", "training.decay=7"],
+            "training.warmup = 4 and training.decay = 7: together they must be at most training.steps = 10",
+        ),
+    ],
+)
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "images"])
+def test_rates_that_cannot_rise_and_fall_are_refused(method, settings, problem):
+    with pytest.raises(TrainError, match=problem):
+        Configuration(method, settings=settings)
 
 
 def test_a_configuration_overlays_the_defaults():

@@ -40,6 +40,31 @@ def test_textual_inversion_learns_vectors_for_each_photo(tiny_base, dataset, tmp
     assert about["system"] == "textual-inversion"
 
 
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("000-0", "000-0"),
+        ("ada lovelace-1", "ada lovelace-1"),
+        ("a/b-0", "a%2Fb-0"),
+        ("../x-0", "%2E.%2Fx-0"),
+        ("100%-0", "100%25-0"),
+        ("José-0", "José-0"),
+        ('\\:*?"<>|-0', "%5C%3A%2A%3F%22%3C%3E%7C-0"),
+        ("\0\n\x1f\x7f-a.b", "%00%0A%1F%7F-a.b"),
+    ],
+)
+def test_a_subjects_folder_has_a_name_that_every_system_takes(name, folder):
+    assert subjects.folder_name(name) == folder
+
+
+def test_words_of_a_person_with_a_slash_are_in_one_folder(tiny_base, dataset, tmp_path):
+    lines = [{"identity": "../ada/b", "photo": "000/0.jpg"}, {"prompt": "{} as a clown"}]
+    (dataset / "dataset.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    settings = short("textual-inversion", tiny_base, dataset, training={"steps": 1})
+    subjects.train(settings, tmp_path / "out", quiet=True)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["%2E.%2Fada%2Fb-0"]
+
+
 def test_an_initialiser_of_several_tokens_is_refused(tiny_base, dataset, tmp_path):
     settings = short("textual-inversion", tiny_base, dataset, model={"initialiser": "two words"})
     with pytest.raises(TrainError, match="2 tokens"):

@@ -223,6 +223,14 @@ def test_a_folder_of_another_dataset_is_refused(stellar, manifest, tmp_path):
         ('{"prompt": "{style} of {}"}', "line 1: the prompt .* has a brace"),
     ],
 )
+def test_problems_of_a_manifest_are_named_with_their_line(manifest, line, words):
+    text = (manifest / "dataset.jsonl").read_text()
+    (manifest / "dataset.jsonl").write_text(line + "\n" + text)
+    with pytest.raises(DatasetError, match=words):
+        Dataset(manifest)
+    assert program("dataset", "check", manifest, check=False).returncode != 0, "the program refuses it too"
+
+
 def test_photos_of_a_manifest_have_the_masks_that_are_named_or_beside_them(manifest):
     for mask in ("photos/ada-1_bg.png", "drawn.png"):
         Image.fromarray(image(0)).save(manifest / mask)
@@ -233,12 +241,20 @@ def test_photos_of_a_manifest_have_the_masks_that_are_named_or_beside_them(manif
     program("dataset", "check", manifest)
 
 
-def test_problems_of_a_manifest_are_named_with_their_line(manifest, line, words):
-    text = (manifest / "dataset.jsonl").read_text()
-    (manifest / "dataset.jsonl").write_text(line + "\n" + text)
+def test_photos_of_a_manifest_do_not_share_a_mask_that_no_line_names(manifest):
+    for name in ("bob.png", "bob_bg.png"):
+        Image.fromarray(image(0)).save(manifest / name)
+    path, text = manifest / "dataset.jsonl", (manifest / "dataset.jsonl").read_text()
+    other = {"identity": "eve", "photo": "bob.png"}
+    path.write_text(text + json.dumps(other))
+    words = "line 8: bob.jpg and bob.png have the same mask bob_bg.png: rename one of them, or name their masks"
     with pytest.raises(DatasetError, match=words):
         Dataset(manifest)
-    assert program("dataset", "check", manifest, check=False).returncode != 0, "the program refuses it too"
+    # One that is named may be that of several photos, and a photo may be that of several people.
+    path.write_text(text + json.dumps({**other, "mask": "bob_bg.png"}))
+    assert Dataset(manifest).photos["eve"][0].mask == manifest / "bob_bg.png"
+    path.write_text(text + json.dumps({"identity": "eve", "photo": "bob.jpg"}))
+    assert Dataset(manifest).photos["eve"][0].mask == manifest / "bob_bg.png"
 
 
 def test_photos_that_cannot_be_told_apart_are_refused(manifest, goldens):

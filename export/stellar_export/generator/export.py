@@ -56,16 +56,16 @@ class Options:
 def build(options: Options, out: Path, name: str, say: Callable[[str], None] = print) -> None:
     """Builds the pack `out`, or leaves what was there untouched."""
     base = Base.open(options.base)
+    masks = MaskModel.read(options.mask_model, any_side=base.marked_demo) if options.mask_model else None
     with pack.replaced(out) as part:
         builder = pack.Builder(part, options.precision, options.external_above, say, options.gpu, options.flops)
         builder.needs_tokenizer("clip", base.merges())
         for job in graphs(base, options):
             builder.add(job)
-        if options.mask_model:
-            model = MaskModel.read(options.mask_model)
-            job = model.job()
-            expected = [[model.expected(probe.inputs["pixels"])] for probe in job.probes]
-            builder.add_model(job, model.graph(), expected)
+        if masks:
+            job = masks.job()
+            expected = [[masks.expected(probe.inputs["pixels"])] for probe in job.probes]
+            builder.add_model(job, masks.graph(), expected)
         manifest = builder.manifest(name, base.marked_demo)
         manifest.generator = describe(base, options, builder)
         if options.goldens:

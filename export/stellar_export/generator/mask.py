@@ -3,6 +3,8 @@
 rembg's models of this kind (u2net, u2netp, u2net_human_seg, silueta) take one picture, resized with Lanczos, divided by
 its largest level and normalised with ImageNet's numbers. The first of their outputs, stretched to 0 … 1, is the mask.
 All of it but the resize becomes a part of the graph.
+
+Only u2net_human_seg is trained for people. The others find whatever stands out in a photo.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from ..nn import FP32
 from ..preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 ROLE = "generator.mask"
+SUPPORTED = ("u2net", "u2netp", "u2net_human_seg", "silueta")
 # Side of the published models' input.
 PUBLISHED_SIDE = 320
 # rembg's lower bound of the largest level, so that a black photo is not divided by 0.
@@ -44,8 +47,11 @@ class MaskModel:
     """Whether it takes several pictures at a time."""
 
     @staticmethod
-    def read(path: Path) -> MaskModel:
-        """Reads the file and checks that it is of this kind."""
+    def read(path: Path, any_side: bool = False) -> MaskModel:
+        """Reads the file and checks that it is of this kind.
+
+        Other models have another side and another arithmetic, so only made-up ones may have `any_side`.
+        """
         try:
             model = onnx.load(str(path))
         except Exception as error:  # onnx raises the exceptions of protobuf
@@ -53,12 +59,21 @@ class MaskModel:
         stored = {tensor.name for tensor in model.graph.initializer}
         inputs = [value for value in model.graph.input if value.name not in stored]
         if len(inputs) != 1 or not model.graph.output:
-            raise ExportError(f"{path}: it has {len(inputs)} inputs, expected one picture as in rembg's U²-Net")
-        kind = inputs[0].type.tensor_type
-        shape = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
-        if kind.elem_type != TensorProto.FLOAT or len(shape) != 4 or shape[1] != 3 or not shape[2] or shape[2] != shape[3]:
-            raise ExportError(f"{path}: its input is {shape}, expected floats [1, 3, side, side] as of rembg's U²-Net")
-        return MaskModel(path, model, shape[2], shape[0] is None)
+            raise _other(path, f"it has {len(inputs)} inputs, expected one picture, and {len(model.graph.output)} outputs")
+        shape = _shape(inputs[0]) or []
+        is_float = inputs[0].type.tensor_type.elem_type == TensorProto.FLOAT
+        if not is_float or len(shape) != 4 or shape[1] != 3 or not shape[2] or shape[2] != shape[3]:
+            raise _other(path, f"its input is {shape}, expected floats [1, 3, side, side]")
+        batch, _, side, _ = shape
+        if batch not in (None, 1):
+            raise _other(path, f"it takes {batch} pictures at a time, expected one or any number")
+        if side != PUBLISHED_SIDE and not any_side:
+            raise _other(path, f"the side of its input is {side}, expected {PUBLISHED_SIDE}")
+        mask = _shape(model.graph.output[0])
+        wanted = (1, 1, side, side)
+        if mask is not None and (len(mask) != 4 or any(n not in (None, w) for n, w in zip(mask, wanted, strict=True))):
+            raise _other(path, f"its first output is {mask}, expected [1, 1, {side}, {side}]")
+        return MaskModel(path, model, side, batch is None)
 
     def job(self) -> GraphJob:
         """What the manifest says of the graph, and the pictures that it is checked with."""
@@ -137,6 +152,18 @@ class MaskModel:
         made.functions.extend(inner.functions)
         onnx.checker.check_model(made)
         return made
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[int | None] | None:
+    """The declared dimensions, None where any size fits; None if no shape is declared."""
+    kind = value.type.tensor_type
+    if not kind.HasField("shape"):
+        return None
+    return [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
+
+
+def _other(path: Path, problem: str) -> ExportError:
+    return ExportError(f"{path}: {problem}: the models of rembg that are supported are {', '.join(SUPPORTED)}")
 
 
 def _reduce(kind: str, value: str, name: str, opset: int) -> list[onnx.NodeProto]:

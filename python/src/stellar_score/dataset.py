@@ -174,6 +174,7 @@ class Dataset:
     def _read_manifest(self) -> None:
         path = self.path / MANIFEST
         waiting: List[Tuple[str, Optional[str], _Prompt]] = []
+        beside: Dict[Path, Path] = {}
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 if not line.strip():
@@ -186,7 +187,7 @@ class Dataset:
                 if not isinstance(entry, dict) or ("photo" in entry) == ("prompt" in entry):
                     raise DatasetError(f"{where} has neither `photo` nor `prompt`, or both: use exactly one per line")
                 if "photo" in entry:
-                    self._add_photo(entry, where)
+                    self._add_photo(entry, where, beside)
                 else:
                     waiting.append((where, entry.get("identity"), _prompt_of(entry, where)))
         for photos in self.photos.values():
@@ -199,7 +200,8 @@ class Dataset:
             for each in [identity] if identity is not None else self.photos:
                 self._prompts[each].append(prompt)
 
-    def _add_photo(self, entry: Dict[str, Any], where: str) -> None:
+    def _add_photo(self, entry: Dict[str, Any], where: str, beside: Dict[Path, Path]) -> None:
+        """Adds the photo of a line. ``beside`` has the photo of each mask that no line names."""
         _check_keys(entry, ("identity", "photo", "name", "mask", "attributes", "finegrained_attributes"), where)
         identity, relative = entry.get("identity"), entry["photo"]
         if not isinstance(identity, str) or not identity.strip():
@@ -208,8 +210,15 @@ class Dataset:
         if entry.get("mask") is not None:
             mask: Optional[Path] = self._file("mask", entry["mask"], where)
         else:
-            beside = path.with_name(f"{path.stem}_bg.png")
-            mask = beside if beside.is_file() else None
+            mask = path.with_name(f"{path.stem}_bg.png")
+            if not mask.is_file():
+                mask = None
+            elif (other := beside.setdefault(mask, path)) != path:
+                first, second, shared = (each.relative_to(self.path).as_posix() for each in (other, path, mask))
+                raise DatasetError(
+                    f"{where}: {first} and {second} have the same mask {shared}: rename one of them, or name their "
+                    "masks"
+                )
         photo = Photo(entry.get("name") or path.stem, path, dict(entry.get("attributes") or {}), mask)
         photos = self.photos.setdefault(identity, [])
         if any(other.name == photo.name for other in photos):
