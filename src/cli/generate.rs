@@ -70,7 +70,7 @@ pub(super) struct GenerateArgs {
     #[arg(long, value_name = "FILE", requires = "photo")]
     mask: Option<PathBuf>,
     /// Words that were learned by Textual Inversion, in place of a photo: the folder with
-    /// learned_embeds.safetensors; of a dataset, the folder with a folder identity-photo for each
+    /// `learned_embeds.safetensors`; of a dataset, the folder with a folder identity-photo for each
     /// photo
     #[arg(long, value_name = "DIR", conflicts_with = "photo")]
     words: Option<PathBuf>,

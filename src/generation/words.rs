@@ -104,7 +104,8 @@ mod tests {
         let words = generator.read_words([&good(3, 32), &good(3, 40)]).unwrap();
         assert_eq!(words.count, 3);
         assert_eq!(words.vectors.each_ref().map(|each| each.len()), [96, 120]);
-        assert!(words.vectors.iter().flat_map(|each| each.iter()).all(|value| *value == 0.5));
+        let half = 0.5_f32.to_bits();
+        assert!(words.vectors.iter().flat_map(|each| each.iter()).all(|of| of.to_bits() == half));
         let cases = [
             (b"junk".to_vec(), good(3, 40), "learned_embeds.safetensors is not a safetensors"),
             (file(&[]), good(3, 40), "has 0 tensors"),
