@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde_json::json;
 use stellar_score::vision::{self, DecodeLimits};
 
 use crate::harness::{copy, folder, program, read, run};
@@ -32,13 +33,12 @@ fn pack(at: &Path) -> String {
 fn photos(at: &Path) -> PathBuf {
     let dataset = at.join("people");
     fs::create_dir(&dataset).expect("a folder");
-    let mut manifest = String::new();
     for name in PHOTOS {
         let photo = repository().join("packs/demo-generator/goldens").join(name);
         fs::copy(photo, dataset.join(name)).expect("a copy");
-        manifest += &format!("{{\"identity\": \"{name}\", \"photo\": \"{name}\"}}\n");
     }
-    manifest += "{\"prompt\": \"{} asleep\"}\n";
+    let lines = PHOTOS.map(|name| json!({"identity": name, "photo": name}).to_string());
+    let manifest = lines.join("\n") + "\n{\"prompt\": \"{} asleep\"}\n";
     fs::write(dataset.join("dataset.jsonl"), manifest).expect("the manifest");
     dataset
 }
