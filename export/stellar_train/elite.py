@@ -7,7 +7,6 @@ and `_to_v.weight`. The original applies the new projections to the unconditiona
 import copy
 import hashlib
 import io
-import json
 import pickle
 import re
 from collections.abc import Sequence
@@ -135,12 +134,7 @@ def _about(path: Path, digest: str, is_folder: bool) -> dict[str, Any]:
     """
     if not path.is_file():
         return {}
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise TrainError(f"{path} cannot be read: {error}") from error
-    if not isinstance(about, dict):
-        raise TrainError(f"{path} cannot be read: it is not a JSON object")
+    about = files.read_json(path)
     if not is_folder and about.get("weights_digest") != digest:
         return {}
     if (schema := about.get("schema")) != SCHEMA:

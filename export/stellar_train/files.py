@@ -10,6 +10,8 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
+from .errors import TrainError
+
 
 def write(path: Path, data: bytes) -> None:
     """Writes a file beside its place, forces it to disk and renames it."""
@@ -21,6 +23,17 @@ def write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
     os.replace(beside, path)
     _sync(path.parent)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TrainError(f"{path} cannot be read, it is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise TrainError(f"{path} is not a JSON object and cannot be read as one: give another folder")
+    return found
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -18,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from stellar_score.dataset import Dataset, Job
 from torch import Tensor
 
+from . import files
 from .base import Base
 from .errors import TrainError
 from .text import PLACEHOLDER
@@ -87,7 +88,7 @@ def left(dataset: Dataset, jobs: Sequence[Job], digests: dict[tuple[Path, Path |
         except ValueError as error:
             raise TrainError(str(error)) from error
         path = dataset.out / f"{job.name}.json"
-        if _read(path)["aux_metadata"].get(DIGEST) != digests[job.photo, job.mask]:
+        if files.read_json(path)["aux_metadata"].get(DIGEST) != digests[job.photo, job.mask]:
             raise TrainError(f"{path} was generated from another photo or mask than the dataset's: give another folder")
     return waiting
 
@@ -95,22 +96,12 @@ def left(dataset: Dataset, jobs: Sequence[Job], digests: dict[tuple[Path, Path |
 def refuse_other_settings(folder: Path, wanted: dict[str, Any]) -> None:
     """Refuses a folder with images of other settings: a run of both would be neither."""
     for path in sorted(folder.glob("*.json")):
-        found = _read(path)
+        found = files.read_json(path)
         auxiliary = found.get("aux_metadata")
         if isinstance(auxiliary, dict):
             found["aux_metadata"] = {key: auxiliary[key] for key in auxiliary if key not in (FLAGS, DIGEST)}
         if differing := [key for key in SETTINGS if found.get(key) != wanted[key]]:
             raise TrainError(f"{path} was generated with another {', '.join(differing)}: give another folder")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise TrainError(f"{path} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise TrainError(f"{path} is not a JSON object, as the files beside images are: give another folder")
-    return found
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ of a vision tower and is MLP(class token) + mean over the patches of another MLP
 The StellarNet-like mapper has one bank for each pair of vision tower and text encoder and adds those of the towers.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from . import files
 from .errors import TrainError
 
 CONFIG, WEIGHTS = "stellarnet.json", "mapper.safetensors"
@@ -89,7 +89,7 @@ def load(folder: Path) -> tuple[Mapper, dict]:
     path = folder / CONFIG
     if not path.is_file():
         raise TrainError(f"{folder} is not a StellarNet checkpoint: it has no {CONFIG}")
-    config = json.loads(path.read_text())
+    config = files.read_json(path)
     if config.get("schema") != SCHEMA:
         raise TrainError(f"{path}: schema {config.get('schema')} is not known; this program reads {SCHEMA}")
     state = load_file(folder / WEIGHTS)

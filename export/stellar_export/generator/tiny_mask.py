@@ -41,7 +41,7 @@ class TinyMask(nn.Module):
 
 
 class _Published(nn.Module):
-    """The form of the published files: a sigmoid, and further outputs that nobody reads."""
+    """The form of the published files: a sigmoid, and a second output, which is not used."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()

@@ -38,7 +38,7 @@ pub(super) fn read(job: &Job) -> Result<Inputs, (PathBuf, io::Error)> {
 }
 
 /// Returns a person of the kind of a job, without its files: enough to check a request.
-pub(super) fn nobody(job: &Job) -> Person {
+pub(super) fn empty_person(job: &Job) -> Person {
     match job.words {
         Some(_) => Person::Words(Words::default()),
         None => Person::Photo(Subject { photo: Bytes::new(), mask: None }),

@@ -60,7 +60,7 @@ pub fn check(
     jobs: &[Job],
 ) -> Result<(), FolderError> {
     for job in jobs {
-        generator.check(&request(settings, job, inputs::nobody(job))).map_err(|source| {
+        generator.check(&request(settings, job, inputs::empty_person(job))).map_err(|source| {
             FolderError::Image { name: job.name.clone(), source: source.into() }
         })?;
     }
