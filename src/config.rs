@@ -2,6 +2,7 @@
 //! variables.
 
 mod adapters;
+mod dispatch;
 mod environment;
 mod password;
 mod renamed;
@@ -23,6 +24,8 @@ use figment::{
 use serde::Deserialize;
 
 pub use adapters::{Adapter, AdapterReward, Protocol};
+pub use dispatch::{Dispatch, DispatchKind, Nats};
+pub(crate) use dispatch::given;
 pub use environment::{DEFAULTS, UnknownVariable};
 pub use renamed::RenamedKey;
 pub use s3::S3;
@@ -55,6 +58,8 @@ pub struct Config {
     pub privacy: Privacy,
     /// Database and spool.
     pub store: Store,
+    /// How samples come to those who score them.
+    pub dispatch: Dispatch,
     /// Background scoring of runs.
     pub runs: Runs,
     /// Rewards for training.
@@ -115,7 +120,7 @@ impl Config {
     /// # Errors
     /// A key is unknown, or a value has the wrong type or is invalid.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let (given, renamed) = given(file)?;
+        let (given, renamed) = layers(file)?;
         let own_pack = given.contains("pack");
         let mut config: Self =
             Figment::from(Toml::string(DEFAULTS)).merge(given).extract().map_err(Box::new)?;
@@ -128,12 +133,19 @@ impl Config {
         Ok(config)
     }
 
+    /// Makes it the configuration of a process that shares nothing with others.
+    pub(crate) fn alone(&mut self) {
+        self.store.s3.bucket.clear();
+        self.dispatch.kind = DispatchKind::Local;
+        self.dispatch.score_here = true;
+    }
+
     /// Returns the value and source of every key that is set, without secrets.
     ///
     /// # Errors
     /// Those of [`load`](Self::load).
     pub fn settings(file: Option<&Path>) -> Result<Vec<Setting>, ConfigError> {
-        let (given, _) = given(file)?;
+        let (given, _) = layers(file)?;
         let all = Figment::from(Toml::string(DEFAULTS)).merge(given);
         Ok(environment::keys().into_iter().filter_map(|key| Setting::of(&all, key)).collect())
     }
@@ -147,7 +159,7 @@ impl Config {
 }
 
 /// Returns what the file and the environment set, and the keys that they set under old names.
-fn given(file: Option<&Path>) -> Result<(Figment, Vec<RenamedKey>), ConfigError> {
+fn layers(file: Option<&Path>) -> Result<(Figment, Vec<RenamedKey>), ConfigError> {
     let mut sources = Vec::new();
     if let Some(file) = file {
         check_file(file)?;

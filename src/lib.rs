@@ -35,6 +35,7 @@ pub mod client;
 pub mod config;
 pub mod content;
 pub mod dataset;
+mod dispatch;
 pub mod doctor;
 pub mod engine;
 mod figures;

@@ -17,6 +17,12 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// Uptime after which a task counts as healthy again.
 const WELL_AFTER: Duration = Duration::from_secs(30);
 
+/// Waits until the service stops.
+pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, so there is nothing left to wait for.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
 /// Supervises the background tasks of a process.
 #[derive(Debug)]
 pub struct Supervisor {

@@ -154,7 +154,7 @@ fn free_space(free: Vec<(&'static str, std::io::Result<u64>)>, least: u64) -> Ve
 /// An offloaded engine is intended, so it is a check apart from broken graphs.
 fn of_engine(residency: Residency) -> Option<String> {
     let state = match residency {
-        Residency::Resident => return None,
+        Residency::Resident | Residency::Elsewhere => return None,
         Residency::Offloading => "being offloaded",
         Residency::Offloaded => "offloaded",
         Residency::Loading => "being loaded again",

@@ -41,7 +41,7 @@ impl LocalService {
         let folder = Folder::make()?;
         let mut config = config.clone();
         config.store.spool = folder.0.join("files");
-        config.store.s3.bucket.clear();
+        config.alone();
         // Whatever the address of the configured service: this one needs no key.
         config.server.listen = (Ipv4Addr::LOCALHOST, 0).into();
         let scoring = Arc::new(Scoring::new(
@@ -54,7 +54,7 @@ impl LocalService {
         let store = Store::open(&url, &StoreOptions::default()).await?;
         let spool = Spool::of(&config.store, &store).await?;
         let of_runs = telemetry.runs.clone();
-        let runs = Runs::open(&config, store.clone(), spool, Arc::clone(&scoring), of_runs)?;
+        let runs = Runs::open(&config, store.clone(), spool, Arc::clone(&scoring), of_runs).await?;
         let router = api::router(Arc::new(App::new(&config, scoring, store, runs, telemetry)));
         let listener =
             TcpListener::bind("127.0.0.1:0").await.context("cannot listen on a local port")?;

@@ -2,7 +2,10 @@
 
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 
-use super::{progress, serve::Service};
+use super::{
+    progress,
+    serve::{Role, Service},
+};
 use crate::{client::Client, config::Config};
 
 /// A request to the service of this process that fails for this long will not succeed later.
@@ -23,9 +26,9 @@ pub(super) async fn with_service<T>(
 ) -> anyhow::Result<T> {
     config.store.url = format!("sqlite:{}", folder.join("stellar.db").display());
     config.store.spool = folder.join("files");
-    config.store.s3.bucket.clear();
+    config.alone();
     config.server.listen = (Ipv4Addr::LOCALHOST, 0).into();
-    let service = Service::start(&config).await?;
+    let service = Service::start(&config, Role::Service).await?;
     let client = Client::new(&format!("http://{}", service.address), PATIENCE)?
         .patient_when_full(PATIENCE_WHEN_FULL)
         .telling(progress::note_waiting);

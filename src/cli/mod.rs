@@ -85,10 +85,24 @@ struct SharedArgs {
     config: Option<PathBuf>,
 }
 
+impl Command {
+    /// Returns whether it runs until it is stopped, and logs.
+    fn is_service(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Worker(_))
+    }
+}
+
+const WORKER: &str = "\
+Needs dispatch.kind = \"nats\", a bucket and PostgreSQL. Any number of workers may run, each with a
+store.spool folder and a server.listen of its own. docs/OPERATIONS.md has more.";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the HTTP service
     Serve(serve::ServeArgs),
+    /// Score what instances of the service have accepted, beside other workers
+    #[command(after_help = WORKER)]
+    Worker(serve::ServeArgs),
     /// Score one image without a server and print a table
     Score(score::ScoreArgs),
     /// Generate one image, or those of a dataset in a folder that `submit` takes
@@ -184,14 +198,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 return doctor::unreadable(error, args);
             }
             let mut config = loaded?;
-            if !matches!(command, Command::Serve(_)) {
+            if !command.is_service() {
                 // Commands print only their result, and log only what is wrong.
                 "warn".clone_into(&mut config.log.filter);
             }
-            let traces = matches!(command, Command::Serve(_)).then_some(&config.traces);
+            let traces = command.is_service().then_some(&config.traces);
             let traces = init_log(&config.log, traces)?;
             warn_about_unknown_variables();
-            if let Command::Serve(_) | Command::Migrate | Command::Restore(_) = command {
+            if let Command::Serve(_) | Command::Worker(_) | Command::Migrate | Command::Restore(_) = command {
                 // The database and the spool hold personal data: other users of the machine have no
                 // access.
                 rustix::process::umask(Mode::RWXG | Mode::RWXO);
@@ -202,7 +216,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             let ended = runtime.block_on(async {
                 match command {
-                    Command::Serve(args) => serve::run(config, args).await,
+                    Command::Serve(args) => serve::run(config, args, serve::Role::Service).await,
+                    Command::Worker(args) => serve::run(config, args, serve::Role::Worker).await,
                     Command::Score(args) => score::run(config, args).await,
                     Command::Generate(args) => generate::run(config, *args).await,
                     Command::Submit(args) => submit::run(*args).await,

@@ -16,12 +16,13 @@ use tokio::{
 
 use super::{
     output::print,
-    start::{open_observed_store, start_generator, start_scoring_with},
+    start::{Graphs, open_observed_store, start_generator, start_scoring_with},
 };
 use crate::{
     VERSION,
     api::{self, App, Readiness, Starting, Step},
     config::Config,
+    dispatch::Broker,
     generation::Generator,
     machine,
     pack_id::Weights,
@@ -46,11 +47,24 @@ pub(super) struct ServeArgs {
     stop_with_stdin: bool,
 }
 
-pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<ExitCode> {
+/// What the process is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It answers clients, and scores unless workers do.
+    Service,
+    /// It scores what others accept.
+    Worker,
+}
+
+pub(super) async fn run(config: Config, args: ServeArgs, role: Role) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(
+        role == Role::Service || config.dispatch.is_nats(),
+        "a worker gets samples from a broker: set dispatch.kind = \"nats\" and dispatch.nats.servers"
+    );
     // From here on a signal drains, even one sent as soon as the address is known.
     let mut signals = Signals::catch(args.stop_with_stdin)?;
     let service = tokio::select! {
-        service = Service::start(&config) => service?,
+        service = Service::start(&config, role) => service?,
         _ = signals.any() => {
             tracing::info!("stopped before the service had started");
             return Ok(ExitCode::SUCCESS);
@@ -170,7 +184,11 @@ pub(super) struct Service {
 }
 
 impl Service {
-    pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
+    pub(super) async fn start(config: &Config, role: Role) -> anyhow::Result<Self> {
+        let graphs = match role {
+            Role::Service if !config.dispatch.score_here => Graphs::Elsewhere,
+            Role::Service | Role::Worker => Graphs::Here,
+        };
         let telemetry = Telemetry::new();
         let listen = config.server.listen;
         let taken = || {
@@ -198,14 +216,23 @@ impl Service {
         check_access(config, &store).await?;
         // Before the models, which take minutes: another process may use the folder.
         let spool = Spool::of(&config.store, &store).await?;
+        // The broker need not be there yet: accepting goes on without it.
+        let broker = match config.dispatch.is_nats() {
+            true => {
+                let telemetry = telemetry.runs.dispatch.of_nats()?;
+                Some(Broker::connect(&config.dispatch.nats, telemetry).await?)
+            }
+            false => None,
+        };
         starting.begin(Step::Pack);
         let verified = Arc::clone(&starting);
         let verified = move || verified.begin(Step::Graphs);
-        let scoring = start_scoring_with(config, &config.pack, &telemetry, verified).await?;
+        let pack = (&*config.pack, graphs);
+        let scoring = start_scoring_with(config, pack, &telemetry, verified).await?;
         if scoring.engine().provider().is_gpu() {
             telemetry.watch_cards();
         }
-        let generator = match config.generator.pack() {
+        let generator = match config.generator.pack().filter(|_| graphs == Graphs::Here) {
             None => None,
             Some(pack) => {
                 let telemetry = telemetry.engine.beside();
@@ -214,7 +241,9 @@ impl Service {
             }
         };
         let of_runs = telemetry.runs.clone();
-        let runs = Runs::open(config, store.clone(), spool, Arc::clone(&scoring), of_runs)?;
+        let (store_of_runs, of_dispatch) = (store.clone(), Arc::clone(&scoring));
+        let runs =
+            Runs::open_with(config, store_of_runs, spool, of_dispatch, broker, of_runs).await?;
         let mut app =
             App::new(config, Arc::clone(&scoring), store.clone(), Arc::clone(&runs), telemetry);
         if let Some(generator) = &generator {

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use crate::{
     config::Config,
-    engine::{Engine, EngineTelemetry, Pack, pack::generator_roles as roles},
+    engine::{Engine, EngineTelemetry, Pack, ProviderChoice, pack::generator_roles as roles},
     generation::{GenerationError, Generator, engine_config},
     memory::Needs,
     scoring::Scoring,
@@ -37,23 +37,45 @@ pub(super) async fn start_scoring(
     pack: &Path,
     telemetry: &Telemetry,
 ) -> anyhow::Result<Arc<Scoring>> {
-    start_scoring_with(config, pack, telemetry, || ()).await
+    start_scoring_with(config, (pack, Graphs::Here), telemetry, || ()).await
 }
 
-/// Like [`start_scoring`]; calls `opened` between verifying the pack and loading its graphs.
+/// Where the graphs of a pack are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Graphs {
+    /// In this process.
+    Here,
+    /// In workers.
+    Elsewhere,
+}
+
+/// Like [`start_scoring`]; calls `opened` between verifying the pack and loading its graphs, if
+/// they are to be loaded.
 pub(super) async fn start_scoring_with(
     config: &Config,
-    pack: &Path,
+    (pack, graphs): (&Path, Graphs),
     telemetry: &Telemetry,
     opened: impl FnOnce() + Send + 'static,
 ) -> anyhow::Result<Arc<Scoring>> {
     let (settings, telemetry, dir) = (config.clone(), telemetry.engine.clone(), pack.to_owned());
     let (engine, pack) = tokio::task::spawn_blocking(move || {
-        let pack = Arc::new(Pack::open(&dir)?);
+        let mut pack = Pack::open(&dir)?;
         opened();
-        Needs::of(&settings, &pack).check(&settings, &pack)?;
-        let engine = Engine::start(&pack, &settings.engine, &telemetry)?;
-        anyhow::Ok((engine, pack))
+        let is_simulated = settings.engine.provider == ProviderChoice::Simulated;
+        if is_simulated {
+            pack.simulate();
+        }
+        let engine = match graphs {
+            Graphs::Elsewhere => Engine::elsewhere(&pack, &settings.engine, &telemetry)?,
+            Graphs::Here if is_simulated => {
+                Engine::simulated(&pack, &settings.engine, &telemetry)?
+            }
+            Graphs::Here => {
+                Needs::of(&settings, &pack).check(&settings, &pack)?;
+                Engine::start(&pack, &settings.engine, &telemetry)?
+            }
+        };
+        anyhow::Ok((engine, Arc::new(pack)))
     })
     .await
     .context("starting the engine panicked")??;

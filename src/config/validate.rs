@@ -78,6 +78,7 @@ impl Config {
         check_thumbnails(self.store.thumbnails)?;
         let wrong = |(key, value, why)| ConfigError::Value { key, value, why };
         self.store.s3.check().map_err(wrong)?;
+        self.dispatch.check(&self.store).map_err(wrong)?;
         check_questions(&self.analysis.questions)?;
         check_traces(&self.traces)?;
         adapters::check(&self.rewards.adapter)

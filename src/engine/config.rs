@@ -20,6 +20,8 @@ pub struct EngineConfig {
     /// The execution provider. A provider that is named and does not work is an error at start,
     /// never a silent fallback.
     pub provider: ProviderChoice,
+    /// Time that a sample takes with the provider `simulated`, in milliseconds.
+    pub simulated_ms: f64,
     /// GPU index, as the provider counts; ignored on CPU.
     pub device_id: u16,
     /// The ONNX Runtime library. If it is not set: `ORT_DYLIB_PATH`, then beside the program, then
@@ -56,6 +58,7 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             provider: ProviderChoice::Auto,
+            simulated_ms: 16.0,
             device_id: 0,
             library: None,
             concurrent_batches: 0,
@@ -79,6 +82,10 @@ impl EngineConfig {
         let refuse = |key, problem: String| Err(StartError::Config { key, problem });
         if self.queue == 0 {
             return refuse("queue", "is 0: must be at least 1 (default 1024)".into());
+        }
+        if !(0.0..=60_000.0).contains(&self.simulated_ms) {
+            let problem = format!("is {}: must be 0 to 60000 (default 16)", self.simulated_ms);
+            return refuse("simulated_ms", problem);
         }
         if self.max_delay_ms > 10_000 {
             return refuse(
@@ -173,6 +180,8 @@ pub enum ProviderChoice {
     Cuda,
     /// `TensorRT`, or an error.
     TensorRt,
+    /// None: each sample takes [`EngineConfig::simulated_ms`], and its numbers mean nothing.
+    Simulated,
 }
 
 /// An execution provider of ONNX Runtime.

@@ -40,7 +40,7 @@ pub struct Engine {
     lanes: Vec<Loaded>,
     cache: FeatureCache,
     health: HealthBoard,
-    residence: Arc<Residence>,
+    pub(super) residence: Arc<Residence>,
     provider: Provider,
     batching: Batching,
     parallelism: Parallelism,
@@ -117,7 +117,7 @@ impl Engine {
         })
     }
 
-    fn build(
+    pub(super) fn build(
         graphs: &[GraphSpec],
         dir: &Path,
         provider: Provider,

@@ -20,7 +20,7 @@ use crate::vision::{CropRounding, Filter, Geometry};
 /// length.
 #[derive(Debug, Clone)]
 pub struct FakeBackend {
-    outputs: Vec<(Arc<str>, TensorSpec)>,
+    outputs: FakeOutputs,
     control: FakeControl,
     /// Number of times that the sessions had been broken when this one was opened.
     opened: u32,
@@ -58,23 +58,35 @@ impl FakeBackend {
     /// Creates a backend with the outputs of `spec`. Dynamic dimensions get length one.
     #[must_use]
     pub fn new(spec: &GraphSpec, control: FakeControl) -> Self {
+        let opened = control.lock().broken;
+        Self { outputs: FakeOutputs::new(spec), control, opened }
+    }
+}
+
+/// The declared outputs of a graph.
+#[derive(Debug, Clone)]
+pub(super) struct FakeOutputs(Vec<(Arc<str>, TensorSpec)>);
+
+impl FakeOutputs {
+    pub(super) fn new(spec: &GraphSpec) -> Self {
         let outputs =
             spec.outputs.iter().map(|output| (output.name.as_str().into(), output.clone()));
-        let opened = control.lock().broken;
-        Self { outputs: outputs.collect(), control, opened }
+        Self(outputs.collect())
     }
 
-    fn features(&self, item: &[Tensor], trouble: Option<Trouble>) -> Features {
-        let outputs = self.outputs.iter().map(|(name, spec)| {
+    /// Computes the outputs from a hash of the item.
+    pub(super) fn features(&self, item: &[Tensor]) -> Features {
+        self.of(|name, length| values(item, name, length))
+    }
+
+    fn of(&self, values: impl Fn(&str, usize) -> Vec<f32>) -> Features {
+        let outputs = self.0.iter().map(|(name, spec)| {
             let length = |dim: &Dim| match dim {
                 Dim::Fixed(length) => *length,
                 Dim::Dynamic => 1,
             };
             let shape: Vec<usize> = spec.shape.iter().map(length).collect();
-            let mut data = values(item, name, shape.iter().product());
-            if trouble == Some(Trouble::NotANumber) {
-                data.fill(f32::NAN);
-            }
+            let data = values(name, shape.iter().product());
             (Arc::clone(name), Output { shape, data })
         });
         Features::new(outputs.collect())
@@ -108,7 +120,10 @@ impl Backend for FakeBackend {
         let mut results: Vec<_> = batch
             .iter()
             .zip(&troubles)
-            .map(|(item, trouble)| self.features(item, *trouble))
+            .map(|(item, trouble)| match trouble {
+                Some(Trouble::NotANumber) => self.outputs.of(|_, length| vec![f32::NAN; length]),
+                _ => self.outputs.features(item),
+            })
             .collect();
         if any(Trouble::Miscounts) {
             results.pop();

@@ -34,6 +34,8 @@ pub enum Residency {
     Offloaded,
     /// They are being loaded, and work is refused.
     Loading,
+    /// Workers have them, and work is refused in this process.
+    Elsewhere,
 }
 
 impl Health {
@@ -43,7 +45,7 @@ impl Health {
         self.failing.is_empty()
             && self.rebuilding.is_empty()
             && !self.stopping
-            && self.residency == Residency::Resident
+            && matches!(self.residency, Residency::Resident | Residency::Elsewhere)
     }
 }
 

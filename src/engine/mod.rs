@@ -30,6 +30,7 @@ mod onnx;
 pub mod pack;
 mod residency;
 mod session;
+mod simulated;
 mod status;
 mod telemetry;
 

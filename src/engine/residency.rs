@@ -71,6 +71,12 @@ impl Residence {
         self.lock().residency
     }
 
+    /// The graphs are not of this process, for good.
+    pub(super) fn leave(&self) {
+        self.lock().residency = Residency::Elsewhere;
+        self.health.moved(Residency::Elsewhere);
+    }
+
     /// Begins work that needs the graphs, or refuses it.
     pub(super) fn enter(self: &Arc<Self>) -> Result<InUse, EngineError> {
         let mut state = self.lock();
@@ -112,7 +118,7 @@ impl Residence {
     pub(super) async fn offload(&self, lanes: Vec<Arc<Lane>>) -> Result<Moved, EngineError> {
         let _order = self.order.lock().await;
         let (started, before) = (Instant::now(), resident_bytes());
-        if self.now() == Residency::Offloaded {
+        if matches!(self.now(), Residency::Offloaded | Residency::Elsewhere) {
             return Ok(Moved::nothing(before));
         }
         self.becomes(Residency::Offloading);
@@ -141,7 +147,7 @@ impl Residence {
     pub(super) async fn reload(&self, lanes: Vec<Arc<Lane>>) -> Result<Moved, EngineError> {
         let _order = self.order.lock().await;
         let (started, before) = (Instant::now(), resident_bytes());
-        if self.now() == Residency::Resident {
+        if matches!(self.now(), Residency::Resident | Residency::Elsewhere) {
             return Ok(Moved::nothing(before));
         }
         self.becomes(Residency::Loading);

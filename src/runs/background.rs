@@ -15,12 +15,12 @@ use uuid::Uuid;
 
 use super::{
     Runs,
-    attempts::{Attempts, DEATHS},
     pause::{AFTER_FAILURE, LOOK_EVERY, stopped, wait},
 };
 use crate::{
     blobs::ReadError,
     content::ContentHash,
+    dispatch::{Outcome, Taken},
     engine::{EngineError, Health, Residency},
     metrics::{self, Metric, REGISTRY},
     scoring::{EncodedImage, Metadata, Sample, ScoringError, in_background},
@@ -30,7 +30,7 @@ use crate::{
     vision::{self, DecodeError},
 };
 
-/// Pause before checking again whether a resting sample may be retried (see `attempts.rs`).
+/// Pause before checking again whether a resting sample may be retried.
 const AFTER_REST: Duration = Duration::from_secs(1);
 
 /// Pause after a full queue, which drains quickly.
@@ -58,6 +58,13 @@ impl Background {
             }
         }
     }
+}
+
+/// A sample that is being scored.
+struct Running {
+    sample: Uuid,
+    /// Nothing else may be scored beside it.
+    alone: bool,
 }
 
 /// Outcome of an attempt.
@@ -108,18 +115,26 @@ enum Blame {
 
 impl Runs {
     /// Starts the background tasks: scoring, which includes samples left pending by an earlier
-    /// process, finishing of runs, and housekeeping.
+    /// process, finishing of runs, and housekeeping. Without graphs, nothing is scored.
     pub fn start(self: &Arc<Self>) -> Background {
-        Background(vec![
-            self.watch("scoring", Self::score_pending),
-            self.watch("finishing", Self::finish_runs),
+        let mut tasks = Vec::new();
+        if self.scores {
+            tasks.extend([
+                self.watch("scoring", Self::score_pending),
+                self.watch("finishing", Self::finish_runs),
+            ]);
+        }
+        tasks.extend([
+            self.watch("turns", Self::take_turns),
+            self.watch("announcing", Self::reconcile),
             self.watch("summaries", Self::summarise_runs),
             self.watch("gauges", Self::report_gauges),
             self.watch("graphs", Self::notice_hanging_graphs),
             self.watch("spool", Self::delete_unreferenced),
             self.watch("deletions", Self::follow_deletions),
             self.watch("trash", Self::empty_trash),
-        ])
+        ]);
+        Background(tasks)
     }
 
     fn watch<F: Future<Output = ()> + Send + 'static>(
@@ -180,45 +195,44 @@ impl Runs {
     async fn score_pending(self: Arc<Self>) {
         self.log_blocked().await;
         self.log_elsewhere().await;
-        // They were in flight when an earlier process died.
-        self.end_claims(self.attempts.suspects()).await;
         let mut stopping = self.stopping();
         let mut engine = self.scoring.engine().health();
         let mut tasks: JoinSet<()> = JoinSet::new();
-        let mut running: HashMap<Id, Uuid> = HashMap::new();
-        let mut ahead: VecDeque<PendingRecord> = VecDeque::new();
+        let mut running: HashMap<Id, Running> = HashMap::new();
+        let mut ahead: VecDeque<Taken> = VecDeque::new();
         while !*stopping.borrow() {
-            let room = self.concurrency_limit().saturating_sub(running.len());
-            if room > 0 && ahead.iter().all(|next| self.attempts.rests(next.id)) {
-                if self.files.is_shared() {
-                    ahead.extend(self.claim_due(room).await);
-                } else {
-                    ahead = self.fetch_due(&running).await;
+            let limit = self.concurrency_limit();
+            if limit > running.len() && ahead.iter().all(Taken::rests) {
+                match self.dispatch.take(limit).await {
+                    Ok(taken) => ahead.extend(taken),
+                    Err(error) => {
+                        tracing::warn!(%error, "failed to get pending samples, will retry");
+                    }
                 }
             }
-            while running.len() < self.concurrency_limit() && !alone(&running, &self.attempts) {
+            let alone = |running: &HashMap<Id, Running>| running.values().any(|one| one.alone);
+            while running.len() < self.concurrency_limit() && !alone(&running) {
                 // Resting samples are skipped in favour of later ones.
-                let Some(at) = ahead.iter().position(|next| !self.attempts.rests(next.id)) else {
-                    break;
-                };
-                let (id, suspected) = (ahead[at].id, self.attempts.suspected(ahead[at].id));
-                if suspected.is_some() && !running.is_empty() {
-                    // It was in flight when the process died, so it must run alone.
+                let Some(at) = ahead.iter().position(|next| !next.rests()) else { break };
+                let suspect = ahead[at].suspect;
+                if suspect.is_some() && !running.is_empty() {
+                    // It may end the process, so it must run alone.
                     break;
                 }
-                let next = ahead.remove(at).expect("the position was just found");
-                if suspected.is_some_and(|deaths| deaths >= DEATHS) {
-                    self.give_up_on_killer(id).await;
+                let Taken { sample, .. } = ahead.remove(at).expect("the position was just found");
+                if let Some(suspect) = suspect.filter(|suspect| suspect.gives_up) {
+                    self.give_up_on_killer(sample.id, suspect.deaths).await;
                     continue;
                 }
-                self.attempts.begin(id);
-                let span = self.traces.attempt(&next);
-                let task = tasks.spawn(Arc::clone(&self).score(next).instrument(span));
-                running.insert(task.id(), id);
+                let id = sample.id;
+                self.dispatch.begin(id);
+                let span = self.traces.attempt(&sample);
+                let task = tasks.spawn(Arc::clone(&self).score(sample).instrument(span));
+                running.insert(task.id(), Running { sample: id, alone: suspect.is_some() });
             }
             let idle = match ahead.front() {
-                None => self.until_due().await,
-                Some(next) if self.attempts.rests(next.id) => AFTER_REST,
+                None => self.dispatch.pause().await,
+                Some(next) if next.rests() => AFTER_REST,
                 Some(_) => LOOK_EVERY,
             };
             tokio::select! {
@@ -232,33 +246,34 @@ impl Runs {
                 () = stopped(&mut stopping) => {}
             }
         }
-        self.end_claims(ahead.into_iter().map(|next| next.id).collect()).await;
+        for taken in ahead {
+            self.dispatch.end(taken.sample.id, Outcome::Left).await;
+        }
         while let Some(ended) = tasks.join_next_with_id().await {
             self.on_task_joined(ended, &mut running).await;
         }
+        self.dispatch.close().await;
     }
 
     /// Fails a sample that repeatedly crashed the process while it was the only one in flight.
-    async fn give_up_on_killer(&self, id: Uuid) {
-        tracing::error!(sample = %id, deaths = DEATHS, "giving up on a sample that crashed the \
-            process on every attempt");
+    async fn give_up_on_killer(&self, id: Uuid, deaths: u32) {
+        tracing::error!(sample = %id, deaths, "giving up on a sample that crashed the process on \
+            every attempt");
         let detail = format!(
-            "the service crashed {DEATHS} times while this was the only sample being scored: its \
+            "the service crashed {deaths} times while this was the only sample being scored: its \
                 images may need more memory than is available"
         );
         self.settle_attempt(id, 0, Attempt::Failed { reason: "service_ended".to_owned(), detail })
             .await;
-        self.attempts.end(id);
     }
 
     async fn on_task_joined(
         &self,
         ended: Result<(Id, ()), tokio::task::JoinError>,
-        running: &mut HashMap<Id, Uuid>,
+        running: &mut HashMap<Id, Running>,
     ) {
         let task = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(task, ())| *task);
-        let Some(sample) = running.remove(&task) else { return };
-        self.attempts.end(sample);
+        let Some(Running { sample, .. }) = running.remove(&task) else { return };
         if let Err(panic) = ended {
             tracing::error!(%panic, %sample, "sample scoring panicked");
             let failed = Attempt::Failed {
@@ -389,6 +404,7 @@ impl Runs {
         if !matches!(attempt, Attempt::Later { .. } | Attempt::Untouched) {
             self.traces.forget(id);
         }
+        let mut outcome = Outcome::Settled;
         let written = match attempt {
             Attempt::Recorded => {
                 self.telemetry.attempt("recorded");
@@ -413,6 +429,7 @@ impl Runs {
                 let wait =
                     wait.min(LONGEST_WAIT).mul_f64(0.75 + f64::from(id.as_bytes()[15]) / 512.0);
                 tracing::debug!(sample = %id, %why, ?wait, "sample postponed");
+                outcome = Outcome::Postponed(wait);
                 self.store
                     .postpone(id, OffsetDateTime::now_utc() + wait, blame == Blame::Sample)
                     .await
@@ -420,14 +437,16 @@ impl Runs {
             Attempt::Untouched => {
                 // The row is still due: without a pause it would be retried in a tight loop.
                 wait(&mut self.stopping(), AFTER_FAILURE).await;
-                self.end_claims(vec![id]).await;
+                outcome = Outcome::Left;
                 Ok(())
             }
         };
         if let Err(error) = written {
             tracing::warn!(%error, sample = %id, "failed to record attempt outcome, will retry");
             tokio::time::sleep(AFTER_FAILURE).await;
+            outcome = Outcome::Left;
         }
+        self.dispatch.end(id, outcome).await;
         self.notify_finishing();
     }
 
@@ -436,11 +455,6 @@ impl Runs {
         tracing::info!(sample = %id, reason, detail, "sample cannot be scored");
         self.store.fail_pending(id, reason, detail).await.map(|image| self.files.release(image))
     }
-}
-
-/// Returns whether a suspect is in flight, next to which no other sample may start.
-fn alone(running: &HashMap<Id, Uuid>, attempts: &Attempts) -> bool {
-    running.values().any(|id| attempts.suspected(*id).is_some())
 }
 
 /// Returns the metrics of a run. Codes that this version no longer knows are skipped.

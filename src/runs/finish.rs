@@ -7,7 +7,7 @@ use serde::Deserialize as _;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Runs, backoff::Backoff, pause::wait};
+use super::{Runs, backoff::Backoff, leader::Role, pause::wait};
 use crate::{
     analysis,
     card::{CollectedSettings, GeneratorSettings},
@@ -19,6 +19,9 @@ use crate::{
 /// Interval between passes without a notification. Such a pass retries failed runs, and picks up
 /// runs that another process left unfinished.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// The same where other instances score samples and finish runs, whose notifications are not heard.
+const AGAIN_SHARED: Duration = Duration::from_secs(1);
 
 /// Reason why a run could not be finished yet.
 #[derive(Debug, thiserror::Error)]
@@ -46,8 +49,9 @@ impl Runs {
     pub(super) async fn finish_runs(self: Arc<Self>) {
         let mut stopping = self.stopping();
         let mut failing = Backoff::new();
+        let again = if self.files.is_shared() { AGAIN_SHARED } else { AGAIN };
         while !*stopping.borrow() {
-            let left = self.finish_all(&mut failing).await;
+            let left = self.leader.has(Role::Finishing) && self.finish_all(&mut failing).await;
             tokio::select! {
                 () = self.finish.notified() => {
                     // Coalesces notifications: one pass handles all samples scored since the last.
@@ -55,7 +59,7 @@ impl Runs {
                         return;
                     }
                 }
-                _ = wait(&mut stopping, AGAIN) => {}
+                _ = wait(&mut stopping, again) => {}
             }
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! PUT …/samples/{name} ── spool.rs: images stored ── store.accept: the row, then the response
-//! background.rs, due.rs ── store.waiting: oldest first, bounded ── scoring ── store.record_pending
+//! background.rs        ── dispatch/: oldest first, bounded ── scoring ── store.record_pending
 //! finish.rs            ── nothing pending: aps, summaries ── store.run_finished, files released
 //! progress.rs          ── one reader per watched run ── all its watchers
 //! ```
@@ -11,14 +11,13 @@
 //! Pending samples exist only in the database and on disk, so the service resumes after any crash:
 //! recording a sample and removing it from the pending ones is one transaction.
 
-mod attempts;
 mod background;
 mod backoff;
 mod deletions;
-mod due;
 mod finish;
 mod gauges;
 mod housekeeping;
+mod leader;
 mod pause;
 mod progress;
 mod spool;
@@ -36,8 +35,8 @@ use std::{
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
-use attempts::Attempts;
 pub use background::Background;
+use leader::{Leader, Role};
 pub use progress::{Progress, Snapshot, Watchers};
 pub use spool::{
     EmptySpool, Spool, SpoolFolder, SpoolGuard, SpoolHold, SpoolKeepError, SpoolOpenError,
@@ -46,6 +45,8 @@ use traces::SampleTraces;
 
 use crate::{
     config::{Config, Runs as Settings},
+    dispatch::{Announced, Broker, Dispatch, Jetstream, Local},
+    pack_id::PackId,
     scoring::Scoring,
     service::Keeping,
     store::Store,
@@ -58,7 +59,10 @@ pub struct Runs {
     store: Store,
     scoring: Arc<Scoring>,
     files: Arc<Spool>,
-    attempts: Attempts,
+    dispatch: Box<dyn Dispatch>,
+    /// Whether this instance scores pending samples.
+    scores: bool,
+    leader: Leader,
     traces: SampleTraces,
     supervisor: Arc<Supervisor>,
     settings: Settings,
@@ -73,7 +77,7 @@ pub struct Runs {
     /// `true` while the write-ahead log may contain deleted rows.
     unscrubbed: AtomicBool,
     /// Notified when a sample becomes pending or capacity is freed.
-    work: Notify,
+    work: Arc<Notify>,
     /// Notified when a run may have no pending samples left.
     finish: Notify,
     stopping: watch::Sender<bool>,
@@ -93,16 +97,48 @@ impl Runs {
     /// Opens the runs of a store and a spool. Nothing is scored before [`start`](Self::start).
     ///
     /// # Errors
-    /// The spool folder cannot be written.
-    pub fn open(
+    /// The spool folder cannot be written, or the store is unavailable.
+    pub async fn open(
         config: &Config,
         store: Store,
         files: Arc<Spool>,
         scoring: Arc<Scoring>,
         telemetry: RunsTelemetry,
     ) -> Result<Arc<Self>, SpoolOpenError> {
-        let attempts = Attempts::open(files.root())
-            .map_err(|error| SpoolOpenError::Io(files.root().to_owned(), error))?;
+        Self::open_with(config, store, files, scoring, None, telemetry).await
+    }
+
+    /// Like [`open`](Self::open). Samples come from the broker, if there is one.
+    pub(crate) async fn open_with(
+        config: &Config,
+        store: Store,
+        files: Arc<Spool>,
+        scoring: Arc<Scoring>,
+        broker: Option<Broker>,
+        telemetry: RunsTelemetry,
+    ) -> Result<Arc<Self>, SpoolOpenError> {
+        let scores = scoring.engine().has_graphs();
+        let (spool, pack) = (files.id().to_owned(), scoring.pack().digest.to_string());
+        let leader = if files.is_shared() {
+            let mut roles = vec![Role::Housekeeping];
+            if scores {
+                roles.extend([Role::Finishing, Role::Scoring]);
+            }
+            Leader::shared(&roles, (&store.installation().await?, &spool, &pack))
+        } else {
+            Leader::alone()
+        };
+        let (work, stopping) = (Arc::new(Notify::new()), watch::Sender::new(false));
+        let supervisor = Supervisor::new(telemetry.restarts.clone());
+        let of = (spool, pack);
+        let dispatch: Box<dyn Dispatch> = if let Some(broker) = broker {
+            let (store, work, stopped) = (store.clone(), Arc::clone(&work), stopping.subscribe());
+            Box::new(Jetstream::start(broker, store, of, work, &supervisor, &stopped))
+        } else {
+            let turn = leader.watch(Role::Scoring);
+            let local = Local::open(store.clone(), of, files.root(), turn, Arc::clone(&work));
+            Box::new(local.map_err(|error| SpoolOpenError::Io(files.root().to_owned(), error))?)
+        };
         let largest_batch = scoring.engine().largest_batch_on_card();
         Ok(Arc::new(Self {
             at_once: config.runs.samples_at_once(largest_batch),
@@ -110,9 +146,11 @@ impl Runs {
             store,
             scoring,
             files,
-            attempts,
+            dispatch,
+            scores,
+            leader,
             traces: SampleTraces::new(),
-            supervisor: Supervisor::new(telemetry.restarts.clone()),
+            supervisor,
             settings: config.runs.clone(),
             keeping: Keeping::of(config),
             deadline: config.server.deadline(),
@@ -120,9 +158,9 @@ impl Runs {
             requests: AtomicUsize::new(0),
             // An earlier process may have ended between a deletion and its purge.
             unscrubbed: AtomicBool::new(true),
-            work: Notify::new(),
+            work,
             finish: Notify::new(),
-            stopping: watch::Sender::new(false),
+            stopping,
         }))
     }
 
@@ -162,9 +200,9 @@ impl Runs {
         InteractiveGuard(self)
     }
 
-    /// Notifies the scoring task of new pending samples.
-    pub fn notify_pending(&self) {
-        self.work.notify_one();
+    /// Announces a sample that has become pending to those who score it.
+    pub fn announce(&self, sample: Uuid, run: Uuid, pack: PackId) {
+        self.dispatch.announce(Announced { sample, run, pack });
     }
 
     /// Remembers the current request's trace for a sample that is about to be accepted.

@@ -28,13 +28,13 @@
 //!
 //! Nothing outside this module knows SQL. "Not found" is `Ok(None)`, never an error.
 
+mod attempts;
 mod attributes;
 mod audit;
 mod board;
 mod briefs;
 mod bundles;
 mod cards;
-mod claims;
 mod columns;
 mod datasets;
 mod db;
@@ -69,10 +69,12 @@ mod submission_record;
 mod submissions;
 mod summaries;
 mod telemetry;
+mod turns;
 mod whole;
 
 use std::sync::Arc;
 
+pub use attempts::PendingId;
 pub use attributes::{AttributeColumn, AttributeLabels, Outcomes};
 pub use audit::{AuditEntry, AuditQuery};
 pub use briefs::{SampleBrief, SamplePhotos};
@@ -120,6 +122,7 @@ pub use summaries::standings::{
 };
 use summaries::standings::{StandingsCache, standings_cache};
 pub use telemetry::StoreTelemetry;
+pub use turns::Turns;
 pub use whole::{Cell, DatabaseState, Restoration, RestoreError, Snapshot, TableShape};
 
 use crate::cache::Caches;

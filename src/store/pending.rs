@@ -21,7 +21,7 @@ use crate::content::ContentHash;
 use crate::pack_id::PackId;
 
 /// No sample is postponed for longer than this.
-pub(super) const LONGEST_PAUSE: time::Duration = time::Duration::minutes(10);
+const LONGEST_PAUSE: time::Duration = time::Duration::minutes(10);
 
 /// Pending samples that need a pack that is not loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub struct PendingRecord {
     pub attempts: u32,
     /// Earliest time of the next attempt.
     pub due: OffsetDateTime,
+    /// Number of workers that died during an attempt.
+    pub deaths: u32,
 }
 
 impl Store {
@@ -173,17 +175,22 @@ impl Store {
     }
 }
 
-/// Selects the oldest pending samples of this pack and folder that are due.
-pub(super) fn due(folder: &str, pack: &str, now: OffsetDateTime, limit: u32) -> Sql {
-    let mut sql = Sql::new(
+/// Selects pending samples, as [`pending_record`] reads them.
+pub(super) fn pending_rows() -> Sql {
+    Sql::new(
         "SELECT pending_samples.id, pending_samples.run, methods.name AS method_name,
              runs.name AS run_name, metrics, pending_samples.name, content, prompt, image,
-             reference_hashes, auxiliary_hashes, metadata, attempts, due
+             reference_hashes, auxiliary_hashes, metadata, attempts, due, deaths + begun AS deaths
          FROM pending_samples JOIN runs ON runs.id = pending_samples.run
          JOIN methods ON methods.id = runs.method
-         WHERE pending_samples.state = 'waiting' AND folder = ",
-    );
-    sql.bind(folder).push(" AND pending_samples.pack = ").bind(pack);
+         WHERE pending_samples.state = 'waiting'",
+    )
+}
+
+/// Selects the oldest pending samples of this pack and folder that are due.
+fn due(folder: &str, pack: &str, now: OffsetDateTime, limit: u32) -> Sql {
+    let mut sql = pending_rows();
+    sql.push(" AND folder = ").bind(folder).push(" AND pending_samples.pack = ").bind(pack);
     sql.push(" AND (due <= ").bind(to_microseconds(now));
     // No pause is that long: the clock was set back, and the sample is due.
     sql.push(" OR due > ").bind(to_microseconds(now + LONGEST_PAUSE)).push(")");
@@ -216,6 +223,7 @@ pub(super) fn pending_record<R: Row>(row: &R) -> Result<PendingRecord, StoreErro
         metadata: row.json("metadata")?,
         attempts: row.int("attempts")?,
         due: row.time("due")?,
+        deaths: row.int("deaths")?,
     })
 }
 
@@ -236,7 +244,8 @@ async fn postpone<P: Connections>(
 ) -> Result<(), StoreError> {
     let transaction = || async {
         let mut sql = Sql::new("UPDATE pending_samples SET due = ");
-        sql.bind(to_microseconds(due)).push(", attempts = attempts + ").bind(i64::from(attempted));
+        sql.bind(to_microseconds(due)).push(", begun = 0, attempts = attempts + ");
+        sql.bind(i64::from(attempted));
         sql.push(" WHERE state = 'waiting' AND id = ").bind(id);
         write(pool, sql).await
     };

@@ -5,6 +5,7 @@
 
 mod adapters;
 mod admission;
+mod dispatch;
 mod generation;
 mod log;
 mod pack;
@@ -31,6 +32,7 @@ use self::process::ProcessCollector;
 pub use self::{
     adapters::AdaptersTelemetry,
     admission::{AdmissionTelemetry, Bound},
+    dispatch::{DispatchTelemetry, NatsTelemetry},
     generation::{GenerationOutcome, GenerationTelemetry},
     log::init_log,
     pack::{CertificateState, PackTelemetry},

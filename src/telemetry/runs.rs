@@ -6,7 +6,7 @@ use prometheus::{
     register_int_gauge_vec_with_registry as gauges, register_int_gauge_with_registry as gauge,
 };
 
-use super::renamed::RenamedGauge;
+use super::{dispatch::DispatchTelemetry, renamed::RenamedGauge};
 
 /// Service metrics of background scoring.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct RunsTelemetry {
     pub restarts: IntCounterVec,
     /// Runs that repeatedly fail to be summarised or finished, by the failing step.
     pub failing_runs: IntGaugeVec,
+    /// Metrics of the dispatch of samples.
+    pub dispatch: DispatchTelemetry,
 }
 
 impl RunsTelemetry {
@@ -107,6 +109,7 @@ impl RunsTelemetry {
             pixel_limit_bytes: gauge!("stellar_pixel_limit_bytes", "The pixel budget.", registry)?,
             restarts,
             failing_runs,
+            dispatch: DispatchTelemetry::register(registry)?,
         })
     }
 

@@ -165,6 +165,7 @@ impl App {
         let spool = Spool::of(&config.store, &store).await.expect("the folder is new");
         let of_runs = telemetry.runs.clone();
         let runs = Runs::open(&config, store.clone(), spool, Arc::clone(&scoring), of_runs)
+            .await
             .expect("the folder is new");
         let background = Some(runs.start());
         let generator = config.generator.pack().map(|pack| {

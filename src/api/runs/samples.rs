@@ -208,6 +208,7 @@ async fn accept(
     // are held until it has ended.
     let store = app.store.clone();
     app.runs.remember_trace(new.id);
+    let (run, pack) = (new.run, new.pack.clone());
     let accepting = async move {
         let _held = held;
         store.accept(&new).await
@@ -218,7 +219,7 @@ async fn accept(
             if let Some(caller) = &caller {
                 caller.add_stored(bytes);
             }
-            app.runs.notify_pending();
+            app.runs.announce(id, run, pack);
             Ok((StatusCode::ACCEPTED, Json(entry(SampleStatus::Pending(id)))))
         }
         Accepted::Repeated(at) => Ok((StatusCode::OK, Json(entry(at)))),

@@ -207,8 +207,8 @@ impl Connection for PgConnection {
         " FOR NO KEY UPDATE"
     }
 
-    fn lock_free_samples(&self) -> &'static str {
-        " FOR NO KEY UPDATE OF pending_samples SKIP LOCKED"
+    fn lock_samples(&self) -> &'static str {
+        " FOR NO KEY UPDATE OF pending_samples"
     }
 
     fn lock_for_deletion(&self) -> &'static str {

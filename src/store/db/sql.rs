@@ -185,9 +185,8 @@ pub(crate) trait Connection: Send {
     /// Returns the clause that locks the selected rows against changes until the transaction ends.
     fn lock(&self) -> &'static str;
 
-    /// Returns the clause that locks the selected rows of the table `pending_samples`, and leaves
-    /// out those that another transaction has locked.
-    fn lock_free_samples(&self) -> &'static str;
+    /// Returns the clause that locks the selected rows of the table `pending_samples`.
+    fn lock_samples(&self) -> &'static str;
 
     /// Returns the clause that also prevents the addition of rows that refer to the selected ones.
     fn lock_for_deletion(&self) -> &'static str;

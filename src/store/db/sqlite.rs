@@ -389,7 +389,7 @@ impl Connection for SqliteConnection {
         ""
     }
 
-    fn lock_free_samples(&self) -> &'static str {
+    fn lock_samples(&self) -> &'static str {
         ""
     }
 

@@ -1,14 +1,9 @@
 //! Record of the samples in flight, written before each attempt begins, so that the next process
 //! knows what was in flight when this one was killed.
 //!
-//! A sample that kills the process (out of memory, or through a bug in a library) would be the
-//! oldest again after each restart, and kill it again. So every sample in flight at a crash becomes
-//! a suspect and is retried alone. Only a suspect that was alone when the process died again is
-//! charged with the crash, and it is given up after [`DEATHS`].
-//!
-//! Random kills must not charge any sample that often. So a charged suspect is retried only after
-//! the process has run for a while: other samples go first, models are warm, and the window in
-//! which a kill would hit the suspect is short.
+//! Every sample in flight at a crash becomes a suspect (`suspects.rs`) and is retried alone. Only a
+//! suspect that was alone when the process died again is charged with the crash, and it is given up
+//! after [`DEATHS`].
 //!
 //! The note is a file in the folder `store.spool`, which one process owns, also if images are in a
 //! bucket. It is not synced: a killed process loses nothing by that, and a power failure is not the
@@ -19,43 +14,42 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use super::suspects::Suspect;
 
 /// Number of crashes with only this sample in flight after which it is given up. On a machine so
 /// busy that random kills hit one attempt in seven, a limit of three failed six of 2,000 suspects
 /// (`docs/RELIABILITY.md`); a limit of six would fail one of 100,000.
 pub(super) const DEATHS: u32 = 6;
 
-/// Minimum uptime of the process before it retries a charged sample.
-const REST: Duration = Duration::from_secs(4);
-
 /// Note of the samples in flight of one spool folder.
-pub(super) struct Attempts {
+pub(super) struct Note {
     path: PathBuf,
     opened: Instant,
-    note: Mutex<Note>,
+    samples: Mutex<Samples>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
-struct Note {
+struct Samples {
     /// Samples in flight.
     in_flight: Vec<Uuid>,
     /// Samples that were in flight at a crash, each with the number of crashes charged to it.
     suspects: BTreeMap<Uuid, u32>,
 }
 
-impl Attempts {
+impl Note {
     /// Reads the note of the previous process, and turns its samples in flight into suspects.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         let path = folder.join("in-flight.json");
-        let mut note: Note = match fs::read(&path) {
+        let mut note: Samples = match fs::read(&path) {
             // A note truncated by a power failure is ignored.
             Ok(text) => serde_json::from_slice(&text).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Note::default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Samples::default(),
             Err(error) => return Err(error),
         };
         let in_flight = std::mem::take(&mut note.in_flight);
@@ -68,32 +62,19 @@ impl Attempts {
                 .and_modify(|deaths| *deaths += u32::from(alone))
                 .or_default();
         }
-        let attempts = Self { path, opened: Instant::now(), note: Mutex::new(note) };
-        attempts.write(&attempts.note());
-        Ok(attempts)
+        let this = Self { path, opened: Instant::now(), samples: Mutex::new(note) };
+        this.write(&this.note());
+        Ok(this)
     }
 
-    fn note(&self) -> MutexGuard<'_, Note> {
-        self.note.lock().unwrap_or_else(PoisonError::into_inner)
+    fn note(&self) -> MutexGuard<'_, Samples> {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns all suspects.
-    pub(super) fn suspects(&self) -> Vec<Uuid> {
-        self.note().suspects.keys().copied().collect()
-    }
-
-    /// Returns the number of crashes charged to a suspect, or `None` for a sample that may run next
-    /// to others.
-    pub(super) fn suspected(&self, sample: Uuid) -> Option<u32> {
-        self.note().suspects.get(&sample).copied()
-    }
-
-    /// Returns whether a charged sample must not be retried yet.
-    pub(super) fn rests(&self, sample: Uuid) -> bool {
-        match self.suspected(sample) {
-            Some(1..DEATHS) => self.opened.elapsed() < REST,
-            _ => false,
-        }
+    /// Returns what a sample is suspected of; `None` if it may run next to others.
+    pub(super) fn suspected(&self, sample: Uuid) -> Option<Suspect> {
+        let deaths = self.note().suspects.get(&sample).copied()?;
+        Some(Suspect::new(deaths, DEATHS, self.opened))
     }
 
     /// Records that an attempt begins.
@@ -111,7 +92,7 @@ impl Attempts {
         self.write(&note);
     }
 
-    fn write(&self, note: &Note) {
+    fn write(&self, note: &Samples) {
         let text = serde_json::to_vec(note).expect("plain data always serialises");
         let temporary = self.path.with_extension("new");
         if let Err(error) =
@@ -124,7 +105,12 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::suspects::REST, *};
+
+    /// Crashes that a sample is charged with; `None` if it is no suspect.
+    fn deaths(note: &Note, sample: Uuid) -> Option<u32> {
+        note.suspected(sample).map(|suspect| suspect.deaths)
+    }
 
     fn ids<const N: usize>() -> [Uuid; N] {
         std::array::from_fn(|_| Uuid::now_v7())
@@ -134,17 +120,17 @@ mod tests {
     fn samples_in_flight_at_a_crash_are_suspects_and_only_a_lone_suspect_is_charged() {
         let folder = tempfile::tempdir().unwrap();
         let [a, b, c] = ids();
-        let first = Attempts::open(folder.path()).unwrap();
+        let first = Note::open(folder.path()).unwrap();
         for sample in [a, b, c] {
             first.begin(sample);
         }
         first.end(c);
-        let second = Attempts::open(folder.path()).unwrap();
-        assert_eq!([a, b, c].map(|sample| second.suspected(sample)), [Some(0), Some(0), None]);
+        let second = Note::open(folder.path()).unwrap();
+        assert_eq!([a, b, c].map(|sample| deaths(&second, sample)), [Some(0), Some(0), None]);
         second.begin(a);
         for death in 1..=DEATHS {
-            let next = Attempts::open(folder.path()).unwrap();
-            assert_eq!([a, b].map(|sample| next.suspected(sample)), [Some(death), Some(0)]);
+            let next = Note::open(folder.path()).unwrap();
+            assert_eq!([a, b].map(|sample| deaths(&next, sample)), [Some(death), Some(0)]);
             next.begin(a);
         }
     }
@@ -153,25 +139,26 @@ mod tests {
     fn a_sample_that_the_process_survived_is_no_longer_a_suspect() {
         let folder = tempfile::tempdir().unwrap();
         let [a] = ids();
-        Attempts::open(folder.path()).unwrap().begin(a);
-        let second = Attempts::open(folder.path()).unwrap();
-        assert_eq!(second.suspected(a), Some(0), "it was alone by chance");
+        Note::open(folder.path()).unwrap().begin(a);
+        let second = Note::open(folder.path()).unwrap();
+        assert_eq!(deaths(&second, a), Some(0), "it was alone by chance");
         second.begin(a);
         second.end(a);
-        assert_eq!(Attempts::open(folder.path()).unwrap().suspected(a), None);
+        assert_eq!(deaths(&Note::open(folder.path()).unwrap(), a), None);
     }
 
     #[test]
     fn a_charged_sample_rests_until_the_process_has_run_for_a_while() {
         let folder = tempfile::tempdir().unwrap();
         let [a] = ids();
-        Attempts::open(folder.path()).unwrap().begin(a);
+        Note::open(folder.path()).unwrap().begin(a);
         for death in 0..=DEATHS {
-            let mut now = Attempts::open(folder.path()).unwrap();
-            assert_eq!(now.suspected(a), Some(death));
-            assert_eq!(now.rests(a), (1..DEATHS).contains(&death), "{death}");
-            now.opened = Instant::now().checked_sub(REST).unwrap();
-            assert!(!now.rests(a));
+            let now = Note::open(folder.path()).unwrap();
+            let suspect = now.suspected(a).unwrap();
+            assert_eq!(suspect.deaths, death);
+            assert_eq!(suspect.gives_up, death == DEATHS);
+            let rests = (1..DEATHS).contains(&death).then_some(now.opened + REST);
+            assert_eq!(suspect.rests_until, rests, "{death}");
             now.begin(a);
         }
     }
@@ -181,6 +168,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("in-flight.json"), "{\"in_fli").unwrap();
         let [a] = ids();
-        assert_eq!(Attempts::open(folder.path()).unwrap().suspected(a), None);
+        assert_eq!(deaths(&Note::open(folder.path()).unwrap(), a), None);
     }
 }

@@ -1,0 +1,79 @@
+//! What scoring needs from a dispatch.
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::suspects::Suspect;
+use crate::{pack_id::PackId, store::{PendingRecord, StoreError}};
+
+/// A sample that has become pending.
+#[derive(Clone, Debug)]
+pub(crate) struct Announced {
+    pub(crate) sample: Uuid,
+    pub(crate) run: Uuid,
+    pub(crate) pack: PackId,
+}
+
+/// A pending sample that this instance is to score.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) sample: PendingRecord,
+    /// Set if it may have ended a process: it is scored alone.
+    pub(crate) suspect: Option<Suspect>,
+}
+
+impl Taken {
+    /// Returns whether it must not be scored yet.
+    pub(crate) fn rests(&self) -> bool {
+        let until = self.suspect.as_ref().and_then(|suspect| suspect.rests_until);
+        until.is_some_and(|until| until > Instant::now())
+    }
+}
+
+/// What became of a sample that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Its row is no longer pending.
+    Settled,
+    /// Its row says when it is due again, after this time.
+    Postponed(Duration),
+    /// Nothing is known: any instance may take it now.
+    Left,
+}
+
+/// Samples cannot be taken now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DispatchError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Brings pending samples of one pack to an instance that scores them.
+#[async_trait]
+pub(crate) trait Dispatch: Send + Sync {
+    /// Says that samples have become pending. It does not wait, and may be in vain.
+    fn announce(&self, sample: Announced);
+
+    /// Takes samples that nobody else scores, about `room` of them, oldest first. They stay taken
+    /// until [`end`](Self::end). A suspect comes alone, when no other sample is taken.
+    async fn take(&self, room: usize) -> Result<Vec<Taken>, DispatchError>;
+
+    /// Returns how long a call of [`take`](Self::take) would be in vain, as far as is known.
+    async fn pause(&self) -> Duration;
+
+    /// An attempt on a taken sample begins.
+    fn begin(&self, sample: Uuid);
+
+    /// Ends what `take` began.
+    async fn end(&self, sample: Uuid, outcome: Outcome);
+
+    /// Announces what was announced in vain. One instance at a time calls it, every few seconds.
+    async fn reconcile(&self) -> Result<(), DispatchError> {
+        Ok(())
+    }
+
+    /// Leaves all samples that were fetched and not taken to other instances.
+    async fn close(&self) {}
+}

@@ -1,0 +1,106 @@
+//! Samples from the database, for the one instance that scores those of a spool: the owner of the
+//! folder, or the instance whose turn it is if the spool is a bucket.
+
+use std::{
+    collections::HashSet,
+    io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use time::OffsetDateTime;
+use tokio::sync::{Notify, watch};
+use uuid::Uuid;
+
+use super::{
+    interface::{Announced, Dispatch, DispatchError, Outcome, Taken},
+    note::Note,
+};
+use crate::store::Store;
+
+/// Number of pending rows to prefetch, so that one query serves many samples.
+const AHEAD: u32 = 64;
+
+/// Longest pause between two polls of the store. It bounds the delay of samples that another
+/// instance accepted.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Shortest pause.
+const SHORTEST: Duration = Duration::from_millis(10);
+
+/// Dispatch of one instance that reads the database.
+pub(crate) struct Local {
+    store: Store,
+    /// Id of the spool.
+    spool: String,
+    /// Digest of the loaded pack.
+    pack: String,
+    note: Note,
+    taken: Mutex<HashSet<Uuid>>,
+    /// Whether it is this instance's turn to score.
+    turn: watch::Receiver<bool>,
+    work: Arc<Notify>,
+}
+
+impl Local {
+    /// Opens the note of samples in flight in a folder of this instance. `work` is notified when
+    /// there may be more to take.
+    pub(crate) fn open(
+        store: Store,
+        (spool, pack): (String, String),
+        folder: &Path,
+        turn: watch::Receiver<bool>,
+        work: Arc<Notify>,
+    ) -> io::Result<Self> {
+        let note = Note::open(folder)?;
+        Ok(Self { store, spool, pack, note, taken: Mutex::default(), turn, work })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Dispatch for Local {
+    fn announce(&self, _: Announced) {
+        self.work.notify_one();
+    }
+
+    async fn take(&self, _room: usize) -> Result<Vec<Taken>, DispatchError> {
+        if !*self.turn.borrow() {
+            return Ok(Vec::new());
+        }
+        let limit = AHEAD + self.taken().len() as u32;
+        let now = OffsetDateTime::now_utc();
+        let found = self.store.waiting(&self.spool, &self.pack, now, limit).await?;
+        let mut taken = self.taken();
+        let new = found.into_iter().filter(|sample| taken.insert(sample.id));
+        let of = |sample: crate::store::PendingRecord| Taken {
+            suspect: self.note.suspected(sample.id),
+            sample,
+        };
+        Ok(new.map(of).collect())
+    }
+
+    async fn pause(&self) -> Duration {
+        if !*self.turn.borrow() {
+            return LOOK_EVERY;
+        }
+        let now = OffsetDateTime::now_utc();
+        let due = self.store.next_due(&self.spool, &self.pack, now).await.ok().flatten();
+        let wait = due.and_then(|due| Duration::try_from(due - now).ok());
+        wait.unwrap_or(LOOK_EVERY).clamp(SHORTEST, LOOK_EVERY)
+    }
+
+    fn begin(&self, sample: Uuid) {
+        self.note.begin(sample);
+    }
+
+    async fn end(&self, sample: Uuid, _: Outcome) {
+        self.note.end(sample);
+        self.taken().remove(&sample);
+    }
+}

@@ -1,0 +1,189 @@
+//! The connection to NATS, the stream of samples, and a consumer for each pack.
+
+use std::{io, time::Duration};
+
+use async_nats::{
+    Client, ConnectOptions, Event,
+    jetstream::{
+        self, Context,
+        consumer::{AckPolicy, PullConsumer, pull},
+        stream::{RetentionPolicy, StorageType, Stream},
+    },
+};
+
+use crate::{
+    config::{Nats, given},
+    telemetry::NatsTelemetry,
+};
+
+/// Time limit of a request to `JetStream`.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Longest pause between two attempts to connect.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Messages that are published and not acknowledged yet.
+const ACKS: usize = 4096;
+
+/// The broker cannot be used as it is configured.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BrokerError {
+    /// A file of the configuration cannot be read.
+    #[error("cannot read {key} ({path}): {source}")]
+    File {
+        /// Key of the configuration.
+        key: &'static str,
+        /// The path.
+        path: String,
+        /// Cause.
+        source: io::Error,
+    },
+    /// The servers refuse the connection, or an address is wrong.
+    #[error("cannot connect to NATS (dispatch.nats.servers): {0}")]
+    Connect(String),
+}
+
+/// A connection to the broker, which is opened again if it is lost.
+#[derive(Clone, Debug)]
+pub(crate) struct Broker {
+    client: Client,
+    context: Context,
+    settings: Nats,
+    telemetry: NatsTelemetry,
+}
+
+impl Broker {
+    /// Begins to connect. The broker need not be there yet.
+    pub(crate) async fn connect(
+        settings: &Nats,
+        telemetry: NatsTelemetry,
+    ) -> Result<Self, BrokerError> {
+        let gauge = telemetry.connected.clone();
+        let mut options = ConnectOptions::new()
+            .name("stellar-score")
+            .retry_on_initial_connect()
+            .reconnect_delay_callback(|attempt| {
+                LONGEST_PAUSE.min(Duration::from_millis(50) * attempt.min(1_000) as u32)
+            })
+            .event_callback(move |event| {
+                let gauge = gauge.clone();
+                async move {
+                    match event {
+                        Event::Connected => {
+                            gauge.set(1);
+                            tracing::info!("connected to the broker");
+                        }
+                        Event::Disconnected => {
+                            gauge.set(0);
+                            tracing::error!("the connection to the broker is lost, will retry");
+                        }
+                        event => tracing::debug!(%event, "broker"),
+                    }
+                }
+            });
+        let failed = |key, path: &std::path::Path| {
+            let path = path.display().to_string();
+            move |source| BrokerError::File { key, path, source }
+        };
+        if let Some(path) = given(&settings.credentials) {
+            options = options
+                .credentials_file(path)
+                .await
+                .map_err(failed("dispatch.nats.credentials", path))?;
+        }
+        if let Some(path) = given(&settings.password_file) {
+            let password = std::fs::read_to_string(path)
+                .map_err(failed("dispatch.nats.password_file", path))?;
+            let password = password.trim_end_matches(['\r', '\n']).to_owned();
+            options = options.user_and_password(settings.user.clone(), password);
+        }
+        for (key, path) in [
+            ("dispatch.nats.ca", &settings.ca),
+            ("dispatch.nats.certificate", &settings.certificate),
+            ("dispatch.nats.key", &settings.key),
+        ] {
+            if let Some(path) = given(path) {
+                // The client would only say so while it connects in the background.
+                std::fs::File::open(path).map_err(failed(key, path))?;
+            }
+        }
+        if let Some(path) = given(&settings.ca) {
+            options = options.add_root_certificates(path.to_owned());
+        }
+        if let Some(path) = given(&settings.certificate) {
+            options = options.add_client_certificate(path.to_owned(), settings.key.clone());
+        }
+        let client = options
+            .connect(settings.servers.clone())
+            .await
+            .map_err(|error| BrokerError::Connect(error.to_string()))?;
+        let context = jetstream::context::ContextBuilder::new()
+            .timeout(PATIENCE)
+            .ack_timeout(PATIENCE)
+            .max_ack_inflight(ACKS)
+            .backpressure_on_inflight(true)
+            .build(client.clone());
+        Ok(Self { client, context, settings: settings.clone(), telemetry })
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    pub(crate) fn telemetry(&self) -> &NatsTelemetry {
+        &self.telemetry
+    }
+
+    pub(super) fn ack_wait(&self) -> Duration {
+        self.settings.ack_wait()
+    }
+
+    /// Returns a subject of this installation.
+    pub(super) fn subject(&self, rest: &str) -> String {
+        format!("{}.{rest}", self.settings.prefix)
+    }
+
+    /// Creates the stream if it is missing: at the first start, or since its storage is lost.
+    pub(super) async fn stream(&self) -> Result<Stream, async_nats::Error> {
+        let config = jetstream::stream::Config {
+            name: format!("{}_work", self.settings.prefix),
+            description: Some("Ids of pending samples of stellar-score".to_owned()),
+            subjects: vec![self.subject("work.>")],
+            retention: RetentionPolicy::WorkQueue,
+            storage: StorageType::File,
+            num_replicas: self.settings.replicas,
+            ..Default::default()
+        };
+        Ok(self.context.get_or_create_stream(config).await?)
+    }
+
+    /// Creates the consumer of a pack's workers, or changes its settings.
+    pub(super) async fn consumer(&self, pack: &str) -> Result<PullConsumer, async_nats::Error> {
+        let name = format!("pack-{}", short(pack));
+        let config = pull::Config {
+            durable_name: Some(name),
+            description: Some("Workers of a pack".to_owned()),
+            filter_subject: self.subject(&format!("work.{}.>", short(pack))),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: self.ack_wait(),
+            max_ack_pending: self.settings.max_ack_pending.into(),
+            max_waiting: 4096,
+            ..Default::default()
+        };
+        Ok(self.stream().await?.create_consumer(config).await?)
+    }
+
+    /// Sends what is not sent yet.
+    pub(super) async fn flush(&self) {
+        let _ = tokio::time::timeout(PATIENCE, self.client.flush()).await;
+    }
+}
+
+/// Returns the part of a pack's digest that subjects and consumers have.
+pub(super) fn short(pack: &str) -> &str {
+    pack.get(..16).unwrap_or(pack)
+}

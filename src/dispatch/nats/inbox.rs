@@ -1,0 +1,232 @@
+//! Messages that this instance has: it fetches as many as it can use, and says until their end that
+//! it is at it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use async_nats::jetstream::{AckKind, Message, consumer::PullConsumer, message::Acker};
+use futures_util::StreamExt as _;
+use tokio::sync::{Notify, watch};
+use uuid::Uuid;
+
+use super::broker::{Broker, short};
+use crate::supervisor::{Supervisor, stopped};
+
+/// How long a request for messages waits in the broker.
+const EXPIRES: Duration = Duration::from_secs(10);
+
+/// Pause after a failure of the broker.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// Interval of the gauges of the consumer.
+const GAUGES_EVERY: Duration = Duration::from_secs(5);
+
+/// Pause of a sample that this instance had and could not use.
+const AFTER_LEAVING: Duration = Duration::from_secs(1);
+
+/// Time limit of an acknowledgement: while there is no connection, they wait for it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The messages of one instance.
+pub(super) struct Inbox {
+    broker: Broker,
+    pack: String,
+    state: Mutex<State>,
+    /// Messages that may be fetched.
+    wanted: watch::Sender<usize>,
+    /// Notified when messages have come.
+    work: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Fetched, and not taken yet.
+    fetched: VecDeque<Uuid>,
+    /// All messages, fetched or taken.
+    held: HashMap<Uuid, Arc<Acker>>,
+    taken_at: Option<Instant>,
+}
+
+impl Inbox {
+    /// Starts to fetch messages of the pack, as many as are [taken](Self::take).
+    pub(super) fn start(
+        broker: Broker,
+        pack: String,
+        work: Arc<Notify>,
+        supervisor: &Arc<Supervisor>,
+        stopping: &watch::Receiver<bool>,
+    ) -> Arc<Self> {
+        let (state, wanted) = (Mutex::default(), watch::Sender::new(0));
+        let this = Arc::new(Self { broker, pack, state, wanted, work });
+        let (fetching, keeping) = (Arc::clone(&this), Arc::clone(&this));
+        let (of_fetching, of_keeping) = (stopping.clone(), stopping.clone());
+        supervisor.watch("fetching", stopping.clone(), move || {
+            Arc::clone(&fetching).fetch_all(of_fetching.clone())
+        });
+        supervisor.watch("acknowledging", stopping.clone(), move || {
+            Arc::clone(&keeping).keep(of_keeping.clone())
+        });
+        this
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up to this many messages, and has as many fetched for the next call.
+    pub(super) fn take(&self, room: usize) -> Vec<Uuid> {
+        let mut state = self.state();
+        state.taken_at = Some(Instant::now());
+        let some = room.min(state.fetched.len());
+        let taken = state.fetched.drain(..some).collect();
+        drop(state);
+        self.wanted.send_if_modified(|wanted| std::mem::replace(wanted, room) != room);
+        taken
+    }
+
+    /// Returns whether messages wait to be taken.
+    pub(super) fn has_some(&self) -> bool {
+        !self.state().fetched.is_empty()
+    }
+
+    /// Answers a message.
+    pub(super) async fn answer(&self, sample: Uuid, kind: AckKind) {
+        let acker = self.state().held.remove(&sample);
+        if let Some(acker) = acker {
+            send(&acker, kind).await;
+        }
+    }
+
+    /// Leaves all messages that nobody has taken to other instances.
+    pub(super) async fn leave_fetched(&self) {
+        let left: Vec<_> = {
+            let mut state = self.state();
+            let fetched = std::mem::take(&mut state.fetched);
+            fetched.into_iter().filter_map(|sample| state.held.remove(&sample)).collect()
+        };
+        for acker in left {
+            send(&acker, AckKind::Nak(None)).await;
+        }
+    }
+
+    async fn fetch_all(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
+        tokio::select! {
+            () = self.fetch() => {}
+            () = stopped(&mut stopping) => {}
+        }
+        self.leave_fetched().await;
+    }
+
+    async fn fetch(&self) {
+        let mut wanted = self.wanted.subscribe();
+        let mut consumer: Option<PullConsumer> = None;
+        loop {
+            if wanted.wait_for(|wanted| *wanted > 0).await.is_err() {
+                return;
+            }
+            let room = wanted.borrow_and_update().saturating_sub(self.state().fetched.len());
+            if room == 0 {
+                // Until some of them are taken.
+                let _ = tokio::time::timeout(AFTER_FAILURE, wanted.changed()).await;
+                continue;
+            }
+            let fetched = async {
+                if consumer.is_none() {
+                    consumer = Some(self.broker.consumer(&self.pack).await?);
+                }
+                let consumer = consumer.as_ref().ok_or("no consumer")?;
+                self.fetch_some(consumer, room).await
+            };
+            if let Err(error) = fetched.await {
+                tracing::warn!(%error, "failed to get samples from the broker, will retry");
+                consumer = None;
+                tokio::time::sleep(AFTER_FAILURE).await;
+            }
+        }
+    }
+
+    async fn fetch_some(
+        &self,
+        consumer: &PullConsumer,
+        room: usize,
+    ) -> Result<(), async_nats::Error> {
+        let mut messages = consumer.batch().max_messages(room).expires(EXPIRES).messages().await?;
+        while let Some(message) = messages.next().await {
+            self.keep_one(message?);
+            self.work.notify_one();
+        }
+        Ok(())
+    }
+
+    fn keep_one(&self, message: Message) {
+        let telemetry = self.broker.telemetry();
+        if message.info().is_ok_and(|info| info.delivered > 1) {
+            telemetry.redelivered.inc();
+        }
+        let (message, acker) = message.split();
+        let Ok(sample) = Uuid::from_slice(&message.payload) else {
+            tracing::error!(subject = %message.subject, "a message without the id of a sample");
+            // Not of ours: nobody else could use it either.
+            tokio::spawn(async move { send(&acker, AckKind::Term).await });
+            return;
+        };
+        let mut state = self.state();
+        // Redelivered while this instance still had it: the newer message counts.
+        if state.held.insert(sample, Arc::new(acker)).is_none() {
+            state.fetched.push_back(sample);
+        }
+    }
+
+    /// Says that this instance is at it, before the broker gives its samples to others.
+    async fn keep(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
+        let ack_wait = self.broker.ack_wait();
+        let (mut beats, mut gauges) =
+            (tokio::time::interval(ack_wait / 3), tokio::time::interval(GAUGES_EVERY));
+        let mut stops = false;
+        while !(stops && self.state().held.is_empty()) {
+            tokio::select! {
+                _ = beats.tick() => {
+                    let unused = self.state().taken_at.is_some_and(|at| at.elapsed() > ack_wait);
+                    if unused {
+                        // Scoring pauses: others need not wait for it.
+                        self.wanted.send_replace(0);
+                        self.leave_fetched().await;
+                    }
+                    let held: Vec<_> = self.state().held.values().cloned().collect();
+                    for acker in held {
+                        send(&acker, AckKind::Progress).await;
+                    }
+                }
+                _ = gauges.tick() => self.report().await,
+                () = stopped(&mut stopping), if !stops => stops = true,
+            }
+        }
+    }
+
+    async fn report(&self) {
+        let Ok(stream) = self.broker.stream().await else { return };
+        let name = format!("pack-{}", short(&self.pack));
+        if let Ok(info) = stream.consumer_info(name).await {
+            let telemetry = self.broker.telemetry();
+            telemetry.pending.set(info.num_pending as i64);
+            telemetry.in_flight.set(info.num_ack_pending as i64);
+        }
+    }
+}
+
+/// Pause after which a sample may be taken again.
+pub(super) fn soon() -> AckKind {
+    AckKind::Nak(Some(AFTER_LEAVING))
+}
+
+/// Sends an answer. If it is lost, the broker gives the sample to somebody once more.
+async fn send(acker: &Acker, kind: AckKind) {
+    match tokio::time::timeout(PATIENCE, acker.ack_with(kind)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "failed to answer a message"),
+        Err(_) => tracing::debug!("failed to answer a message in time"),
+    }
+}

@@ -1,0 +1,181 @@
+//! The dispatch of workers: ids from the broker, rows from the database.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use async_nats::jetstream::AckKind;
+use async_trait::async_trait;
+use tokio::sync::{Notify, watch};
+use uuid::Uuid;
+
+use super::{
+    broker::Broker,
+    inbox::{Inbox, soon},
+    publisher::Publisher,
+};
+use crate::{
+    dispatch::{
+        interface::{Announced, Dispatch, DispatchError, Outcome, Taken},
+        suspects::Suspect,
+    },
+    store::{PendingId, PendingRecord, Store},
+    supervisor::Supervisor,
+};
+
+/// A sample with which this many workers have died is a suspect, and is scored alone. Most of their
+/// samples only were beside the culprit.
+const SUSPECT: u32 = 3;
+
+/// Deaths that a suspect is charged with before it fails.
+const DEATHS: u32 = 3;
+
+/// Longest pause of scoring: the inbox notifies when messages have come.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Dispatch of any number of workers.
+pub(crate) struct Jetstream {
+    store: Store,
+    spool: String,
+    broker: Broker,
+    publisher: Publisher,
+    inbox: Arc<Inbox>,
+    hands: Mutex<Hands>,
+    started: Instant,
+}
+
+/// Samples that scoring has, and suspects that wait until it has none.
+#[derive(Default)]
+struct Hands {
+    taken: HashSet<Uuid>,
+    suspects: VecDeque<Uuid>,
+}
+
+impl Jetstream {
+    /// Starts to fetch samples of this spool and pack. `work` is notified when there are some.
+    pub(crate) fn start(
+        broker: Broker,
+        store: Store,
+        (spool, pack): (String, String),
+        work: Arc<Notify>,
+        supervisor: &Arc<Supervisor>,
+        stopping: &watch::Receiver<bool>,
+    ) -> Self {
+        let publisher = Publisher::start(broker.clone(), supervisor, stopping);
+        let inbox = Inbox::start(broker.clone(), pack, work, supervisor, stopping);
+        let (hands, started) = (Mutex::default(), Instant::now());
+        Self { store, spool, broker, publisher, inbox, hands, started }
+    }
+
+    fn hands(&self) -> MutexGuard<'_, Hands> {
+        self.hands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins attempts on these samples, and answers those whose row is gone.
+    async fn rows(
+        &self,
+        samples: &[Uuid],
+        most_deaths: u32,
+    ) -> Result<Vec<PendingRecord>, DispatchError> {
+        match self.store.begin_attempts(samples, most_deaths).await {
+            Ok(found) => {
+                let has: HashSet<_> = found.iter().map(|sample| sample.id).collect();
+                for gone in samples.iter().filter(|sample| !has.contains(*sample)) {
+                    // Recorded, failed or deleted.
+                    self.inbox.answer(*gone, AckKind::Ack).await;
+                }
+                Ok(found)
+            }
+            Err(error) => {
+                for sample in samples {
+                    self.inbox.answer(*sample, soon()).await;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Takes the next suspect if scoring has nothing else.
+    async fn take_suspect(&self) -> Result<Vec<Taken>, DispatchError> {
+        let next = {
+            let mut hands = self.hands();
+            if hands.taken.is_empty() { hands.suspects.pop_front() } else { None }
+        };
+        let Some(next) = next else { return Ok(Vec::new()) };
+        let found = self.rows(&[next], u32::MAX).await?;
+        self.broker.telemetry().suspects.inc_by(found.len() as u64);
+        self.hands().taken.extend(found.iter().map(|sample| sample.id));
+        let of = |sample: PendingRecord| {
+            let charged = sample.deaths.saturating_sub(SUSPECT);
+            Taken { suspect: Some(Suspect::new(charged, DEATHS, self.started)), sample }
+        };
+        Ok(found.into_iter().map(of).collect())
+    }
+}
+
+#[async_trait]
+impl Dispatch for Jetstream {
+    fn announce(&self, sample: Announced) {
+        let Announced { sample: id, run, pack } = sample;
+        self.publisher.announce(PendingId { id, run, pack: pack.digest });
+    }
+
+    async fn take(&self, room: usize) -> Result<Vec<Taken>, DispatchError> {
+        if !self.hands().suspects.is_empty() {
+            return self.take_suspect().await;
+        }
+        let samples = self.inbox.take(room);
+        if samples.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = self.rows(&samples, SUSPECT - 1).await?;
+        let mut hands = self.hands();
+        let (suspects, others): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|sample| sample.deaths >= SUSPECT);
+        hands.suspects.extend(suspects.iter().map(|sample| sample.id));
+        hands.taken.extend(others.iter().map(|sample| sample.id));
+        Ok(others.into_iter().map(|sample| Taken { sample, suspect: None }).collect())
+    }
+
+    async fn pause(&self) -> Duration {
+        let waits = self.inbox.has_some() || {
+            let hands = self.hands();
+            !hands.suspects.is_empty() && hands.taken.is_empty()
+        };
+        if waits { Duration::from_millis(1) } else { PAUSE }
+    }
+
+    fn begin(&self, _: Uuid) {}
+
+    async fn end(&self, sample: Uuid, outcome: Outcome) {
+        if !self.hands().taken.remove(&sample) {
+            return;
+        }
+        let answer = match outcome {
+            Outcome::Settled => AckKind::Ack,
+            Outcome::Postponed(pause) => AckKind::Nak(Some(pause)),
+            Outcome::Left => {
+                if let Err(error) = self.store.end_attempts(&[sample]).await {
+                    tracing::warn!(%error, %sample, "failed to end an attempt");
+                }
+                soon()
+            }
+        };
+        self.inbox.answer(sample, answer).await;
+    }
+
+    async fn reconcile(&self) -> Result<(), DispatchError> {
+        Ok(self.publisher.reconcile(&self.store, &self.spool).await?)
+    }
+
+    async fn close(&self) {
+        let suspects = std::mem::take(&mut self.hands().suspects);
+        for sample in suspects {
+            self.inbox.answer(sample, soon()).await;
+        }
+        self.inbox.leave_fetched().await;
+        self.broker.flush().await;
+    }
+}

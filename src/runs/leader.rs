@@ -1,0 +1,143 @@
+//! Turns of this instance: what one instance at a time does, among those that share a database and
+//! a bucket. Everything that depends on a turn is idempotent, so two instances that both believe to
+//! have it only do work twice.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{Runs, pause::wait};
+use crate::store::{Store, StoreError, Turns};
+
+/// Interval of taking and confirming turns. The session of a silent instance ends some seconds
+/// later.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// What one instance at a time does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Summaries, and announcing samples that were announced in vain.
+    Housekeeping,
+    /// Finishing runs of the loaded pack.
+    Finishing,
+    /// Scoring samples of the loaded pack, if no broker does it.
+    Scoring,
+}
+
+impl Role {
+    const ALL: [Self; 3] = [Self::Housekeeping, Self::Finishing, Self::Scoring];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Housekeeping => "housekeeping",
+            Self::Finishing => "finishing",
+            Self::Scoring => "scoring",
+        }
+    }
+}
+
+/// The turns of this instance.
+pub(super) struct Leader {
+    /// For each role, the turn's name; `None` if the role is not shared: then it is always this
+    /// instance's turn.
+    names: Vec<(Role, Option<String>)>,
+    turns: [watch::Sender<bool>; 3],
+}
+
+impl Leader {
+    /// Returns the turns of an instance that takes part in these roles and shares them with others.
+    pub(super) fn shared(
+        roles: &[Role],
+        (installation, spool, pack): (&str, &str, &str),
+    ) -> Self {
+        let name = |role: Role| {
+            let of_pack = if role == Role::Housekeeping { "" } else { pack };
+            format!("stellar-score {installation} {spool} {} {of_pack}", role.name())
+        };
+        let names = roles.iter().map(|role| (*role, Some(name(*role)))).collect();
+        Self { names, turns: std::array::from_fn(|_| watch::Sender::new(false)) }
+    }
+
+    /// Returns the turns of an instance that shares nothing.
+    pub(super) fn alone() -> Self {
+        let names = Role::ALL.iter().map(|role| (*role, None)).collect();
+        Self { names, turns: std::array::from_fn(|_| watch::Sender::new(true)) }
+    }
+
+    /// Returns whether it is this instance's turn.
+    pub(super) fn has(&self, role: Role) -> bool {
+        *self.turns[role as usize].borrow()
+    }
+
+    pub(super) fn watch(&self, role: Role) -> watch::Receiver<bool> {
+        self.turns[role as usize].subscribe()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.names.iter().any(|(_, name)| name.is_some())
+    }
+
+    async fn take(&self, turns: &mut Turns, store: &Store) -> Result<(), StoreError> {
+        let names: Vec<_> = self.names.iter().filter_map(|(_, name)| name.clone()).collect();
+        let taken = turns.take(store, &names).await;
+        let held = taken.as_ref().map(|held| (*held).clone()).unwrap_or_default();
+        for (role, name) in &self.names {
+            let has = name.as_ref().is_some_and(|name| held.contains(name));
+            let changed = |turn: &mut bool| std::mem::replace(turn, has) != has;
+            if self.turns[*role as usize].send_if_modified(changed) {
+                let role = role.name();
+                if has {
+                    tracing::info!(role, "this instance's turn");
+                } else {
+                    tracing::warn!(role, "no longer this instance's turn");
+                }
+            }
+        }
+        taken.map(drop)
+    }
+}
+
+impl Runs {
+    /// Takes and confirms the turns of this instance.
+    pub(super) async fn take_turns(self: Arc<Self>) {
+        let mut stopping = self.stopping();
+        let mut turns = Turns::default();
+        if !self.leader.is_shared() {
+            self.report_turns();
+            super::pause::stopped(&mut stopping).await;
+            return;
+        }
+        loop {
+            if let Err(error) = self.leader.take(&mut turns, &self.store).await {
+                tracing::warn!(%error, "failed to take turns, will retry");
+            }
+            self.report_turns();
+            if self.leader.has(Role::Scoring) {
+                self.work.notify_one();
+            }
+            if wait(&mut stopping, EVERY).await {
+                break;
+            }
+        }
+        turns.end().await;
+    }
+
+    fn report_turns(&self) {
+        for role in Role::ALL {
+            self.telemetry.dispatch.leads(role.name(), self.leader.has(role));
+        }
+    }
+
+    /// Announces samples that were announced in vain, if it is this instance's turn.
+    pub(super) async fn reconcile(self: Arc<Self>) {
+        let mut stopping = self.stopping();
+        while !wait(&mut stopping, EVERY).await {
+            if !self.leader.has(Role::Housekeeping) {
+                continue;
+            }
+            if let Err(error) = self.dispatch.reconcile().await {
+                tracing::warn!(%error, "failed to compare samples with the broker, will retry");
+            }
+        }
+    }
+}

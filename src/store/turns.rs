@@ -1,0 +1,95 @@
+//! Work that one instance at a time does, among those that share a database.
+//!
+//! In `PostgreSQL`, a turn is an advisory lock of a session of its own, which ends with the session.
+//! `SQLite` has one process.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use sqlx::{Connection as _, PgConnection};
+
+use super::Store;
+use super::db::{Backend, Connection as _, Connections as _, Reader, Sql, StoreError};
+
+/// The server ends the session of an instance that says nothing for this long: it is stopped, or
+/// the network between them is cut.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// Time limit of one statement.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The turns that an instance has.
+#[derive(Default)]
+pub struct Turns {
+    session: Option<PgConnection>,
+    held: BTreeSet<String>,
+}
+
+impl Turns {
+    /// Takes those of these turns that nobody has, and confirms those that this instance has. Must
+    /// be called every few seconds. Returns the turns that this instance now has.
+    ///
+    /// # Errors
+    /// The store is unavailable. Then this instance has no turn.
+    pub async fn take(
+        &mut self,
+        store: &Store,
+        names: &[String],
+    ) -> Result<&BTreeSet<String>, StoreError> {
+        let Backend::Postgres(pool) = &store.backend else {
+            self.held = names.iter().cloned().collect();
+            return Ok(&self.held);
+        };
+        if self.session.is_none() {
+            self.held.clear();
+            let mut session = pool.reader().await?.detach();
+            for (setting, seconds) in [
+                ("idle_session_timeout", format!("{}s", SILENCE.as_secs())),
+                // The server notices that the machine of a session is gone.
+                ("tcp_keepalives_idle", "5".to_owned()),
+                ("tcp_keepalives_interval", "5".to_owned()),
+                ("tcp_keepalives_count", "2".to_owned()),
+            ] {
+                let mut sql = Sql::new("SELECT set_config(");
+                sql.bind(setting).push(", ").bind(seconds.as_str()).push(", false)");
+                session.fetch(sql).await?;
+            }
+            self.session = Some(session);
+        }
+        let taken = tokio::time::timeout(PATIENCE, self.lock(names)).await;
+        match taken.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut))) {
+            Ok(()) => Ok(&self.held),
+            Err(error) => {
+                // Dropping the session ends it, and with it all turns.
+                self.session = None;
+                self.held.clear();
+                Err(error)
+            }
+        }
+    }
+
+    async fn lock(&mut self, names: &[String]) -> Result<(), StoreError> {
+        let Some(session) = &mut self.session else { return Ok(()) };
+        session.fetch(Sql::new("SELECT 1 AS one")).await?;
+        for name in names {
+            if self.held.contains(name) {
+                continue;
+            }
+            let mut sql = Sql::new("SELECT CAST(CAST(pg_try_advisory_lock(hashtextextended(");
+            sql.bind(name.as_str()).push(", 0)) AS int) AS bigint) AS mine");
+            let rows = session.fetch(sql).await?;
+            let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+            if Reader::new(row, "pg_locks", name).int::<i64>("mine")? == 1 {
+                self.held.insert(name.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves all turns to other instances.
+    pub async fn end(&mut self) {
+        self.held.clear();
+        if let Some(session) = self.session.take() {
+            let _ = tokio::time::timeout(PATIENCE, session.close()).await;
+        }
+    }
+}
