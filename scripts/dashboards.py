@@ -295,8 +295,54 @@ def runs():
     )
 
 
+def workers():
+    """Of the queue, all instances of a pack export the same numbers."""
+    recorded = 'sum(rate(stellar_background_attempts_total{outcome="recorded"}[$__rate_interval]))'
+    waiting = "(sum(digest:stellar_dispatch_pending:max) + sum(digest:stellar_dispatch_in_flight:max))"
+    by_pack = "{{pack}} ({{digest}})"
+    return dashboard(
+        "stellar-workers", "stellar-score: workers", "Many workers on one queue (dispatch.kind = \"nats\"): is it worked off, and by whom?",
+        [variable("instance", "Instance", "label_values(stellar_build_info, instance)", PROMETHEUS)],
+        [
+            ("Now", [
+                panel("Broker", [prom("min(stellar_dispatch_connected@)")], "stat", width=4, steps=("red", (1, "green")),
+                      text="1 if every instance is connected to NATS."),
+                panel("Workers", [prom("max(stellar_workers@)")], "stat", width=4, steps=("red", (1, "green")),
+                      text="That answered the last request for a place, as the API instances count them."),
+                panel("Waiting", [prom("sum(digest:stellar_dispatch_pending:max)")], "stat", width=4,
+                      text="Samples in the queues of all packs that no worker has yet."),
+                panel("In flight", [prom("sum(digest:stellar_dispatch_in_flight:max)")], "stat", width=4),
+                panel("Time left", [prom(f"{waiting} / clamp_min({recorded}, 0.001)")], "stat", "s", 4, "Waiting samples by the present rate."),
+                panel("Suspects", [prom("sum(increase(stellar_dispatch_suspects_total@[$__range]))")], "stat", width=4,
+                      steps=("green", (1, "orange")), text="Samples tried alone, because workers died with them."),
+            ]),
+            ("Queue", [
+                panel("Waiting", [prom("digest:stellar_dispatch_pending:max", by_pack)], text="KEDA scales the workers of a pack by this and the next."),
+                panel("In flight", [prom("digest:stellar_dispatch_in_flight:max", by_pack)],
+                      text="Samples that workers have. At dispatch.nats.max_ack_pending, the broker gives out no more."),
+                panel("Scored", [prom('sum by (instance) (rate(stellar_background_attempts_total{@,outcome="recorded"}[$__rate_interval]))')],
+                      stack=True, text="Recorded samples a second, by worker."),
+                panel("Published", [prom("sum by (outcome) (rate(stellar_dispatch_published_total@[$__rate_interval]))"),
+                                    prom("sum(rate(stellar_dispatch_republished_total@[$__rate_interval]))", "published again")],
+                      text="Messages that the broker lost, or that could not be published, are published again."),
+                panel("Delivered again", [prom("sum by (instance) (rate(stellar_dispatch_redelivered_total@[$__rate_interval]))")],
+                      text="By the worker that got the sample."),
+                panel("Samples of the database", [prom("max by (state) (stellar_run_samples)")],
+                      text="What is true: the queue only says who works on it."),
+            ]),
+            ("Requests and roles", [
+                panel("Forwarded requests", [prom("sum by (outcome) (rate(stellar_forwarded_total@[$__rate_interval]))")], unit="reqps", stack=True),
+                panel("Workers that answered", [prom("stellar_workers@", "{{instance}}")]),
+                panel("Connected", [prom("stellar_dispatch_connected@", "{{instance}}")], most=1),
+                panel("Roles", [prom("max by (role, instance) (stellar_leader@) > 0", "{{role}}: {{instance}}")],
+                      text="Who does the housekeeping, finishes the runs of its pack, or scores a bucket without a broker. One instance at a time."),
+            ]),
+        ],
+    )
+
+
 def files():
-    for made in (service(), quality(), runs()):
+    for made in (service(), quality(), runs(), workers()):
         yield FOLDER / f"{made['uid'].removeprefix('stellar-')}.json", json.dumps(made, indent=2, ensure_ascii=False) + "\n"
 
 

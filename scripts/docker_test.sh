@@ -45,6 +45,9 @@ else
 fi
 echo "$(docker version --format 'Docker {{.Server.Version}}'), $($compose version)"
 
+# The file with many workers is checked, not started.
+for profile in cpu gpu; do $compose -f docker/compose.scale.yaml --profile "$profile" config --no-env-resolution --quiet; done
+
 # Pulled images have a digest.
 was_pulled() { docker image inspect --format '{{join .RepoDigests " "}}' "$1" 2>/dev/null | grep -q .; }
 exists() { docker image inspect "$1" >/dev/null 2>&1; }

@@ -23,15 +23,15 @@ else
     echo "kubernetes: neither kustomize nor kubectl is installed: the files are checked one by one"
     kustomize() {
         local file
-        for file in docker/kubernetes/base/*.yaml docker/kubernetes/gpu/packs.yaml; do
+        for file in docker/kubernetes/base/*.yaml docker/kubernetes/packs/packs.yaml docker/kubernetes/scale/{api,worker,network}.yaml; do
             case "$file" in */kustomization.yaml) ;; *) echo ---; cat "$file" ;; esac
         done
     }
 fi
-for folder in base gpu; do kustomize "docker/kubernetes/$folder" >"$work/$folder.yaml"; done
+for folder in base gpu scale; do kustomize "docker/kubernetes/$folder" >"$work/$folder.yaml"; done
 
 for version in 1.30 1.34 1.37; do
-    for folder in base gpu; do validate "$version" "$work/$folder.yaml"; done
+    for folder in base gpu scale; do validate "$version" "$work/$folder.yaml"; done
     validate "$version" docker/kubernetes/first-key.yaml
 done
 # The check itself: a key that does not exist must fail it.
@@ -40,4 +40,4 @@ if cmp -s "$work/base.yaml" "$work/wrong.yaml" || validate 1.34 "$work/wrong.yam
     echo "kubernetes: a wrong manifest was accepted" >&2
     exit 1
 fi
-echo "Kubernetes: $(grep -hc '^kind:' "$work/base.yaml") and $(grep -hc '^kind:' "$work/gpu.yaml") objects fit the schemas of 1.30, 1.34 and 1.37"
+echo "Kubernetes: $(cat "$work"/{base,gpu,scale}.yaml | grep -c '^kind:') objects fit the schemas of 1.30, 1.34 and 1.37"
