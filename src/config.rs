@@ -24,8 +24,8 @@ use figment::{
 use serde::Deserialize;
 
 pub use adapters::{Adapter, AdapterReward, Protocol};
-pub use dispatch::{Dispatch, DispatchKind, Nats};
 pub(crate) use dispatch::given;
+pub use dispatch::{Dispatch, DispatchKind, Nats};
 pub use environment::{DEFAULTS, UnknownVariable};
 pub use renamed::RenamedKey;
 pub use s3::S3;

@@ -57,7 +57,7 @@ use datasets::{composition, consistency, photos, prompts, statistics};
 use http::access::{Access, Guarded, add_schemes};
 use http::keys::{self, Guard};
 pub use http::{ApiError, Check, Code, Problem};
-use http::{analyses, bodies, csv, fallback, hosts, leaving, request_id, telemetry};
+use http::{analyses, bodies, csv, fallback, forward, hosts, leaving, request_id, telemetry};
 pub use readiness::Readiness;
 pub use runs::import::import_bytes;
 use runs::{
@@ -340,6 +340,7 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(fallback::no_route)
         .method_not_allowed_fallback(fallback::no_method)
         .layer(DefaultBodyLimit::max(app.limits.request_bytes()))
+        .layer(middleware::from_fn_with_state(app.forward.clone(), forward::guard))
         .layer(middleware::from_fn_with_state(app.bodies.clone(), bodies::bound))
         .layer(middleware::from_fn_with_state(keys, keys::guard))
         .layer(CatchPanicLayer::custom(fallback::panicked))

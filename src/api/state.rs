@@ -11,6 +11,7 @@ use crate::api::generation::Generation;
 use crate::api::http::admission::Admission;
 use crate::api::http::bodies::BodyLimits;
 use crate::api::http::fair::Turns;
+use crate::api::http::forward::Forward;
 use crate::api::http::hosts::Hosts;
 use crate::api::http::keys::Keys;
 use crate::api::http::{ApiError, Code, analyses};
@@ -19,6 +20,7 @@ use crate::api::readiness::Readiness;
 use crate::{
     cache::Cache,
     config::{self, Analysis, Config, Limits, Rewards},
+    dispatch::Places,
     generation::Generator,
     runs::Runs,
     scoring::{Evict, Scoring},
@@ -58,6 +60,7 @@ pub struct App {
     pub(super) questions: Arc<Questions>,
     pub(super) keys: Arc<Keys>,
     audit: AuditLog,
+    pub(super) forward: Option<Forward>,
     pub(super) readiness: Arc<Readiness>,
 }
 
@@ -116,6 +119,7 @@ impl App {
             questions: Arc::new(Questions::new(&config.analysis.questions)),
             keys,
             audit,
+            forward: None,
             readiness: Arc::new(Readiness::new(&config.store)),
         }
     }
@@ -127,6 +131,19 @@ impl App {
         self.scoring.evict_from(Arc::clone(&generator) as Arc<dyn Evict>);
         let telemetry = self.telemetry.generation.clone();
         Self { generation: Some(Generation::new(generator, config, telemetry)), ..self }
+    }
+
+    /// Forwards requests that need models to workers.
+    #[must_use]
+    pub(crate) fn with_workers(self, config: &Config, places: Places) -> Self {
+        Self { forward: Some(Forward::new(config, places)), ..self }
+    }
+
+    /// Returns a function that says whether a request that needs models would be taken now.
+    pub(crate) fn has_room(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let (admission, readiness) = (Arc::clone(&self.admission), Arc::clone(&self.readiness));
+        let health = self.scoring.engine().health();
+        move || admission.room().is_ok() && !readiness.is_leaving() && health.borrow().is_ready()
     }
 
     /// Returns the audit log, to be flushed before the store is closed.

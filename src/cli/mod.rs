@@ -205,7 +205,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let traces = command.is_service().then_some(&config.traces);
             let traces = init_log(&config.log, traces)?;
             warn_about_unknown_variables();
-            if let Command::Serve(_) | Command::Worker(_) | Command::Migrate | Command::Restore(_) = command {
+            if let Command::Serve(_) | Command::Worker(_) | Command::Migrate | Command::Restore(_) =
+                command
+            {
                 // The database and the spool hold personal data: other users of the machine have no
                 // access.
                 rustix::process::umask(Mode::RWXG | Mode::RWXO);

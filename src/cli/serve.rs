@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use axum::Router;
+use axum::{Router, http::Uri};
 use clap::Args;
 use time::OffsetDateTime;
 use tokio::{
@@ -22,7 +22,7 @@ use crate::{
     VERSION,
     api::{self, App, Readiness, Starting, Step},
     config::Config,
-    dispatch::Broker,
+    dispatch::{Broker, Places},
     generation::Generator,
     machine,
     pack_id::Weights,
@@ -138,6 +138,25 @@ async fn check_access(config: &Config, store: &Store) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Returns the URL under which other instances reach this worker, and accepts it as a host.
+fn advertise(config: &mut Config, address: SocketAddr) -> anyhow::Result<String> {
+    let given = &config.dispatch.advertise;
+    let url = if given.is_empty() {
+        anyhow::ensure!(
+            !address.ip().is_unspecified(),
+            "other instances do not know how to reach this worker, which listens on {address}: set \
+                dispatch.advertise to its URL, such as http://10.0.0.7:{}",
+            address.port(),
+        );
+        format!("http://{address}")
+    } else {
+        given.trim_end_matches('/').to_owned()
+    };
+    let host = url.parse::<Uri>().ok().and_then(|url| url.host().map(str::to_owned));
+    config.server.hosts.extend(host);
+    Ok(url)
+}
+
 /// Most connections that the kernel accepts before the service does.
 const BACKLOG: u32 = 1024;
 
@@ -199,6 +218,12 @@ impl Service {
         };
         let socket = bind(listen).with_context(taken)?;
         let address = socket.local_addr()?;
+        let mut config = config.clone();
+        let advertised = match role {
+            Role::Worker => Some(advertise(&mut config, address)?),
+            Role::Service => None,
+        };
+        let config = &config;
         let (stop, stopped) = watch::channel(false);
         let mut limits = config.server.connection_limits();
         limits.connections = limits.connections.min(descriptors_for_connections());
@@ -217,12 +242,11 @@ impl Service {
         // Before the models, which take minutes: another process may use the folder.
         let spool = Spool::of(&config.store, &store).await?;
         // The broker need not be there yet: accepting goes on without it.
-        let broker = match config.dispatch.is_nats() {
-            true => {
-                let telemetry = telemetry.runs.dispatch.of_nats()?;
-                Some(Broker::connect(&config.dispatch.nats, telemetry).await?)
-            }
-            false => None,
+        let broker = if config.dispatch.is_nats() {
+            let telemetry = telemetry.runs.dispatch.of_nats()?;
+            Some(Broker::connect(&config.dispatch.nats, telemetry).await?)
+        } else {
+            None
         };
         starting.begin(Step::Pack);
         let verified = Arc::clone(&starting);
@@ -243,11 +267,22 @@ impl Service {
         let of_runs = telemetry.runs.clone();
         let (store_of_runs, of_dispatch) = (store.clone(), Arc::clone(&scoring));
         let runs =
-            Runs::open_with(config, store_of_runs, spool, of_dispatch, broker, of_runs).await?;
+            Runs::open_with(config, store_of_runs, spool, of_dispatch, broker.clone(), of_runs)
+                .await?;
         let mut app =
             App::new(config, Arc::clone(&scoring), store.clone(), Arc::clone(&runs), telemetry);
         if let Some(generator) = &generator {
             app = app.with_generator(Arc::clone(generator), &config.generator);
+        }
+        if let Some(broker) = &broker {
+            let places = Places::new(broker.clone(), scoring.pack().digest.to_string());
+            let (supervisor, stopping) = (runs.supervisor(), runs.stopping());
+            if let Some(url) = advertised {
+                places.offer(url, app.has_room(), supervisor, &stopping);
+            } else if graphs == Graphs::Elsewhere {
+                places.clone().count_workers(supervisor, &stopping);
+                app = app.with_workers(config, places);
+            }
         }
         let readiness = Arc::clone(app.readiness());
         let audit = app.audit_log();

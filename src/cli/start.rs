@@ -67,9 +67,7 @@ pub(super) async fn start_scoring_with(
         }
         let engine = match graphs {
             Graphs::Elsewhere => Engine::elsewhere(&pack, &settings.engine, &telemetry)?,
-            Graphs::Here if is_simulated => {
-                Engine::simulated(&pack, &settings.engine, &telemetry)?
-            }
+            Graphs::Here if is_simulated => Engine::simulated(&pack, &settings.engine, &telemetry)?,
             Graphs::Here => {
                 Needs::of(&settings, &pack).check(&settings, &pack)?;
                 Engine::start(&pack, &settings.engine, &telemetry)?

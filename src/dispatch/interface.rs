@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::suspects::Suspect;
-use crate::{pack_id::PackId, store::{PendingRecord, StoreError}};
+use crate::{
+    pack_id::PackId,
+    store::{PendingRecord, StoreError},
+};
 
 /// A sample that has become pending.
 #[derive(Clone, Debug)]

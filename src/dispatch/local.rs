@@ -1,5 +1,5 @@
 //! Samples from the database, for the one instance that scores those of a spool: the owner of the
-//! folder, or the instance whose turn it is if the spool is a bucket.
+//! folder, or the leader among the instances on a bucket.
 
 use std::{
     collections::HashSet,
@@ -39,8 +39,8 @@ pub(crate) struct Local {
     pack: String,
     note: Note,
     taken: Mutex<HashSet<Uuid>>,
-    /// Whether it is this instance's turn to score.
-    turn: watch::Receiver<bool>,
+    /// Whether this instance is the one that scores.
+    leads: watch::Receiver<bool>,
     work: Arc<Notify>,
 }
 
@@ -51,11 +51,11 @@ impl Local {
         store: Store,
         (spool, pack): (String, String),
         folder: &Path,
-        turn: watch::Receiver<bool>,
+        leads: watch::Receiver<bool>,
         work: Arc<Notify>,
     ) -> io::Result<Self> {
         let note = Note::open(folder)?;
-        Ok(Self { store, spool, pack, note, taken: Mutex::default(), turn, work })
+        Ok(Self { store, spool, pack, note, taken: Mutex::default(), leads, work })
     }
 
     fn taken(&self) -> MutexGuard<'_, HashSet<Uuid>> {
@@ -70,7 +70,7 @@ impl Dispatch for Local {
     }
 
     async fn take(&self, _room: usize) -> Result<Vec<Taken>, DispatchError> {
-        if !*self.turn.borrow() {
+        if !*self.leads.borrow() {
             return Ok(Vec::new());
         }
         let limit = AHEAD + self.taken().len() as u32;
@@ -86,7 +86,7 @@ impl Dispatch for Local {
     }
 
     async fn pause(&self) -> Duration {
-        if !*self.turn.borrow() {
+        if !*self.leads.borrow() {
             return LOOK_EVERY;
         }
         let now = OffsetDateTime::now_utc();

@@ -6,6 +6,8 @@
 //! recording a sample and removing it from the pending ones is one transaction, so a second result
 //! finds no row. `contract.rs` tests what both guarantee.
 
+#[cfg(test)]
+mod contract;
 mod interface;
 mod local;
 mod nats;
@@ -14,4 +16,4 @@ mod suspects;
 
 pub(crate) use self::interface::{Announced, Dispatch, Outcome, Taken};
 pub(crate) use self::local::Local;
-pub(crate) use self::nats::{Broker, Jetstream};
+pub(crate) use self::nats::{Broker, Jetstream, NoPlace, Places};

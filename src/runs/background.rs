@@ -125,7 +125,7 @@ impl Runs {
             ]);
         }
         tasks.extend([
-            self.watch("turns", Self::take_turns),
+            self.watch("leadership", Self::lead),
             self.watch("announcing", Self::reconcile),
             self.watch("summaries", Self::summarise_runs),
             self.watch("gauges", Self::report_gauges),

@@ -1,15 +1,14 @@
-//! Turns of this instance: what one instance at a time does, among those that share a database and
-//! a bucket. Everything that depends on a turn is idempotent, so two instances that both believe to
-//! have it only do work twice.
+//! What one instance at a time does, among those that share a database and a bucket. All of it is
+//! idempotent, so two instances that both believe to lead only do work twice.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
 use super::{Runs, pause::wait};
-use crate::store::{Store, StoreError, Turns};
+use crate::store::{Leadership, Store, StoreError};
 
-/// Interval of taking and confirming turns. The session of a silent instance ends some seconds
+/// Interval of taking and confirming roles. The session of a silent instance ends some seconds
 /// later.
 const EVERY: Duration = Duration::from_secs(2);
 
@@ -36,60 +35,57 @@ impl Role {
     }
 }
 
-/// The turns of this instance.
+/// The roles that this instance leads.
 pub(super) struct Leader {
-    /// For each role, the turn's name; `None` if the role is not shared: then it is always this
-    /// instance's turn.
+    /// For each role, the name of its lock; `None` if the role is not shared: then this instance
+    /// always leads it.
     names: Vec<(Role, Option<String>)>,
-    turns: [watch::Sender<bool>; 3],
+    leads: [watch::Sender<bool>; 3],
 }
 
 impl Leader {
-    /// Returns the turns of an instance that takes part in these roles and shares them with others.
-    pub(super) fn shared(
-        roles: &[Role],
-        (installation, spool, pack): (&str, &str, &str),
-    ) -> Self {
+    /// Returns the roles of an instance that shares them with others.
+    pub(super) fn shared(roles: &[Role], (installation, spool, pack): (&str, &str, &str)) -> Self {
         let name = |role: Role| {
             let of_pack = if role == Role::Housekeeping { "" } else { pack };
             format!("stellar-score {installation} {spool} {} {of_pack}", role.name())
         };
         let names = roles.iter().map(|role| (*role, Some(name(*role)))).collect();
-        Self { names, turns: std::array::from_fn(|_| watch::Sender::new(false)) }
+        Self { names, leads: std::array::from_fn(|_| watch::Sender::new(false)) }
     }
 
-    /// Returns the turns of an instance that shares nothing.
+    /// Returns the roles of an instance that shares nothing.
     pub(super) fn alone() -> Self {
         let names = Role::ALL.iter().map(|role| (*role, None)).collect();
-        Self { names, turns: std::array::from_fn(|_| watch::Sender::new(true)) }
+        Self { names, leads: std::array::from_fn(|_| watch::Sender::new(true)) }
     }
 
-    /// Returns whether it is this instance's turn.
+    /// Returns whether this instance leads the role.
     pub(super) fn has(&self, role: Role) -> bool {
-        *self.turns[role as usize].borrow()
+        *self.leads[role as usize].borrow()
     }
 
     pub(super) fn watch(&self, role: Role) -> watch::Receiver<bool> {
-        self.turns[role as usize].subscribe()
+        self.leads[role as usize].subscribe()
     }
 
     fn is_shared(&self) -> bool {
         self.names.iter().any(|(_, name)| name.is_some())
     }
 
-    async fn take(&self, turns: &mut Turns, store: &Store) -> Result<(), StoreError> {
+    async fn take(&self, leadership: &mut Leadership, store: &Store) -> Result<(), StoreError> {
         let names: Vec<_> = self.names.iter().filter_map(|(_, name)| name.clone()).collect();
-        let taken = turns.take(store, &names).await;
+        let taken = leadership.take(store, &names).await;
         let held = taken.as_ref().map(|held| (*held).clone()).unwrap_or_default();
         for (role, name) in &self.names {
             let has = name.as_ref().is_some_and(|name| held.contains(name));
-            let changed = |turn: &mut bool| std::mem::replace(turn, has) != has;
-            if self.turns[*role as usize].send_if_modified(changed) {
+            let changed = |leads: &mut bool| std::mem::replace(leads, has) != has;
+            if self.leads[*role as usize].send_if_modified(changed) {
                 let role = role.name();
                 if has {
-                    tracing::info!(role, "this instance's turn");
+                    tracing::info!(role, "this instance leads");
                 } else {
-                    tracing::warn!(role, "no longer this instance's turn");
+                    tracing::warn!(role, "this instance no longer leads");
                 }
             }
         }
@@ -98,20 +94,20 @@ impl Leader {
 }
 
 impl Runs {
-    /// Takes and confirms the turns of this instance.
-    pub(super) async fn take_turns(self: Arc<Self>) {
+    /// Takes and confirms the roles of this instance.
+    pub(super) async fn lead(self: Arc<Self>) {
         let mut stopping = self.stopping();
-        let mut turns = Turns::default();
+        let mut leadership = Leadership::default();
         if !self.leader.is_shared() {
-            self.report_turns();
+            self.report_roles();
             super::pause::stopped(&mut stopping).await;
             return;
         }
         loop {
-            if let Err(error) = self.leader.take(&mut turns, &self.store).await {
-                tracing::warn!(%error, "failed to take turns, will retry");
+            if let Err(error) = self.leader.take(&mut leadership, &self.store).await {
+                tracing::warn!(%error, "failed to find out who leads, will retry");
             }
-            self.report_turns();
+            self.report_roles();
             if self.leader.has(Role::Scoring) {
                 self.work.notify_one();
             }
@@ -119,16 +115,16 @@ impl Runs {
                 break;
             }
         }
-        turns.end().await;
+        leadership.end().await;
     }
 
-    fn report_turns(&self) {
+    fn report_roles(&self) {
         for role in Role::ALL {
             self.telemetry.dispatch.leads(role.name(), self.leader.has(role));
         }
     }
 
-    /// Announces samples that were announced in vain, if it is this instance's turn.
+    /// Announces samples that were announced in vain, if this instance leads housekeeping.
     pub(super) async fn reconcile(self: Arc<Self>) {
         let mut stopping = self.stopping();
         while !wait(&mut stopping, EVERY).await {

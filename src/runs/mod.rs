@@ -135,8 +135,8 @@ impl Runs {
             let (store, work, stopped) = (store.clone(), Arc::clone(&work), stopping.subscribe());
             Box::new(Jetstream::start(broker, store, of, work, &supervisor, &stopped))
         } else {
-            let turn = leader.watch(Role::Scoring);
-            let local = Local::open(store.clone(), of, files.root(), turn, Arc::clone(&work));
+            let leads = leader.watch(Role::Scoring);
+            let local = Local::open(store.clone(), of, files.root(), leads, Arc::clone(&work));
             Box::new(local.map_err(|error| SpoolOpenError::Io(files.root().to_owned(), error))?)
         };
         let largest_batch = scoring.engine().largest_batch_on_card();

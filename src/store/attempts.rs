@@ -94,9 +94,8 @@ async fn begin<P: Connections>(
     let begun = found.iter().filter(|sample| sample.deaths <= most_deaths);
     let begun: Vec<_> = begun.map(|sample| sample.id.into()).collect();
     if !begun.is_empty() {
-        let mut sql = Sql::new(
-            "UPDATE pending_samples SET deaths = deaths + begun, begun = 1 WHERE id IN ",
-        );
+        let mut sql =
+            Sql::new("UPDATE pending_samples SET deaths = deaths + begun, begun = 1 WHERE id IN ");
         sql.tuple(begun.into_iter());
         transaction.execute(sql).await?;
         transaction.commit().await?;

@@ -45,6 +45,7 @@ mod group_commit;
 mod imports;
 mod judgements;
 mod keys;
+mod leadership;
 mod methods;
 mod packs;
 mod pending;
@@ -69,7 +70,6 @@ mod submission_record;
 mod submissions;
 mod summaries;
 mod telemetry;
-mod turns;
 mod whole;
 
 use std::sync::Arc;
@@ -90,6 +90,7 @@ pub use judgements::{
     Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample, VoteCount,
 };
 pub use keys::KeyRecord;
+pub use leadership::Leadership;
 pub use methods::MethodRecord;
 pub use pending::{BlockedSamples, PendingRecord};
 pub use prompts::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered};
@@ -122,7 +123,6 @@ pub use summaries::standings::{
 };
 use summaries::standings::{StandingsCache, standings_cache};
 pub use telemetry::StoreTelemetry;
-pub use turns::Turns;
 pub use whole::{Cell, DatabaseState, Restoration, RestoreError, Snapshot, TableShape};
 
 use crate::cache::Caches;

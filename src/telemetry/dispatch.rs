@@ -30,6 +30,8 @@ pub struct NatsTelemetry {
     pub republished: IntCounter,
     /// Samples that were scored alone.
     pub suspects: IntCounter,
+    /// Workers of the pack that answered lately.
+    pub workers: IntGauge,
     forwarded: IntCounterVec,
 }
 
@@ -37,7 +39,7 @@ impl DispatchTelemetry {
     pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
         let leader = gauges!(
             "stellar_leader",
-            "1 if it is this instance's turn to do what one instance at a time does.",
+            "1 if this instance does what one instance at a time does.",
             &["role"],
             registry
         )?;
@@ -104,6 +106,11 @@ impl DispatchTelemetry {
             suspects: counter!(
                 "stellar_dispatch_suspects_total",
                 "Samples that were scored alone, since workers had died with them.",
+                registry
+            )?,
+            workers: gauge!(
+                "stellar_workers",
+                "Workers of the loaded pack that answered lately, on instances that forward.",
                 registry
             )?,
             forwarded,

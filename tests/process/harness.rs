@@ -80,8 +80,16 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the service on a free port with its database in `folder`.
     pub(crate) fn start(folder: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::run(serve(folder), folder, settings)
+    }
+
+    /// Starts a worker on a free port with its notes in `folder`.
+    pub(crate) fn worker(folder: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::run(instance("worker", folder), folder, settings)
+    }
+
+    fn run(mut command: Command, folder: &Path, settings: &[(&str, &str)]) -> Self {
         let log = folder.join("log.txt");
-        let mut command = serve(folder);
         command.envs(settings.iter().copied());
         command.stdout(Stdio::piped()).stderr(fs::File::create(&log).expect("a log file"));
         let mut child = command.spawn().expect("the program starts");
@@ -162,7 +170,11 @@ pub(crate) fn signal(name: &str, child: &Child) {
 
 /// The command that serves on a free port with its database in `folder`.
 pub(crate) fn serve(folder: &Path) -> Command {
-    let mut command = program(&["serve"]);
+    instance("serve", folder)
+}
+
+fn instance(name: &str, folder: &Path) -> Command {
+    let mut command = program(&[name]);
     command.env("STELLAR_SERVER__LISTEN", "127.0.0.1:0");
     command.env("STELLAR_STORE__URL", format!("sqlite:{}", folder.join("stellar.db").display()));
     command.env("STELLAR_STORE__SPOOL", folder.join("files"));

@@ -31,3 +31,4 @@ mod support;
 mod traces;
 mod tutorial;
 mod verify;
+mod workers;

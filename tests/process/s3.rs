@@ -26,8 +26,8 @@ use crate::{
     support::{client, form::Form, images::png},
 };
 
-/// Settings of a service with its images in the bucket. Claims of a killed process end soon.
-fn settings(objects: &ObjectStore) -> Vec<(&'static str, String)> {
+/// Settings of a service with its images in the bucket. A worker that dies is noticed soon.
+pub(crate) fn settings(objects: &ObjectStore) -> Vec<(&'static str, String)> {
     vec![
         ("STELLAR_STORE__S3__BUCKET", BUCKET.to_owned()),
         ("STELLAR_STORE__S3__ENDPOINT", objects.endpoint()),
@@ -38,7 +38,7 @@ fn settings(objects: &ObjectStore) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn borrowed<'a>(settings: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
+pub(crate) fn borrowed<'a>(settings: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
     settings.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 

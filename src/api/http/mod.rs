@@ -15,6 +15,7 @@ pub(crate) mod fair;
 pub(crate) mod fallback;
 pub(crate) mod filters;
 pub(crate) mod form;
+pub(crate) mod forward;
 pub(crate) mod hosts;
 mod key_limits;
 pub(crate) mod keys;

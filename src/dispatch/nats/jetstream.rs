@@ -50,6 +50,8 @@ pub(crate) struct Jetstream {
 #[derive(Default)]
 struct Hands {
     taken: HashSet<Uuid>,
+    /// The suspect that scoring has. Nothing else is taken: its death would count for all of it.
+    alone: Option<Uuid>,
     suspects: VecDeque<Uuid>,
 }
 
@@ -106,7 +108,11 @@ impl Jetstream {
         let Some(next) = next else { return Ok(Vec::new()) };
         let found = self.rows(&[next], u32::MAX).await?;
         self.broker.telemetry().suspects.inc_by(found.len() as u64);
-        self.hands().taken.extend(found.iter().map(|sample| sample.id));
+        {
+            let mut hands = self.hands();
+            hands.taken.extend(found.iter().map(|sample| sample.id));
+            hands.alone = found.first().map(|sample| sample.id);
+        }
         let of = |sample: PendingRecord| {
             let charged = sample.deaths.saturating_sub(SUSPECT);
             Taken { suspect: Some(Suspect::new(charged, DEATHS, self.started)), sample }
@@ -123,7 +129,14 @@ impl Dispatch for Jetstream {
     }
 
     async fn take(&self, room: usize) -> Result<Vec<Taken>, DispatchError> {
-        if !self.hands().suspects.is_empty() {
+        let (alone, suspects) = {
+            let hands = self.hands();
+            (hands.alone.is_some(), !hands.suspects.is_empty())
+        };
+        if alone {
+            return Ok(Vec::new());
+        }
+        if suspects {
             return self.take_suspect().await;
         }
         let samples = self.inbox.take(room);
@@ -150,8 +163,12 @@ impl Dispatch for Jetstream {
     fn begin(&self, _: Uuid) {}
 
     async fn end(&self, sample: Uuid, outcome: Outcome) {
-        if !self.hands().taken.remove(&sample) {
-            return;
+        {
+            let mut hands = self.hands();
+            hands.alone.take_if(|alone| *alone == sample);
+            if !hands.taken.remove(&sample) {
+                return;
+            }
         }
         let answer = match outcome {
             Outcome::Settled => AckKind::Ack,

@@ -10,11 +10,16 @@
 //! - `publisher.rs`: ids into the stream, and again if they are missing
 //! - `inbox.rs`: messages that this instance has
 //! - `jetstream.rs`: the [`Dispatch`](super::Dispatch)
+//! - `places.rs`: which worker has room for a request
 
 mod broker;
 mod inbox;
 mod jetstream;
+mod places;
 mod publisher;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::broker::Broker;
 pub(crate) use self::jetstream::Jetstream;
+pub(crate) use self::places::{NoPlace, Places};

@@ -50,9 +50,7 @@ impl Runtime {
             ProviderChoice::Cuda => Provider::Cuda,
             ProviderChoice::TensorRt => Provider::TensorRt,
             ProviderChoice::Auto if cuda::has_driver() => Provider::Cuda,
-            ProviderChoice::Auto | ProviderChoice::Cpu | ProviderChoice::Simulated => {
-                Provider::Cpu
-            },
+            ProviderChoice::Auto | ProviderChoice::Cpu | ProviderChoice::Simulated => Provider::Cpu,
         };
         let variable = env::var_os(library::VARIABLE);
         let path = library::find(config.library.as_deref(), variable, &installed, asked.is_gpu())?;

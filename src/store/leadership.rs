@@ -1,6 +1,6 @@
-//! Work that one instance at a time does, among those that share a database.
+//! Work that one instance at a time does, among those that share a database: the leader of a role.
 //!
-//! In `PostgreSQL`, a turn is an advisory lock of a session of its own, which ends with the session.
+//! In `PostgreSQL`, a role is an advisory lock of a session of its own, which ends with the session.
 //! `SQLite` has one process.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -17,19 +17,19 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// Time limit of one statement.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The turns that an instance has.
+/// The roles that an instance leads.
 #[derive(Default)]
-pub struct Turns {
+pub struct Leadership {
     session: Option<PgConnection>,
     held: BTreeSet<String>,
 }
 
-impl Turns {
-    /// Takes those of these turns that nobody has, and confirms those that this instance has. Must
-    /// be called every few seconds. Returns the turns that this instance now has.
+impl Leadership {
+    /// Takes those of these roles that nobody leads, and confirms those that this instance leads.
+    /// Must be called every few seconds. Returns the roles that this instance now leads.
     ///
     /// # Errors
-    /// The store is unavailable. Then this instance has no turn.
+    /// The store is unavailable. Then this instance leads nothing.
     pub async fn take(
         &mut self,
         store: &Store,
@@ -59,7 +59,7 @@ impl Turns {
         match taken.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut))) {
             Ok(()) => Ok(&self.held),
             Err(error) => {
-                // Dropping the session ends it, and with it all turns.
+                // Dropping the session ends it, and with it all locks.
                 self.session = None;
                 self.held.clear();
                 Err(error)
@@ -85,7 +85,7 @@ impl Turns {
         Ok(())
     }
 
-    /// Leaves all turns to other instances.
+    /// Leaves all roles to other instances.
     pub async fn end(&mut self) {
         self.held.clear();
         if let Some(session) = self.session.take() {
