@@ -158,8 +158,9 @@ start() {
 
 # pg_ctl starts the server again with the same options.
 restart() {
-    folder=${TEST_DATABASE_URL##*host=}
-    if [ "$folder" = "${TEST_DATABASE_URL:-}" ] || [ ! -f "$folder/data/postmaster.opts" ]; then
+    url=${TEST_DATABASE_URL:-}
+    folder=${url##*host=}
+    if [ "$folder" = "$url" ] || [ ! -f "$folder/data/postmaster.opts" ]; then
         say "only a server that \`run\` has started can be restarted, not the one in TEST_DATABASE_URL"
         exit 1
     fi
