@@ -44,9 +44,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from chaos_checks import Account, Observer
+from chaos_checks import Account
 from chaos_faults import Clocks, Faults, schedule
 from cluster import SIMULATED, Cluster, end_with_signals, engine
+from cluster_observer import Observer
 from service import FORM, Service, form, png
 from soak_clients import Clients
 from soak_reference import Inputs, undisturbed
@@ -56,7 +57,8 @@ SAMPLES_OF_A_RUN = 100
 SAMPLES_OF_AN_IDENTITY = 20
 # How much of the time is used to send: the last faults hit a cluster that works off what it has.
 SENDING = 0.85
-REPEATED, DELETED = 0.02, 0.05
+# Percent of the samples that are sent twice, and of the runs of which a copy is sent and deleted.
+REPEATED, DELETED = 2, 5
 # One image in milliseconds of a simulated device; a worker has one.
 SIMULATED_MS = 16
 
@@ -104,7 +106,7 @@ class Chaos(Clients):
         """Sends every run, and some copies that are deleted, evenly over the time."""
         jobs = queue.Queue()
         chance = random.Random(self.arguments.seed)
-        self.copies = [at for at in range(len(self.members)) if chance.random() < DELETED]
+        self.copies = chance.sample(range(len(self.members)), -(-len(self.members) * DELETED // 100))
         for at in range(len(self.members)):
             jobs.put((at, False))
             if at in self.copies:
@@ -145,7 +147,7 @@ class Chaos(Clients):
             if self.ended.is_set():
                 return
             body = form(fields)
-            for _ in range(1 + (random.random() < REPEATED)):
+            for _ in range(1 + (100 * random.random() < REPEATED)):
                 if self.document("PUT", f"/v1/runs/{run}/samples/{name}", body, FORM) is not None:
                     names.add(name)
         self.count("samples of deleted runs" if copy else "samples accepted", len(names))
@@ -217,7 +219,7 @@ def figures(arguments, chaos, faults, observer, account, seconds):
         "compared_scores": account.compared, "samples_not_equal_to_the_last_bit": account.different,
         "seconds_until_all_runs_were_finished": round(chaos.settled - chaos.sent, 1),
         "orphan_objects_of_crashes": account.orphans, "objects_in_quarantine": account.quarantined,
-        "counters": {name: round(value) for name, value in sorted(observer.sums.items())},
+        "counters": {name: round(value) for name, value in sorted(observer.sums().items())},
         "errors_in_logs": sum(account.errors.values()),
         "most_resident_mib": round(max(observer.memory.values())),
         "wrong": dict(chaos.wrong.found),

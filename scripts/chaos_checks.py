@@ -1,61 +1,16 @@
-"""The account at the end of the chaos test, and what the instances counted meanwhile."""
+"""The account at the end of the chaos test."""
 
-import threading
 import time
 from collections import Counter
 
 from cluster import Cluster
+from cluster_observer import IN_FLIGHT, WAITING
 from soak_checks import Checks
 from soak_clients import GIVE_UP
 from soak_reference import alike, alike_tables, difference, scores_of_run, table_of
 
-# Counters of instances that the figures have.
-COUNTED = (
-    'stellar_samples_total{outcome="created"}',
-    'stellar_samples_total{outcome="repeated"}',
-    'stellar_background_attempts_total{outcome="postpone"}',
-    "stellar_dispatch_redelivered_total",
-    "stellar_dispatch_republished_total",
-    "stellar_dispatch_suspects_total",
-    'stellar_dispatch_published_total{outcome="new"}',
-    'stellar_dispatch_published_total{outcome="queued"}',
-    'stellar_dispatch_published_total{outcome="failed"}',
-)
 # Seconds until what happens in the background must have happened.
 SOON = 60
-
-
-class Observer:
-    """Adds up counters over restarts. What an instance counted in its last second before a kill is missing."""
-
-    def __init__(self, services):
-        self.services, self.sums, self.last, self.memory = services, Counter(), {}, Counter()
-        self.ending = threading.Event()
-        self.thread = threading.Thread(target=self.watch)
-        self.thread.start()
-
-    def watch(self):
-        while not self.ending.wait(1):
-            self.look()
-
-    def look(self):
-        for service in self.services:
-            self.memory[service.name] = max(self.memory[service.name], service.resident())
-            try:
-                found = service.metrics(timeout=2)
-            except OSError:
-                continue
-            started, before = self.last.get(service.name, (None, {}))
-            now = found.get("process_start_time_seconds")
-            for name in COUNTED:
-                since = before.get(name, 0) if now == started else 0
-                self.sums[name] += max(0, found.get(name, 0) - since)
-            self.last[service.name] = (now, found)
-
-    def stop(self):
-        self.ending.set()
-        self.thread.join()
-        self.look()
 
 
 class Account(Checks):
@@ -135,10 +90,9 @@ class Account(Checks):
     def stream(self):
         """Waits until no id is in the stream: each is of a sample that is scored."""
         until = time.monotonic() + SOON
-        names = ("stellar_dispatch_pending", "stellar_dispatch_in_flight")
         while True:
             found = self.soak.cluster.workers[0].metrics()
-            left = {name: found.get(name) for name in names if found.get(name) != 0}
+            left = {name: found.get(name) for name in (WAITING, IN_FLIGHT) if found.get(name) != 0}
             if not left:
                 return
             if time.monotonic() > until:

@@ -68,6 +68,13 @@ def schema_in(postgres, name):
     return f"{postgres}{'&' if '?' in postgres else '?'}options=-c%20search_path%3D{name}"
 
 
+def rows_of(postgres, statement):
+    """Returns the rows of a query, as tuples of texts."""
+    command = ["psql", postgres, "-Atc", statement]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return [tuple(line.split("|")) for line in printed.splitlines()]
+
+
 def without_settings():
     """The environment without settings of the program."""
     return {name: value for name, value in os.environ.items() if not name.startswith("STELLAR_")}

@@ -1,10 +1,10 @@
 """The final checks of the soak test: everything that the service acknowledged is accounted for."""
 
 import sqlite3
-import subprocess
 import time
 from collections import Counter
 
+from service import rows_of
 from soak_clients import GIVE_UP
 from soak_reference import alike, alike_tables, difference, scores_of_run, table_of
 
@@ -99,8 +99,7 @@ class Checks:
 
     def rows(self, statement):
         if self.soak.store:
-            printed = subprocess.run(["psql", self.soak.store, "-Atc", statement], check=True, capture_output=True, text=True).stdout
-            return [tuple(line.split("|")) for line in printed.splitlines()]
+            return rows_of(self.soak.store, statement)
         with sqlite3.connect(f"file:{self.soak.instances[0].folder}/stellar.db?mode=ro", uri=True) as database:
             return [tuple(map(str, row)) for row in database.execute(statement)]
 

@@ -38,16 +38,22 @@ def difference(expected, found):
     return {name: (expected.get(name), found.get(name)) for name in names if expected.get(name) != found.get(name)}
 
 
+def synthesize(program, folder, identities, prompts):
+    """Makes `sample/generations`, the images of a method, and their dataset in `stellar`."""
+
+    def run(*command):
+        subprocess.run([program, "dataset", *command], check=True, stdout=subprocess.DEVNULL)
+
+    run("synthesize", "--out", str(folder / "sample"), "--identities", str(identities), "--prompts", str(prompts))
+    run("prepare", "--download", str(folder / "sample/download"), "--prompts", str(folder / "sample/prompts"),
+        "--out", str(folder / "stellar"))
+
+
 class Inputs:
     """Synthetic samples: portraits, prompts and metadata, in runs of a few identities each."""
 
     def __init__(self, program, folder, identities, prompts, enrolled=True):
-        def run(*command):
-            subprocess.run([program, *command], check=True, stdout=subprocess.DEVNULL)
-
-        run("dataset", "synthesize", "--out", str(folder / "sample"), "--identities", str(identities), "--prompts", str(prompts))
-        run("dataset", "prepare", "--download", str(folder / "sample/download"), "--prompts", str(folder / "sample/prompts"),
-            "--out", str(folder / "stellar"))
+        synthesize(program, folder, identities, prompts)
         self.photos, self.samples = {}, []
         for file in sorted((folder / "sample/generations").glob("*.json")):
             known = json.loads(file.read_text())
