@@ -3,6 +3,7 @@
 #
 #   scripts/postgres.sh run cargo nextest run       runs the command and exits with its status
 #   scripts/postgres.sh where                       prints which programs would be used
+#   scripts/postgres.sh restart                     in the command: restarts its server at once, as after a crash
 #
 # Source of the server, first match: the one in TEST_DATABASE_URL, if set; PostgreSQL's programs on PATH, from
 # pg_config or in their usual folders; Debian's package, if this is root and apt has one; the PyPI wheel pgserver,
@@ -155,6 +156,20 @@ start() {
     export PATH
 }
 
+# pg_ctl starts the server again with the same options.
+restart() {
+    url=${TEST_DATABASE_URL:-}
+    folder=${url##*host=}
+    if [ "$folder" = "$url" ] || [ ! -f "$folder/data/postmaster.opts" ]; then
+        say "only a server that \`run\` has started can be restarted, not the one in TEST_DATABASE_URL"
+        exit 1
+    fi
+    owner=
+    [ "$(id -u)" != 0 ] || owner=$(stat -c %U "$folder/data")
+    program=$(sed 's/ .*//' "$folder/data/postmaster.opts")
+    (cd / && as_owner "$(dirname "$program")/pg_ctl" -D "$folder/data" -l "$folder/server.log" -w -t 60 -s -m immediate restart)
+}
+
 case "${1:-}" in
 run)
     shift
@@ -169,8 +184,9 @@ run)
 where)
     if [ -n "${TEST_DATABASE_URL:-}" ]; then echo "the server in TEST_DATABASE_URL"; else programs; fi
     ;;
+restart) restart ;;
 *)
-    sed -n '2,5s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,6s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

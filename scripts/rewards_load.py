@@ -113,10 +113,8 @@ def slow(port, address, side, seed, images, stop, out):
 def metrics(service):
     """The sums of all series by name, labels left out."""
     sums = Counter()
-    for line in service.call("GET", "/metrics")[1].decode().splitlines():
-        if not line.startswith("#"):
-            name, _, value = line.rpartition(" ")
-            sums[name.partition("{")[0]] += float(value)
+    for name, value in service.metrics().items():
+        sums[name.partition("{")[0]] += value
     return sums
 
 

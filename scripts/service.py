@@ -68,6 +68,13 @@ def schema_in(postgres, name):
     return f"{postgres}{'&' if '?' in postgres else '?'}options=-c%20search_path%3D{name}"
 
 
+def rows_of(postgres, statement):
+    """Returns the rows of a query, as tuples of texts."""
+    command = ["psql", postgres, "-Atc", statement]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return [tuple(line.split("|")) for line in printed.splitlines()]
+
+
 def without_settings():
     """The environment without settings of the program."""
     return {name: value for name, value in os.environ.items() if not name.startswith("STELLAR_")}
@@ -76,11 +83,14 @@ def without_settings():
 class Service:
     """The program on a free port, with its spool in `folder`, and also its database unless `store` names another."""
 
-    def __init__(self, program, folder, store="", settings=()):
+    def __init__(self, program, folder, store="", settings=(), command="serve"):
         self.program, self.folder, self.port, self.settings = program, Path(folder), free_port(), dict(settings)
+        self.command = command
         self.folder.mkdir(parents=True, exist_ok=True)
         self.store = store or f"sqlite:{self.folder}/stellar.db"
         self.log, self.process, self.started = self.folder / "log.txt", None, 0.0
+        # Whether an interrupt from the terminal does not reach the process.
+        self.detached = False
 
     def start(self):
         """Starts or restarts the process without waiting."""
@@ -91,7 +101,8 @@ class Service:
         } | self.settings
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [self.program, "serve"], env=environment, stdout=subprocess.DEVNULL, stderr=log
+                [self.program, self.command], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=log, start_new_session=self.detached,
             )
         self.started = time.monotonic()
         return self
@@ -162,6 +173,14 @@ class Service:
             if "next" not in page:
                 return
             after = f"&after={page['next']}"
+
+    def metrics(self, timeout=5):
+        """Reads /metrics: values by name with labels. Raises OSError without a complete response."""
+        status, text, _ = self.call("GET", "/metrics", timeout=timeout)
+        if status != 200:
+            raise OSError(f"GET /metrics: {status}")
+        lines = (line.rpartition(" ") for line in text.decode().splitlines() if line and not line.startswith("#"))
+        return {name: float(value) for name, _, value in lines}
 
     def resident(self):
         """Resident memory in MiB; 0 if the process has ended."""

