@@ -43,6 +43,7 @@ embedded! {
     "0022_submissions"
     "0023_studies_by_run"
     "0024_quarantine"
+    "0025_deaths"
 }
 
 /// The migrations of SQLite.
