@@ -10,7 +10,8 @@ once; afterwards all layouts must return the same scores. `CPU` is the time of t
 checkpointer and of other background processes is not in it.
 
 --operation accept    accepts samples instead, a transaction for each batch
---operation faces     stores the faces of images, a transaction each
+--operation faces     stores the faces of images
+--operation read      reads the rows of accepted samples, as a worker does for the ids that it pulled
 --runs 8              spreads the clients over eight runs, so that they do not wait for the row of one run
 """
 
@@ -75,18 +76,15 @@ def psql(url: str, sql: str) -> str:
     return done.stdout
 
 
-def sketch(layout: str) -> str:
-    """The SQL of a layout in docs/SCALING.md."""
-    blocks = re.findall(r"```sql\n(-- layout: (\w+)\n.*?)```", PLAN.read_text(), re.DOTALL)
-    return next((sql for sql, name in blocks if name == layout), "")
+def sketches() -> Dict[str, str]:
+    """The SQL of docs/SCALING.md by the name in its first line."""
+    blocks = re.findall(r"```sql\n(-- (?:layout|sketch): (\w+)\n.*?)```", PLAN.read_text(), re.DOTALL)
+    return {name: sql for sql, name in blocks}
 
 
 def prepare(database: Database, layout: str, runs: Sequence[str]) -> None:
-    sql = sketch(layout)
     if layout != "scores":
-        if not sql:
-            raise SystemExit(f"{PLAN}: no block of SQL begins with “-- layout: {layout}”")
-        psql(database.url, sql)
+        psql(database.url, sketches()[layout])
     packs = f"INSERT INTO packs (digest, name, weights, created) VALUES ({text(PACK)}, 'bench', 'official', {NOW});"
     method = "00000000-0000-4000-8000-999999999999"
     listed = ", ".join(f"({text(run)}, {text(method)}, {text(run)}, {NOW})" for run in runs)
@@ -158,8 +156,9 @@ def measure(database: Database, batch: int, groups: List[List[Sample]], argument
         "record": lambda group: recording_sql.record(group, layout, arguments.evidence),
         "accept": recording_sql.accept,
         "faces": lambda group: recording_sql.faces(group, arguments.faces),
+        "read": recording_sql.read,
     }[arguments.operation]
-    if arguments.operation == "record":
+    if arguments.operation in ("record", "read"):
         for group in groups:
             psql(database.url, "".join(map(recording_sql.accept, split(group, 500))))
     transactions = [[make(part) for part in split(group, batch)] for group in groups]
@@ -181,27 +180,49 @@ def measure(database: Database, batch: int, groups: List[List[Sample]], argument
     )
 
 
+def source(database: Database) -> str:
+    return "scores" if database.name.endswith("_scores") else "scores_as_rows"
+
+
 def same_scores(databases: Sequence[Database]) -> int:
     """Number of scores, which must be equal in all layouts."""
     found = {}
     for database in databases:
-        source = "scores" if database.name.endswith("_scores") else "scores_as_rows"
         digest = f"""SELECT count(*), md5(string_agg(md5(given::text), '' ORDER BY sample, metric))
-            FROM ({SCORES}{source}) AS given;"""
+            FROM ({SCORES}{source(database)}) AS given;"""
         found[database.name] = psql(database.url, digest).strip()
     if len(set(found.values())) != 1:
         raise SystemExit(f"the layouts return different scores: {found}")
     return int(next(iter(found.values())).split("|")[0])
 
 
+def reading(database: Database) -> str:
+    """Milliseconds to read one metric of all samples, and all metrics, as reports do; and the size of the tables."""
+    psql(database.url, "VACUUM ANALYZE;")
+    of = f"EXPLAIN (ANALYZE, TIMING off) SELECT sample, metric, value FROM {source(database)} AS scores JOIN samples"
+    join = f"ON samples.id = scores.sample WHERE samples.run IN (SELECT id FROM runs) AND scores.pack = {text(PACK)}"
+    times = []
+    for one in (f" AND metric = {text(METRICS[0])}", ""):
+        plans = [psql(database.url, f"{of} {join}{one};") for _ in range(3)]
+        times.append(min(float(re.search(r"Execution Time: ([\d.]+)", plan)[1]) for plan in plans))
+    tables = "'scores'" if source(database) == "scores" else "'score_rows', 'score_sets'"
+    size = psql(
+        database.url,
+        f"""SELECT sum(pg_total_relation_size(oid)) FROM pg_class
+            WHERE relkind = 'r' AND (relname IN ({tables}) OR relname LIKE 'score_rows_%');""",
+    )
+    return f"| {times[0]:,.0f} | {times[1]:,.0f} | {int(size) / 2**20:,.1f} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--operation", choices=("record", "accept", "faces"), default="record")
+    parser.add_argument("--operation", choices=("record", "accept", "faces", "read"), default="record")
     parser.add_argument("--layouts", default="scores,array", help=f"of {', '.join(LAYOUTS)}; ratios are to the first")
     parser.add_argument("--batches", default="64", help="samples a transaction")
     parser.add_argument("--clients", default="1")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--best", action="store_true", help="the fastest rounds instead of medians: costs, not load")
     parser.add_argument("--samples", type=int, default=3200, help="of a round; a client has at most 200 transactions")
     parser.add_argument("--evidence", type=int, default=550, help="bytes of evidence a sample")
     parser.add_argument("--faces", type=int, default=2200, help="bytes of faces an image")
@@ -221,7 +242,8 @@ def main() -> None:
         for database, layout in zip(databases, layouts):
             prepare(database, layout, runs)
         seed = 0
-        print(f"\n{arguments.operation}, {arguments.runs} run(s), medians of {arguments.rounds} rounds\n")
+        taken = "best" if arguments.best else "medians"
+        print(f"\n{arguments.operation}, {arguments.runs} run(s), {taken} of {arguments.rounds} rounds\n")
         columns = ["samples/s", "ratio", "CPU ms/sample", "ratio", "log bytes/sample", "ratio", "page images/sample"]
         print(f"| layout | clients | batch | {' | '.join(columns)} | ms under the run's lock |")
         print("|---|" + "---:|" * 10)
@@ -237,18 +259,23 @@ def main() -> None:
                     turn = seed % len(layouts)
                     for layout, database in [*zip(layouts, databases)][turn:] + [*zip(layouts, databases)][:turn]:
                         found[layout].append(measure(database, batch, groups, arguments))
-                tell(found, clients, batch)
+                tell(found, clients, batch, arguments.best)
         if arguments.operation == "record" and len(databases) > 1:
-            print(f"\n{same_scores(databases)} scores are equal in all layouts")
+            print(f"\n{same_scores(databases):,} scores are equal in all layouts\n")
+            print("| layout | read one metric, ms | read all, ms | tables and indexes, MiB |\n|---|---:|---:|---:|")
+            for layout, database in zip(layouts, databases):
+                print(f"| {layout} {reading(database)}", flush=True)
     finally:
         for database in databases:
             database.drop()
 
 
-def tell(found: Dict[str, List[Measured]], clients: int, batch: int) -> None:
+def tell(found: Dict[str, List[Measured]], clients: int, batch: int, best: bool) -> None:
     first = next(iter(found.values()))
     for layout, rounds in found.items():
-        middle = [statistics.median(column) for column in zip(*rounds)]
+        middle = [min(column) if best else statistics.median(column) for column in zip(*rounds)]
+        if best:
+            middle[0] = max(of.rate for of in rounds)
         # Ratios are of the same round, since the machine is shared.
         ratio = [statistics.median(a[at] / b[at] if b[at] else 1.0 for a, b in zip(rounds, first)) for at in range(3)]
         print(

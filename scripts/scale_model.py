@@ -56,11 +56,12 @@ class System:
     backlog_seconds: float = 2.0
     runs: int = 1
     cores: int = 2
-    cells: int = 1
+    cell_gpus: int = 0
+    """Most GPUs of a cell, which has a database and a stream of its own. 0: all are one cell."""
     record: Transaction = Transaction(0.0, 0.0, 0.0, 0.0)
     accept: Transaction = Transaction(0.0, 0.0, 0.0, 0.0)
     faces: float = 0.0
-    """Seconds of a core to store the faces of an image, which is a transaction of its own."""
+    """Seconds of a core to store the faces of an image."""
     read: float = 0.0
     """Seconds of a core to read the row of a pulled id."""
     publish: float = 0.0
@@ -338,7 +339,8 @@ class Simulation:
 
 def cell_of(system: System) -> System:
     """One of the cells, which are equal and do not meet."""
-    return dataclasses.replace(system, gpus=-(-system.gpus // system.cells), cells=1)
+    cells = -(-system.gpus // system.cell_gpus) if system.cell_gpus else 1
+    return dataclasses.replace(system, gpus=-(-system.gpus // cells), cell_gpus=0)
 
 
 def simulate(system: System, seconds: float = 20.0, warm_up: float = 10.0, seed: int = 1) -> Result:
