@@ -191,8 +191,8 @@ def bytea(count: int, seed: str) -> str:
 
 
 def faces(group: Sequence[Sample], size: int) -> str:
-    """Stores the faces of images in one transaction; the service has one for each image. A face has a box, landmarks and
-    an embedding of 512 numbers."""
+    """Stores the faces of images in one transaction; the service has one for each image. A face has a box, landmarks
+    and an embedding of 512 numbers."""
     images = ", ".join(text(of.image) for of in group)
     given = rows([[text(of.image), text(PACK), bytea(size, of.id), NOW] for of in group])
     return f"""BEGIN;
@@ -206,8 +206,8 @@ COMMIT;
 def read(group: Sequence[Sample]) -> str:
     """Reads the pending rows of pulled ids."""
     ids = ", ".join(text(of.id) for of in group)
-    return f"""SELECT pending_samples.id, pending_samples.run, methods.name AS method_name, runs.name AS run_name, metrics,
-    pending_samples.name, content, prompt, image, reference_hashes, auxiliary_hashes, metadata, attempts, due
+    return f"""SELECT pending_samples.id, pending_samples.run, methods.name AS method_name, runs.name AS run_name,
+    metrics, pending_samples.name, content, prompt, image, reference_hashes, auxiliary_hashes, metadata, attempts, due
     FROM pending_samples JOIN runs ON runs.id = pending_samples.run JOIN methods ON methods.id = runs.method
     WHERE pending_samples.state = 'waiting' AND pending_samples.id IN ({ids});
 """

@@ -113,6 +113,14 @@ def test_the_check_says_the_error_and_fails_if_it_is_large():
     assert error == pytest.approx(100, abs=5)
 
 
+def test_a_slower_flush_accepts_fewer_samples_of_a_run():
+    rates = []
+    for flush in ("0.001", "0.01"):
+        lines = run("--check", "32=1", "--flush", flush).stdout.splitlines()
+        rates.append(float(lines[-1].split("|")[3]))
+    assert rates[0] > 3 * rates[1] > 0
+
+
 @pytest.mark.parametrize("given", ["x=5", "2", "0=5", "2=-1", "2=nan"])
 def test_a_measured_rate_that_is_none_is_refused(given):
     refused = run("--check", given)
