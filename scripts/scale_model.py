@@ -105,7 +105,9 @@ class Result:
         busiest = max(shares, key=lambda name: shares[name])
         if self.efficiency > 0.97:
             return ""
-        return busiest if shares[busiest] > 0.95 else "ids" if self.ids > 0.95 else "preemption"
+        if shares[busiest] > 0.95:
+            return busiest
+        return "ids" if self.ids > 0.95 else "preemption" if self.repeated else ""
 
 
 class Servers:
