@@ -9,6 +9,8 @@
 # pg_config or in their usual folders; Debian's package, if this is root and apt has one; the PyPI wheel pgserver,
 # unpacked under .runtime/. The server listens only on a socket in its own folder, and runs as an unprivileged user
 # (PostgreSQL refuses to run as root).
+#
+# Benchmarks override settings of the server, which is fast and not durable: POSTGRES_SETTINGS="-c fsync=on …".
 set -eu
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -142,7 +144,7 @@ start() {
         as_owner "$bin/initdb" -D "$folder_of_server/data" -U stellar -A trust -E UTF8 --locale=C --no-sync --no-instructions
         # No durability: the data is deleted at the end. Many connections: every test has its own pool.
         as_owner "$bin/pg_ctl" -D "$folder_of_server/data" -l "$folder_of_server/server.log" -w -t 60 -s -o \
-            "-k $folder_of_server -c listen_addresses='' -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=300 -c shared_buffers=64MB" \
+            "-k $folder_of_server -c listen_addresses='' -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=300 -c shared_buffers=64MB ${POSTGRES_SETTINGS:-}" \
             start
     ) >"$log" 2>&1; then
         say "PostgreSQL in $bin did not start:"
