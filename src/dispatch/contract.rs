@@ -1,7 +1,7 @@
 //! What every dispatch guarantees, tested on both: the database, and a NATS server.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     env,
     io::{self, Write as _},
     sync::Arc,
@@ -12,7 +12,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use time::OffsetDateTime;
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Mutex, Notify, watch},
     time::Instant,
 };
 use uuid::Uuid;
@@ -50,6 +50,8 @@ pub(super) struct Instance {
     pub(super) telemetry: Telemetry,
     pub(super) broker: Option<Broker>,
     work: Arc<Notify>,
+    /// Taken, and not used by the test yet.
+    ahead: Mutex<VecDeque<Taken>>,
     pub(super) stop: watch::Sender<bool>,
 }
 
@@ -119,7 +121,7 @@ impl Scene {
         let local =
             Local::open(self.store.clone(), self.of(), folder, leads, Arc::clone(&work)).unwrap();
         let (dispatch, telemetry) = (Box::new(local), Telemetry::new());
-        Instance { dispatch, telemetry, broker: None, work, stop }
+        Instance { dispatch, telemetry, broker: None, work, ahead: Mutex::default(), stop }
     }
 
     /// Starts an instance on the server of `TEST_NATS_URL`; `None` without one.
@@ -147,7 +149,8 @@ impl Scene {
             &supervisor,
             &stop.subscribe(),
         ));
-        Some(Instance { dispatch, telemetry, broker: Some(broker), work, stop })
+        let (broker, ahead) = (Some(broker), Mutex::default());
+        Some(Instance { dispatch, telemetry, broker, work, ahead, stop })
     }
 
     /// Deletes the row of a sample, as recording its scores does.
@@ -160,14 +163,15 @@ impl Scene {
 impl Instance {
     /// Takes samples until there are this many.
     pub(super) async fn take(&self, samples: usize) -> Vec<Taken> {
-        let mut taken = Vec::new();
+        let mut ahead = self.ahead.lock().await;
         let until = Instant::now() + PATIENCE;
-        while taken.len() < samples {
-            assert!(Instant::now() < until, "only {} of {samples} samples came", taken.len());
-            taken.extend(self.dispatch.take(samples - taken.len()).await.unwrap());
+        while ahead.len() < samples {
+            assert!(Instant::now() < until, "only {} of {samples} samples came", ahead.len());
+            let room = samples - ahead.len();
+            ahead.extend(self.dispatch.take(room).await.unwrap());
             let _ = tokio::time::timeout(Duration::from_millis(50), self.work.notified()).await;
         }
-        taken
+        ahead.drain(..samples).collect()
     }
 
     pub(super) async fn ids(&self, samples: usize) -> Vec<Uuid> {
@@ -176,6 +180,7 @@ impl Instance {
 
     /// Takes what comes within a while.
     pub(super) async fn nothing_comes(&self) {
+        assert!(self.ahead.lock().await.is_empty());
         let until = Instant::now() + A_WHILE;
         while Instant::now() < until {
             let taken = self.dispatch.take(8).await.unwrap();

@@ -39,6 +39,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Jetstream {
     store: Store,
     spool: String,
+    pack: String,
     broker: Broker,
     publisher: Publisher,
     inbox: Arc<Inbox>,
@@ -66,9 +67,9 @@ impl Jetstream {
         stopping: &watch::Receiver<bool>,
     ) -> Self {
         let publisher = Publisher::start(broker.clone(), supervisor, stopping);
-        let inbox = Inbox::start(broker.clone(), pack, work, supervisor, stopping);
+        let inbox = Inbox::start(broker.clone(), pack.clone(), work, supervisor, stopping);
         let (hands, started) = (Mutex::default(), Instant::now());
-        Self { store, spool, broker, publisher, inbox, hands, started }
+        Self { store, spool, pack, broker, publisher, inbox, hands, started }
     }
 
     fn hands(&self) -> MutexGuard<'_, Hands> {
@@ -184,7 +185,7 @@ impl Dispatch for Jetstream {
     }
 
     async fn reconcile(&self) -> Result<(), DispatchError> {
-        Ok(self.publisher.reconcile(&self.store, &self.spool).await?)
+        Ok(self.publisher.reconcile(&self.store, (&self.spool, &self.pack)).await?)
     }
 
     async fn close(&self) {

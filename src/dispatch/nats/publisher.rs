@@ -64,9 +64,17 @@ impl Publisher {
     }
 
     /// Publishes what is pending and missing in the stream.
-    pub(super) async fn reconcile(&self, store: &Store, spool: &str) -> Result<(), StoreError> {
+    pub(super) async fn reconcile(
+        &self,
+        store: &Store,
+        (spool, pack): (&str, &str),
+    ) -> Result<(), StoreError> {
         let mut compared = self.compared.lock().await;
-        let queued = async { self.broker.stream().await?.get_info().await.map_err(Into::into) };
+        let queued = async {
+            // Also where no worker runs yet: autoscalers read the lag of the consumer.
+            self.broker.consumer(pack).await?;
+            self.broker.stream().await?.get_info().await.map_err(Into::into)
+        };
         let queued = match queued.await {
             Ok(info) => info.state.messages,
             Err(error) => {
@@ -85,7 +93,7 @@ impl Publisher {
             let page = store.pending_ids(spool, after, PAGE).await?;
             let Some(last) = page.last() else { break };
             after = last.id;
-            let published = publish(&self.broker, page.into_iter()).await;
+            let published = publish(&self.broker, page).await;
             new += published.new;
             if published.failed > 0 {
                 break;
@@ -118,29 +126,28 @@ async fn publish_announced(
                 while let Ok(sample) = announced.try_recv() {
                     some.push(sample);
                 }
-                publish(&broker, some.drain(..)).await;
+                publish(&broker, some).await;
                 return;
             }
         }
-        publish(&broker, some.drain(..)).await;
+        publish(&broker, std::mem::take(&mut some)).await;
     }
 }
 
-async fn publish(broker: &Broker, samples: impl Iterator<Item = PendingId>) -> Published {
-    let published = stream::iter(samples.map(|sample| publish_one(broker, sample)));
+async fn publish(broker: &Broker, samples: Vec<PendingId>) -> Published {
     let mut outcomes = Published::default();
-    let mut failure = None;
-    let mut published = std::pin::pin!(published.buffer_unordered(AT_ONCE));
-    while let Some(published) = published.next().await {
-        match published {
-            Ok(()) => outcomes.new += 1,
-            // There is a message on the subject: the sample is queued or in flight.
-            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
-                outcomes.queued += 1;
+    let (homeless, mut failure) = publish_to_stream(broker, samples, &mut outcomes).await;
+    if !homeless.is_empty() {
+        // There is no stream: it is the first start, or the storage of the broker is lost.
+        match broker.stream().await {
+            Ok(_) => {
+                let (left, error) = publish_to_stream(broker, homeless, &mut outcomes).await;
+                outcomes.failed += left.len() as u64;
+                failure = error.or(failure);
             }
             Err(error) => {
-                outcomes.failed += 1;
-                failure = Some(error);
+                outcomes.failed += homeless.len() as u64;
+                tracing::warn!(%error, "failed to create the stream, will retry");
             }
         }
     }
@@ -156,9 +163,36 @@ async fn publish(broker: &Broker, samples: impl Iterator<Item = PendingId>) -> P
     outcomes
 }
 
-async fn publish_one(broker: &Broker, sample: PendingId) -> Result<(), PublishError> {
+/// Publishes samples, and returns those for which there was no stream.
+async fn publish_to_stream(
+    broker: &Broker,
+    samples: Vec<PendingId>,
+    outcomes: &mut Published,
+) -> (Vec<PendingId>, Option<PublishError>) {
+    let one = async |sample: PendingId| {
+        let published = publish_one(broker, &sample).await;
+        (sample, published)
+    };
+    let (mut homeless, mut failure) = (Vec::new(), None);
+    let mut published = std::pin::pin!(stream::iter(samples).map(one).buffer_unordered(AT_ONCE));
+    while let Some((sample, published)) = published.next().await {
+        match published.map_err(|error| (error.kind(), error)) {
+            Ok(()) => outcomes.new += 1,
+            // There is a message on the subject: the sample is queued or in flight.
+            Err((PublishErrorKind::WrongLastSequence, _)) => outcomes.queued += 1,
+            Err((PublishErrorKind::StreamNotFound, _)) => homeless.push(sample),
+            Err((_, error)) => {
+                outcomes.failed += 1;
+                failure = Some(error);
+            }
+        }
+    }
+    (homeless, failure)
+}
+
+async fn publish_one(broker: &Broker, sample: &PendingId) -> Result<(), PublishError> {
     let PendingId { id, run, pack } = sample;
-    let subject = broker.subject(&format!("work.{}.{run}.{id}", short(&pack)));
+    let subject = broker.subject(&format!("work.{}.{run}.{id}", short(pack)));
     let message = PublishMessage::build()
         .payload(id.into_bytes().to_vec().into())
         .expected_last_subject_sequence(0);

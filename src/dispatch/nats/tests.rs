@@ -124,8 +124,8 @@ async fn a_sample_with_which_workers_die_goes_alone_and_then_fails() {
         let begun = scene.store.begin_attempts(&[killer], u32::MAX).await.unwrap();
         assert_eq!(begun[0].deaths, deaths);
     }
-    let others = scene.announce(&worker, 4).await;
-    assert_eq!(worker.ids(4).await, others, "the others do not wait for it");
+    let others = scene.announce(&worker, 3).await;
+    assert_eq!(worker.ids(3).await, others, "the others do not wait for it");
     worker.nothing_comes().await;
     for id in &others {
         scene.settle(&worker, *id).await;
