@@ -83,12 +83,14 @@ class Reference:
         service = Service(program, folder, settings=settings)
         service.detached = True
         service.start()
+        pool = ThreadPoolExecutor(4)
         try:
             service.ready()
-            with ThreadPoolExecutor(4) as pool:
-                done = list(pool.map(lambda at: undisturbed(service, f"{at}", runs[at]), range(len(runs))))
+            done = list(pool.map(lambda at: undisturbed(service, f"{at}", runs[at]), range(len(runs))))
         finally:
+            # First, since an interrupted thread only ends with the service.
             service.kill()
+            pool.shutdown(cancel_futures=True)
         self.runs, self.tables = [scores for scores, _ in done], [table for _, table in done]
 
 
