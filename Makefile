@@ -10,13 +10,17 @@ export PATH := $(CURDIR)/.runtime/bin:$(PATH)
 TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "nextest run" || echo "test")
 MINUTES ?= 10
 EXAMPLES ?= 15
+SAMPLES ?= 2000
+FAULTS ?= 80
+ENGINE ?= simulated
+SEED ?= 1
 FOLDER ?= target/screenshots
 EXPORT_PYTHON := .runtime/export/bin/python
 
 # The official builds of ONNX Runtime send telemetry otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup serve build test test-all check style screenshots contract docker-test fuzz soak dashboards openapi bench parity export-setup export-test reward-clients python-test wheel demo-pack demo-weights demo-generator generator-demo clean
+.PHONY: help setup serve build cluster test test-all check style screenshots contract docker-test fuzz soak scale-demo chaos dashboards openapi bench parity export-setup export-test reward-clients python-test wheel demo-pack demo-weights demo-generator generator-demo clean
 
 help:  ## List the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -64,6 +68,15 @@ fuzz: setup  ## Every parser of foreign bytes for so long in all: make fuzz MINU
 
 soak: build  ## Two instances on PostgreSQL under load and random kills: make soak MINUTES=60
 	scripts/postgres.sh run sh -c 'scripts/soak.py --minutes $(MINUTES) --postgres "$$TEST_DATABASE_URL"'
+
+cluster: build
+	cargo build --release --locked -p stellar-s3-server
+
+scale-demo: cluster  ## Four workers, NATS, PostgreSQL and an object store here; two workers are killed, and the scores compared
+	scripts/scale_demo.py
+
+chaos: cluster  ## A cluster under random faults: make chaos SAMPLES=20000 FAULTS=300 MINUTES=40 ENGINE=simulated SEED=1
+	scripts/chaos.py --samples $(SAMPLES) --faults $(FAULTS) --minutes $(MINUTES) --engine $(ENGINE) --seed $(SEED)
 
 docker-test:  ## Build the images and use them through compose: make docker-test CUDA=1 EXPORT=1
 	scripts/docker_test.sh $(if $(CUDA),--cuda) $(if $(EXPORT),--export)

@@ -59,8 +59,8 @@ SAMPLES_OF_AN_IDENTITY = 20
 SENDING = 0.85
 # Percent of the samples that are sent twice, and of the runs of which a copy is sent and deleted.
 REPEATED, DELETED = 2, 5
-# One image in milliseconds of a simulated device; a worker has one.
-SIMULATED_MS = 16
+# How busy the simulated devices are, one of each worker: so busy that most faults hit samples that are being scored.
+BUSY = 0.6
 
 
 class Noise:
@@ -83,12 +83,14 @@ class Reference:
         service = Service(program, folder, settings=settings)
         service.detached = True
         service.start()
+        pool = ThreadPoolExecutor(4)
         try:
             service.ready()
-            with ThreadPoolExecutor(4) as pool:
-                done = list(pool.map(lambda at: undisturbed(service, f"{at}", runs[at]), range(len(runs))))
+            done = list(pool.map(lambda at: undisturbed(service, f"{at}", runs[at]), range(len(runs))))
         finally:
+            # First, since an interrupted thread only ends with the service.
             service.kill()
+            pool.shutdown(cancel_futures=True)
         self.runs, self.tables = [scores for scores, _ in done], [table for _, table in done]
 
 
@@ -275,14 +277,17 @@ def main():
     random.seed(arguments.seed)
     root = (arguments.keep or Path(tempfile.mkdtemp(prefix="stellar-chaos."))).resolve()
     root.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
     try:
         inputs = inputs_of(arguments, root)
         size = max(1, min(SAMPLES_OF_A_RUN, len(inputs.samples) // 6))
         runs = [inputs.samples[at : at + size] for at in range(0, len(inputs.samples), size)]
         # The numbers of the simulated engine do not depend on its speed.
         reference = Reference(arguments.program, root / "calm", engine(arguments.engine, 0), runs)
-        print(f"undisturbed: {len(inputs.samples)} samples in {len(runs)} runs", flush=True)
-        settings = engine(arguments.engine, SIMULATED_MS) | {
+        seconds = time.monotonic() - began
+        print(f"undisturbed: {len(inputs.samples)} samples in {len(runs)} runs, {seconds:.0f} s", flush=True)
+        milliseconds = round(BUSY * WORKERS * SENDING * 60e3 * arguments.minutes / len(inputs.samples), 2)
+        settings = engine(arguments.engine, milliseconds) | {
             "STELLAR_DISPATCH__NATS__ACK_SECONDS": str(arguments.ack_seconds),
             # What a crash leaves in the bucket is swept at the next start.
             "STELLAR_STORE__TRASH_RETENTION_DAYS": "0",

@@ -106,7 +106,9 @@ def submit(arguments, service, root, watch=lambda: None):
 def together(arguments, root, total):
     """The same with a cluster of which workers are killed."""
     shown, down = Table(), {}
-    with Cluster(root, arguments.program, arguments.s3_server, 1, arguments.workers, engine("real", 0)) as cluster:
+    # Soon, so that the samples of killed workers go to others before these have nothing left to do.
+    settings = engine("real", 0) | {"STELLAR_DISPATCH__NATS__ACK_SECONDS": "8"}
+    with Cluster(root, arguments.program, arguments.s3_server, 1, arguments.workers, settings) as cluster:
         cluster.start()
         shown.say(f"the cluster is ready: nats-server, PostgreSQL, an object store, 1 API instance, {arguments.workers} workers")
         observer, api, killed = Observer(cluster.services), cluster.apis[0], 0

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from service import FORM, form, scores_of
 
 TOLERANCE = 1e-5
+# Seconds without progress after which an undisturbed service is given up.
+STUCK = 120
 
 
 def alike(expected, found):
@@ -129,7 +131,11 @@ def evaluate(service, name, members):
         status, text, _ = service.call("PUT", f"/v1/runs/{run}/samples/{sample}", form(fields), FORM)
         assert status == 202, text
     service.call("POST", f"/v1/runs/{run}/finish")
-    while service.get(f"/v1/runs/{run}")["state"] != "finished":
+    last, changed = None, time.monotonic()
+    while (now := service.get(f"/v1/runs/{run}"))["state"] != "finished":
+        if now["counts"] != last:
+            last, changed = now["counts"], time.monotonic()
+        assert time.monotonic() - changed < STUCK, f"nothing is scored, undisturbed: {now}"
         time.sleep(0.2)
     return run
 

@@ -1,8 +1,8 @@
 //! An object store with the S3 protocol, for tests: the crate `s3s-fs` over a folder, on a loopback
 //! port and threads of its own, with faults on demand.
 //!
-//! Over HTTP, faults are switched by `POST /_fault/NAME`, which is no name that a bucket can have: see
-//! [`Fault::from_name`]. `none` ends them, `?times=N` limits them to the next N requests.
+//! Over HTTP, faults are switched by `POST /_fault/NAME` (no bucket can have that name), with the
+//! names of [`Fault::from_name`]. `none` ends them, `?times=N` is for the next N requests.
 
 use std::{
     fs, io,
