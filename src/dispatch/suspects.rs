@@ -1,10 +1,10 @@
 //! Samples that may have ended a process: out of memory, or through a bug in a library.
 //!
 //! Such a sample would be the oldest again after each restart, and end the process again. So it is
-//! scored alone, and if the process ends nevertheless, it is charged with that death. After some of
-//! them it fails. Random kills must not charge any sample that often. So a charged sample is retried
-//! only after the process has run for a while: other samples go first, models are warm, and the
-//! window in which a kill would hit it is short.
+//! scored alone, and if the process ends nevertheless, it is charged with that death. After some
+//! of them it fails. Random kills must not charge any sample that often. So a charged sample is
+//! retried only after the process has run for a while: other samples go first, models are warm,
+//! and the window in which a kill would hit it is short.
 
 use std::time::{Duration, Instant};
 

@@ -101,6 +101,9 @@ pub enum EngineError {
     /// The caller's preparation of the input failed. The error is the caller's and can be downcast.
     #[error(transparent)]
     Prepare(Arc<dyn Error + Send + Sync>),
+    /// What was found in an input could not be stored, where it must be.
+    #[error("the faces in the image could not be stored, will retry: {0}")]
+    NotStored(Arc<dyn Error + Send + Sync>),
     /// The caller's preparation panicked, which is a bug in the caller.
     #[error(
         "preparing the input of graph `{graph}` panicked: {message}; see the log for the location"

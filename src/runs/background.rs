@@ -472,7 +472,9 @@ fn attempt(error: ScoringError, health: &Health) -> Attempt {
         ScoringError::Engine { source, .. } => source,
     };
     match source {
-        EngineError::Overloaded { .. } => Attempt::Later { why, blame: Blame::Room },
+        EngineError::Overloaded { .. } | EngineError::NotStored(_) => {
+            Attempt::Later { why, blame: Blame::Room }
+        }
         EngineError::Stopping | EngineError::Offloaded => Attempt::Untouched,
         source if source.graph().is_some_and(|graph| health.failing.contains(graph)) => {
             Attempt::Later { why, blame: Blame::Graph }

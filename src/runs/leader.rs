@@ -1,16 +1,9 @@
 //! What one instance at a time does, among those that share a database and a bucket. All of it is
 //! idempotent, so two instances that both believe to lead only do work twice.
 
-use std::{sync::Arc, time::Duration};
-
 use tokio::sync::watch;
 
-use super::{Runs, pause::wait};
 use crate::store::{Leadership, Store, StoreError};
-
-/// Interval of taking and confirming roles. The session of a silent instance ends some seconds
-/// later.
-const EVERY: Duration = Duration::from_secs(2);
 
 /// What one instance at a time does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +17,9 @@ pub(super) enum Role {
 }
 
 impl Role {
-    const ALL: [Self; 3] = [Self::Housekeeping, Self::Finishing, Self::Scoring];
+    pub(super) const ALL: [Self; 3] = [Self::Housekeeping, Self::Finishing, Self::Scoring];
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Housekeeping => "housekeeping",
             Self::Finishing => "finishing",
@@ -69,11 +62,15 @@ impl Leader {
         self.leads[role as usize].subscribe()
     }
 
-    fn is_shared(&self) -> bool {
+    pub(super) fn is_shared(&self) -> bool {
         self.names.iter().any(|(_, name)| name.is_some())
     }
 
-    async fn take(&self, leadership: &mut Leadership, store: &Store) -> Result<(), StoreError> {
+    pub(super) async fn take(
+        &self,
+        leadership: &mut Leadership,
+        store: &Store,
+    ) -> Result<(), StoreError> {
         let names: Vec<_> = self.names.iter().filter_map(|(_, name)| name.clone()).collect();
         let taken = leadership.take(store, &names).await;
         let held = taken.as_ref().map(|held| (*held).clone()).unwrap_or_default();
@@ -90,50 +87,5 @@ impl Leader {
             }
         }
         taken.map(drop)
-    }
-}
-
-impl Runs {
-    /// Takes and confirms the roles of this instance.
-    pub(super) async fn lead(self: Arc<Self>) {
-        let mut stopping = self.stopping();
-        let mut leadership = Leadership::default();
-        if !self.leader.is_shared() {
-            self.report_roles();
-            super::pause::stopped(&mut stopping).await;
-            return;
-        }
-        loop {
-            if let Err(error) = self.leader.take(&mut leadership, &self.store).await {
-                tracing::warn!(%error, "failed to find out who leads, will retry");
-            }
-            self.report_roles();
-            if self.leader.has(Role::Scoring) {
-                self.work.notify_one();
-            }
-            if wait(&mut stopping, EVERY).await {
-                break;
-            }
-        }
-        leadership.end().await;
-    }
-
-    fn report_roles(&self) {
-        for role in Role::ALL {
-            self.telemetry.dispatch.leads(role.name(), self.leader.has(role));
-        }
-    }
-
-    /// Announces samples that were announced in vain, if this instance leads housekeeping.
-    pub(super) async fn reconcile(self: Arc<Self>) {
-        let mut stopping = self.stopping();
-        while !wait(&mut stopping, EVERY).await {
-            if !self.leader.has(Role::Housekeeping) {
-                continue;
-            }
-            if let Err(error) = self.dispatch.reconcile().await {
-                tracing::warn!(%error, "failed to compare samples with the broker, will retry");
-            }
-        }
     }
 }

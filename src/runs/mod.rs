@@ -18,6 +18,7 @@ mod finish;
 mod gauges;
 mod housekeeping;
 mod leader;
+mod leading;
 mod pause;
 mod progress;
 mod spool;

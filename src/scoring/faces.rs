@@ -3,10 +3,10 @@
 mod networks;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     error::Error,
     future::Future,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use futures_util::future::BoxFuture;
@@ -88,7 +88,29 @@ pub(super) struct FaceFinder {
     /// Limits the pieces that are pending in the queues.
     room: Arc<Semaphore>,
     memory: OnceLock<Arc<dyn FaceMemory>>,
+    unsaved: Arc<Unsaved>,
     own: Arc<OnceCell<Arc<OwnNetworks>>>,
+}
+
+/// Images whose faces are cached and could not be stored, with the time at which the search began.
+#[derive(Default)]
+struct Unsaved(Mutex<BTreeMap<ContentHash, OffsetDateTime>>);
+
+/// Most images that are remembered as unsaved. Their faces would be found again.
+const MOST_UNSAVED: usize = 10_000;
+
+impl Unsaved {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ContentHash, OffsetDateTime>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, image: ContentHash, began: OffsetDateTime) {
+        let mut images = self.lock();
+        images.entry(image).or_insert(began);
+        if images.len() > MOST_UNSAVED {
+            images.pop_first();
+        }
+    }
 }
 
 impl FaceFinder {
@@ -99,6 +121,7 @@ impl FaceFinder {
             searches: Turns::new(),
             room: Arc::new(Semaphore::new(room)),
             memory: OnceLock::new(),
+            unsaved: Arc::default(),
             own: Arc::default(),
         }
     }
@@ -143,7 +166,26 @@ impl FaceFinder {
         image: ContentHash,
         job: Arc<ImageJob>,
     ) -> Result<Feature, EngineError> {
-        self.engine.family_feature(FAMILY, image, self.recall_or_find(image, job)).await
+        let must_be_stored = job.is_background();
+        let found = self.recall_or_find(image, job);
+        let feature = self.engine.family_feature(FAMILY, image, found).await?;
+        if must_be_stored {
+            self.save_again(image, &feature.features).await?;
+        }
+        Ok(feature)
+    }
+
+    /// Stores faces that could not be stored when they were found. Another process may finish the
+    /// run, and needs them then.
+    async fn save_again(&self, image: ContentHash, features: &Features) -> Result<(), EngineError> {
+        let began = self.unsaved.lock().get(&image).copied();
+        let graphs = self.engine.family_digest(FAMILY);
+        let (Some(began), Some(memory), Some(graphs)) = (began, self.memory.get(), graphs) else {
+            return Ok(());
+        };
+        memory.save(image, graphs, write(features), began).await.map_err(EngineError::NotStored)?;
+        self.unsaved.lock().remove(&image);
+        Ok(())
     }
 
     /// Loads the faces in an image from the storage, or finds them and stores them there.
@@ -153,7 +195,7 @@ impl FaceFinder {
         job: Arc<ImageJob>,
     ) -> impl Future<Output = Result<Features, EngineError>> + Send + use<> {
         let memory = self.memory.get().cloned().zip(self.engine.family_digest(FAMILY));
-        let find = self.find(job);
+        let (find, unsaved) = (self.find(job), Arc::clone(&self.unsaved));
         async move {
             let Some((memory, graphs)) = memory else { return find.await };
             // A failing storage costs time but no scores: the faces are found again.
@@ -168,7 +210,9 @@ impl FaceFinder {
             let began = OffsetDateTime::now_utc();
             let features = find.await?;
             if let Err(error) = memory.save(image, graphs, write(&features), began).await {
+                // A request needs the scores alone. A sample of a run is tried again.
                 tracing::warn!(%error, "failed to store faces");
+                unsaved.note(image, began);
             }
             Ok(features)
         }

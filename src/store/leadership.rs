@@ -1,7 +1,7 @@
 //! Work that one instance at a time does, among those that share a database: the leader of a role.
 //!
-//! In `PostgreSQL`, a role is an advisory lock of a session of its own, which ends with the session.
-//! `SQLite` has one process.
+//! In `PostgreSQL`, a role is an advisory lock of a session of its own, which ends with the
+//! session. `SQLite` has one process.
 
 use std::{collections::BTreeSet, time::Duration};
 

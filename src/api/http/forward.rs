@@ -54,8 +54,8 @@ const ROUTES: [(Method, &str); 12] = [
 /// Routes whose results stay in the process that computes them.
 const STATEFUL: &str = "/rl/cosmos/";
 
-/// Headers of one connection, and those by which browsers say which page they show: this process has
-/// checked them.
+/// Headers of one connection, and those by which browsers say which page they show: this process
+/// has checked them.
 const DROPPED: [HeaderName; 11] = [
     header::CONNECTION,
     header::TE,

@@ -2,8 +2,8 @@
 //!
 //! One stream keeps a message a sample until it is acknowledged. Its subject is
 //! `PREFIX.work.PACK.RUN.SAMPLE`, so that a sample that is queued or in flight is not published
-//! twice. Workers of a pack share a durable consumer. `JetStream` decides who has a sample, gives it
-//! to another worker after `dispatch.nats.ack_seconds` of silence, and bounds how many are in
+//! twice. Workers of a pack share a durable consumer. `JetStream` decides who has a sample, gives
+//! it to another worker after `dispatch.nats.ack_seconds` of silence, and bounds how many are in
 //! flight.
 //!
 //! - `broker.rs`: the connection, stream and consumers

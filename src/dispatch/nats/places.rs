@@ -1,5 +1,5 @@
-//! Which worker has room for a request: a question to the workers of a pack, which NATS gives to one
-//! of them.
+//! Which worker has room for a request: a question to the workers of a pack, which NATS gives to
+//! one of them.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

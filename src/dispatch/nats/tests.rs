@@ -118,14 +118,16 @@ async fn all_samples_come_again_after_the_storage_of_the_broker_is_lost() {
 #[tokio::test]
 async fn a_sample_with_which_workers_die_goes_alone_and_then_fails() {
     workers!(scene, worker);
-    let killer = scene.announce(&worker, 1).await[0];
+    let killer = scene.accept().await;
     for deaths in 0..3 {
         // As if a worker had died.
         let begun = scene.store.begin_attempts(&[killer], u32::MAX).await.unwrap();
         assert_eq!(begun[0].deaths, deaths);
     }
     let others = scene.announce(&worker, 3).await;
-    assert_eq!(worker.ids(3).await, others, "the others do not wait for it");
+    assert_eq!(worker.ids(3).await, others);
+    // It waits until nothing else is in flight.
+    worker.dispatch.announce(scene.announced(killer));
     worker.nothing_comes().await;
     for id in &others {
         scene.settle(&worker, *id).await;

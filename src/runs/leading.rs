@@ -1,0 +1,59 @@
+//! Background work of leaders: taking roles, and announcing samples again.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Runs,
+    leader::Role,
+    pause::{stopped, wait},
+};
+use crate::store::Leadership;
+
+/// Interval of taking and confirming roles. The session of a silent instance ends some seconds
+/// later.
+const EVERY: Duration = Duration::from_secs(2);
+
+impl Runs {
+    /// Takes and confirms the roles of this instance.
+    pub(super) async fn lead(self: Arc<Self>) {
+        let mut stopping = self.stopping();
+        let mut leadership = Leadership::default();
+        if !self.leader.is_shared() {
+            self.report_roles();
+            stopped(&mut stopping).await;
+            return;
+        }
+        loop {
+            if let Err(error) = self.leader.take(&mut leadership, &self.store).await {
+                tracing::warn!(%error, "failed to find out who leads, will retry");
+            }
+            self.report_roles();
+            if self.leader.has(Role::Scoring) {
+                self.work.notify_one();
+            }
+            if wait(&mut stopping, EVERY).await {
+                break;
+            }
+        }
+        leadership.end().await;
+    }
+
+    fn report_roles(&self) {
+        for role in Role::ALL {
+            self.telemetry.dispatch.leads(role.name(), self.leader.has(role));
+        }
+    }
+
+    /// Announces samples that were announced in vain, if this instance leads housekeeping.
+    pub(super) async fn reconcile(self: Arc<Self>) {
+        let mut stopping = self.stopping();
+        while !wait(&mut stopping, EVERY).await {
+            if !self.leader.has(Role::Housekeeping) {
+                continue;
+            }
+            if let Err(error) = self.dispatch.reconcile().await {
+                tracing::warn!(%error, "failed to compare samples with the broker, will retry");
+            }
+        }
+    }
+}
