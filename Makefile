@@ -49,8 +49,9 @@ LINTED := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_H
 
 test: style  ## Everything a change must pass, on SQLite and PostgreSQL
 	$(LINTED) cargo build --workspace --locked --quiet --all-targets
-	$(LINTED) scripts/postgres.sh run cargo $(TEST) --workspace --locked
+	$(LINTED) scripts/postgres.sh run scripts/nats.sh run cargo $(TEST) --workspace --locked
 	scripts/contract.py
+	scripts/chaos.py --program target/debug/stellar-score --samples 240 --faults 12 --minutes 0.35 --seed 1
 	scripts/postgres.sh run scripts/dashboards_check.py
 	scripts/browser_check.py --quick
 	scripts/python_test.sh
@@ -87,6 +88,8 @@ test-all: test soak fuzz export-test  ## test and the long proofs: make test-all
 	scripts/contract.py --examples 200
 	scripts/browser_check.py
 	scripts/overload.py
+	$(MAKE) chaos SAMPLES=20000 FAULTS=300 MINUTES=40 ENGINE=simulated
+	$(MAKE) chaos SAMPLES=500 FAULTS=60 MINUTES=15 ENGINE=real
 	scripts/proxy_test.sh --program target/release/stellar-score --slow 65
 
 dashboards:  ## Write Grafana's dashboards from scripts/dashboards.py
