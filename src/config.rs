@@ -301,6 +301,45 @@ mod tests {
     }
 
     #[test]
+    fn a_dispatch_that_cannot_work_is_refused_by_name() {
+        let nats = |more: &str| {
+            load(&format!(
+                "[store]\nurl = \"postgres://me@host/db\"\n[store.s3]\nbucket = \"images\"\n\
+                 [dispatch]\nkind = \"nats\"\n{more}"
+            ))
+        };
+        assert!(!load("").unwrap().dispatch.is_nats());
+        for good in [
+            "",
+            "score_here = false",
+            "advertise = \"http://10.0.0.7:8080\"",
+            "[dispatch.nats]\nservers = [\"tls://nats.example:4222\"]",
+            "[dispatch.nats]\nuser = \"me\"\npassword_file = \"/run/secrets/nats\"",
+        ] {
+            assert!(nats(good).unwrap().dispatch.is_nats(), "{good}");
+        }
+        let of_nats = |more: &str| nats(&format!("[dispatch.nats]\n{more}"));
+        for (wrong, key) in [
+            (load("[dispatch]\nkind = \"nats\""), "dispatch.kind"),
+            (load("[dispatch]\nscore_here = false"), "dispatch.score_here"),
+            (nats("advertise = \"10.0.0.7:8080\""), "dispatch.advertise"),
+            (nats("advertise = \"http://10.0.0.7:8080/path\""), "dispatch.advertise"),
+            (nats("[privacy]\nface_retention_days = 0"), "privacy.face_retention_days"),
+            (of_nats("servers = []"), "dispatch.nats.servers"),
+            (of_nats("servers = [\"http://me:secret@host\"]"), "dispatch.nats.servers"),
+            (of_nats("prefix = \"a.b\""), "dispatch.nats.prefix"),
+            (of_nats("replicas = 6"), "dispatch.nats.replicas"),
+            (of_nats("ack_seconds = 1"), "dispatch.nats.ack_seconds"),
+            (of_nats("max_ack_pending = 0"), "dispatch.nats.max_ack_pending"),
+            (of_nats("certificate = \"a.pem\""), "dispatch.nats.certificate"),
+            (of_nats("user = \"me\""), "dispatch.nats.user"),
+        ] {
+            let message = wrong.unwrap_err().to_string();
+            assert!(message.contains(key) && !message.contains("secret"), "{key}: {message}");
+        }
+    }
+
+    #[test]
     fn hosts_that_never_match_are_refused_by_name() {
         for host in ["scores.example", "Scores.Example.", "10.0.0.7", "fd00::7", "[fd00::7]", "*"] {
             load(&format!("[server]\nhosts = [{host:?}]"))

@@ -51,6 +51,7 @@ pub(super) struct EngineResponse {
     )
 )]
 pub(super) async fn offload(State(app): Shared) -> Result<Json<EngineResponse>, ApiError> {
+    has_models(&app)?;
     complete(&app, |app| async move {
         let Some(generation) = &app.generation else {
             return app.scoring.engine().offload().await;
@@ -71,12 +72,23 @@ pub(super) async fn offload(State(app): Shared) -> Result<Json<EngineResponse>, 
     )
 )]
 pub(super) async fn reload(State(app): Shared) -> Result<Json<EngineResponse>, ApiError> {
+    has_models(&app)?;
     complete(&app, |app| async move {
         let scoring = app.scoring.engine().reload().await?;
         let Some(generation) = &app.generation else { return Ok(scoring) };
         generation.generator().engine().reload().await.map(|generator| scoring.then(generator))
     })
     .await
+}
+
+/// Refuses what would do nothing: workers have the models.
+fn has_models(app: &App) -> Result<(), ApiError> {
+    if app.scoring.engine().has_graphs() {
+        return Ok(());
+    }
+    let problem = "this instance has no models (dispatch.score_here = false): send the request to \
+        each worker itself";
+    Err(ApiError::unavailable(problem))
 }
 
 /// Runs a change to its end, also if the client leaves.

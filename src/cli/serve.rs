@@ -244,7 +244,8 @@ impl Service {
         // The broker need not be there yet: accepting goes on without it.
         let broker = if config.dispatch.is_nats() {
             let telemetry = telemetry.runs.dispatch.of_nats()?;
-            Some(Broker::connect(&config.dispatch.nats, telemetry).await?)
+            let installation = store.installation().await?;
+            Some(Broker::connect(&config.dispatch.nats, installation, telemetry).await?)
         } else {
             None
         };
@@ -347,6 +348,7 @@ impl Service {
             let _ = (&mut server).await;
         }
         purge.abort();
+        runs.close().await;
         // A batch of a large model may outlast the grace period. The log and the store must not
         // wait for it.
         let engines = async {

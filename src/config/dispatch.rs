@@ -158,7 +158,7 @@ impl Dispatch {
         }
         let is_url = |url: &Uri| {
             url.scheme_str() == Some("http")
-                && url.authority().is_some()
+                && url.port().is_some()
                 && url.path() == "/"
                 && url.query().is_none()
         };

@@ -79,12 +79,12 @@ impl Config {
         let wrong = |(key, value, why)| ConfigError::Value { key, value, why };
         self.store.s3.check().map_err(wrong)?;
         self.dispatch.check(&self.store).map_err(wrong)?;
-        if self.dispatch.is_nats() && self.privacy.face_retention_days == 0 {
+        if self.store.s3.is_used() && self.privacy.face_retention_days == 0 {
             return Err(ConfigError::Value {
                 key: "privacy.face_retention_days",
                 value: "0".to_owned(),
-                why: "must be at least 1 with dispatch.kind = \"nats\": the process that finishes a \
-                    run needs the faces that workers found",
+                why: "must be at least 1 with a bucket (store.s3): another instance than the one that \
+                    found the faces may finish the run, and needs them",
             });
         }
         check_questions(&self.analysis.questions)?;

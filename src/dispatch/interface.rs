@@ -59,14 +59,15 @@ pub(crate) trait Dispatch: Send + Sync {
     /// Says that samples have become pending. It does not wait, and may be in vain.
     fn announce(&self, sample: Announced);
 
-    /// Takes samples that nobody else scores, about `room` of them, oldest first. They stay taken
-    /// until [`end`](Self::end). A suspect comes alone, when no other sample is taken.
+    /// Takes samples that nobody else scores, oldest first. They stay taken until
+    /// [`end`](Self::end). Others could score them too if there are workers; then at most `room`
+    /// come. A suspect comes alone, when no other sample is taken.
     async fn take(&self, room: usize) -> Result<Vec<Taken>, DispatchError>;
 
     /// Returns how long a call of [`take`](Self::take) would be in vain, as far as is known.
     async fn pause(&self) -> Duration;
 
-    /// An attempt on a taken sample begins.
+    /// Notes that a taken sample is being scored from now on.
     fn begin(&self, sample: Uuid);
 
     /// Ends what `take` began.
@@ -77,6 +78,17 @@ pub(crate) trait Dispatch: Send + Sync {
         Ok(())
     }
 
-    /// Leaves all samples that were fetched and not taken to other instances.
+    /// Leaves all samples that are taken or fetched: scoring begins anew, or stops.
+    async fn leave(&self);
+
+    /// Whether samples can be announced now.
+    fn is_connected(&self) -> bool {
+        true
+    }
+
+    /// Drops announcements of a run that is deleted.
+    async fn forget_run(&self, _run: Uuid) {}
+
+    /// Sends what is announced and not sent yet. No sample is announced afterwards.
     async fn close(&self) {}
 }

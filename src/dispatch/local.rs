@@ -103,4 +103,8 @@ impl Dispatch for Local {
         self.note.end(sample);
         self.taken().remove(&sample);
     }
+
+    async fn leave(&self) {
+        self.taken().clear();
+    }
 }

@@ -10,10 +10,12 @@ use rustix::fs::{Access, access};
 use super::{Check, Status};
 use crate::{
     blobs::bucket_note,
-    config::{Config, S3, Server},
+    config::{Config, Nats, S3, Server},
+    dispatch::Broker,
     machine,
     runs::{SpoolFolder, SpoolOpenError},
     store::{DatabaseState, MigrationError, StoreOptions},
+    telemetry::Telemetry,
 };
 
 const MIB: u64 = 1 << 20;
@@ -35,6 +37,9 @@ pub(super) async fn checks(config: &Config, serves: bool) -> Vec<Check> {
     let s3 = &config.store.s3;
     if s3.is_used() {
         checks.push(bucket(s3, state.as_ref()).await);
+    }
+    if config.dispatch.is_nats() {
+        checks.push(broker(&config.dispatch.nats).await);
     }
     // Space that the spool may still take.
     let budget = if s3.is_used() { 0 } else { config.store.spool_bytes().saturating_sub(used) };
@@ -94,6 +99,28 @@ async fn database(config: &Config) -> (Check, Option<DatabaseState>) {
         Some(schema) => Check::ok(NAME, found(&format!("schema {schema}"))),
     };
     (check, Some(state))
+}
+
+/// Checks whether the broker answers and has `JetStream`.
+async fn broker(settings: &Nats) -> Check {
+    const NAME: &str = "broker";
+    let queued = async {
+        let telemetry =
+            Telemetry::new().runs.dispatch.of_nats().map_err(|error| error.to_string())?;
+        let broker = Broker::connect(settings, String::new(), telemetry)
+            .await
+            .map_err(|error| error.to_string())?;
+        broker.queued().await
+    };
+    match queued.await {
+        Ok(None) => Check::ok(NAME, "it answers; its stream is created at start"),
+        Ok(Some(samples)) => Check::ok(NAME, format!("{samples} samples are queued or in flight")),
+        Err(problem) => Check::error(
+            NAME,
+            problem,
+            Some("check dispatch.nats: servers, credentials and TLS; the server needs JetStream"),
+        ),
+    }
 }
 
 /// Checks who may use the service: a start that would let everyone do so is refused.

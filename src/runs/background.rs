@@ -39,6 +39,9 @@ const AFTER_FULL: Duration = Duration::from_millis(500);
 /// Longest pause after a failure; the pause quadruples with each further one.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
+/// Samples are taken when this part of the places is free.
+const TAKES: usize = 4;
+
 /// Images of a sample that are read at the same time.
 const IMAGES_AT_ONCE: usize = 4;
 
@@ -152,6 +155,8 @@ impl Runs {
             _ if self.scoring.engine().residency() != Residency::Resident => 0,
             // Attempts would wait for their images in vain.
             _ if self.files.is_troubled() => 0,
+            // Other workers score them meanwhile.
+            _ if self.has_workers && !self.scoring.engine().health().borrow().is_ready() => 0,
             0 => self.at_once,
             _ => self.settings.concurrency_under_load.min(self.at_once),
         }
@@ -195,6 +200,8 @@ impl Runs {
     async fn score_pending(self: Arc<Self>) {
         self.log_blocked().await;
         self.log_elsewhere().await;
+        // What an earlier call of this function had, before it panicked.
+        self.dispatch.leave().await;
         let mut stopping = self.stopping();
         let mut engine = self.scoring.engine().health();
         let mut tasks: JoinSet<()> = JoinSet::new();
@@ -202,12 +209,20 @@ impl Runs {
         let mut ahead: VecDeque<Taken> = VecDeque::new();
         while !*stopping.borrow() {
             let limit = self.concurrency_limit();
-            if limit > running.len() && ahead.iter().all(Taken::rests) {
-                match self.dispatch.take(limit).await {
+            let room = limit.saturating_sub(running.len());
+            // Several at a time, since each call is a transaction.
+            let enough = room >= limit.div_ceil(TAKES) || running.is_empty();
+            if room > 0 && enough && ahead.iter().all(Taken::rests) {
+                match self.dispatch.take(room).await {
                     Ok(taken) => ahead.extend(taken),
                     Err(error) => {
                         tracing::warn!(%error, "failed to get pending samples, will retry");
                     }
+                }
+            }
+            if limit == 0 {
+                for taken in ahead.drain(..) {
+                    self.dispatch.end(taken.sample.id, Outcome::Left).await;
                 }
             }
             let alone = |running: &HashMap<Id, Running>| running.values().any(|one| one.alone);
@@ -252,7 +267,7 @@ impl Runs {
         while let Some(ended) = tasks.join_next_with_id().await {
             self.on_task_joined(ended, &mut running).await;
         }
-        self.dispatch.close().await;
+        self.dispatch.leave().await;
     }
 
     /// Fails a sample that repeatedly crashed the process while it was the only one in flight.

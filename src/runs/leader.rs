@@ -8,8 +8,10 @@ use crate::store::{Leadership, Store, StoreError};
 /// What one instance at a time does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// Summaries, and announcing samples that were announced in vain.
+    /// Summaries.
     Housekeeping,
+    /// Announcing samples that were announced in vain.
+    Announcing,
     /// Finishing runs of the loaded pack.
     Finishing,
     /// Scoring samples of the loaded pack, if no broker does it.
@@ -17,11 +19,13 @@ pub(super) enum Role {
 }
 
 impl Role {
-    pub(super) const ALL: [Self; 3] = [Self::Housekeeping, Self::Finishing, Self::Scoring];
+    pub(super) const ALL: [Self; 4] =
+        [Self::Housekeeping, Self::Announcing, Self::Finishing, Self::Scoring];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Housekeeping => "housekeeping",
+            Self::Announcing => "announcing",
             Self::Finishing => "finishing",
             Self::Scoring => "scoring",
         }
@@ -33,15 +37,16 @@ pub(super) struct Leader {
     /// For each role, the name of its lock; `None` if the role is not shared: then this instance
     /// always leads it.
     names: Vec<(Role, Option<String>)>,
-    leads: [watch::Sender<bool>; 3],
+    leads: [watch::Sender<bool>; 4],
 }
 
 impl Leader {
     /// Returns the roles of an instance that shares them with others.
     pub(super) fn shared(roles: &[Role], (installation, spool, pack): (&str, &str, &str)) -> Self {
         let name = |role: Role| {
-            let of_pack = if role == Role::Housekeeping { "" } else { pack };
-            format!("stellar-score {installation} {spool} {} {of_pack}", role.name())
+            let of_pack = matches!(role, Role::Finishing | Role::Scoring);
+            let pack = if of_pack { pack } else { "" };
+            format!("stellar-score {installation} {spool} {} {pack}", role.name())
         };
         let names = roles.iter().map(|role| (*role, Some(name(*role)))).collect();
         Self { names, leads: std::array::from_fn(|_| watch::Sender::new(false)) }
@@ -66,12 +71,15 @@ impl Leader {
         self.names.iter().any(|(_, name)| name.is_some())
     }
 
+    /// Takes and confirms the roles for which this instance is fit, and leaves the others.
     pub(super) async fn take(
         &self,
         leadership: &mut Leadership,
         store: &Store,
+        is_fit: impl Fn(Role) -> bool,
     ) -> Result<(), StoreError> {
-        let names: Vec<_> = self.names.iter().filter_map(|(_, name)| name.clone()).collect();
+        let names = self.names.iter().filter(|(role, _)| is_fit(*role));
+        let names: Vec<_> = names.filter_map(|(_, name)| name.clone()).collect();
         let taken = leadership.take(store, &names).await;
         let held = taken.as_ref().map(|held| (*held).clone()).unwrap_or_default();
         for (role, name) in &self.names {

@@ -7,7 +7,7 @@ use super::{
     leader::Role,
     pause::{stopped, wait},
 };
-use crate::store::Leadership;
+use crate::{engine::Residency, store::Leadership};
 
 /// Interval of taking and confirming roles. The session of a silent instance ends some seconds
 /// later.
@@ -24,7 +24,9 @@ impl Runs {
             return;
         }
         loop {
-            if let Err(error) = self.leader.take(&mut leadership, &self.store).await {
+            if let Err(error) =
+                self.leader.take(&mut leadership, &self.store, |role| self.is_fit(role)).await
+            {
                 tracing::warn!(%error, "failed to find out who leads, will retry");
             }
             self.report_roles();
@@ -38,17 +40,28 @@ impl Runs {
         leadership.end().await;
     }
 
+    /// Returns whether this instance can do its part of a role now.
+    fn is_fit(&self, role: Role) -> bool {
+        let engine = self.scoring.engine();
+        match role {
+            Role::Housekeeping => true,
+            Role::Announcing => self.dispatch.is_connected(),
+            Role::Finishing => engine.residency() == Residency::Resident,
+            Role::Scoring => engine.health().borrow().is_ready() && !self.files.is_troubled(),
+        }
+    }
+
     fn report_roles(&self) {
         for role in Role::ALL {
             self.telemetry.dispatch.leads(role.name(), self.leader.has(role));
         }
     }
 
-    /// Announces samples that were announced in vain, if this instance leads housekeeping.
+    /// Announces samples that were announced in vain, if this instance leads that.
     pub(super) async fn reconcile(self: Arc<Self>) {
         let mut stopping = self.stopping();
         while !wait(&mut stopping, EVERY).await {
-            if !self.leader.has(Role::Housekeeping) {
+            if !self.leader.has(Role::Announcing) {
                 continue;
             }
             if let Err(error) = self.dispatch.reconcile().await {

@@ -63,6 +63,8 @@ pub struct Runs {
     dispatch: Box<dyn Dispatch>,
     /// Whether this instance scores pending samples.
     scores: bool,
+    /// Whether other instances score them too.
+    has_workers: bool,
     leader: Leader,
     traces: SampleTraces,
     supervisor: Arc<Supervisor>,
@@ -122,13 +124,20 @@ impl Runs {
         let (spool, pack) = (files.id().to_owned(), scoring.pack().digest.to_string());
         let leader = if files.is_shared() {
             let mut roles = vec![Role::Housekeeping];
+            if broker.is_some() {
+                roles.push(Role::Announcing);
+            }
             if scores {
-                roles.extend([Role::Finishing, Role::Scoring]);
+                roles.push(Role::Finishing);
+            }
+            if scores && broker.is_none() {
+                roles.push(Role::Scoring);
             }
             Leader::shared(&roles, (&store.installation().await?, &spool, &pack))
         } else {
             Leader::alone()
         };
+        let has_workers = broker.is_some();
         let (work, stopping) = (Arc::new(Notify::new()), watch::Sender::new(false));
         let supervisor = Supervisor::new(telemetry.restarts.clone());
         let of = (spool, pack);
@@ -149,6 +158,7 @@ impl Runs {
             files,
             dispatch,
             scores,
+            has_workers,
             leader,
             traces: SampleTraces::new(),
             supervisor,
@@ -204,6 +214,16 @@ impl Runs {
     /// Announces a sample that has become pending to those who score it.
     pub fn announce(&self, sample: Uuid, run: Uuid, pack: PackId) {
         self.dispatch.announce(Announced { sample, run, pack });
+    }
+
+    /// Drops announcements of a run that is deleted.
+    pub async fn forget_run(&self, run: Uuid) {
+        self.dispatch.forget_run(run).await;
+    }
+
+    /// Sends announcements that are not sent yet. No sample may be accepted afterwards.
+    pub async fn close(&self) {
+        self.dispatch.close().await;
     }
 
     /// Remembers the current request's trace for a sample that is about to be accepted.

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::Store;
 use super::db::{
-    Connection, Connections, Reader, Sql, StoreError, on_backend, read, with_retries, write,
+    Connection, Connections, Reader, Sql, StoreError, on_backend, read, read_first, with_retries,
+    write,
 };
 use super::pending::{PendingRecord, pending_record, pending_rows};
 
@@ -52,6 +53,21 @@ impl Store {
         on_backend!(self, pool => {
             with_retries(Uuid::now_v7(), || write(pool, statement())).await.map(drop)
         })
+    }
+
+    /// Counts the pending samples of a spool.
+    pub async fn pending_count(&self, spool: &str) -> Result<u64, StoreError> {
+        let mut sql = Sql::new(
+            "SELECT COUNT(*) AS samples FROM pending_samples WHERE state = 'waiting' AND folder = ",
+        );
+        sql.bind(spool);
+        let count = on_backend!(self, pool => {
+            read_first(pool, sql, |row| {
+                Reader::new(row, "pending_samples", spool).int("samples")
+            })
+            .await
+        })?;
+        Ok(count.unwrap_or_default())
     }
 
     /// Returns a page of the pending samples of a spool, in the order of their ids.

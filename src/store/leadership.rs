@@ -25,8 +25,9 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// Takes those of these roles that nobody leads, and confirms those that this instance leads.
-    /// Must be called every few seconds. Returns the roles that this instance now leads.
+    /// Takes those of these roles that nobody leads, confirms those that this instance leads, and
+    /// leaves all others. Must be called every few seconds. Returns the roles that this instance now
+    /// leads.
     ///
     /// # Errors
     /// The store is unavailable. Then this instance leads nothing.
@@ -70,6 +71,13 @@ impl Leadership {
     async fn lock(&mut self, names: &[String]) -> Result<(), StoreError> {
         let Some(session) = &mut self.session else { return Ok(()) };
         session.fetch(Sql::new("SELECT 1 AS one")).await?;
+        let left: Vec<_> = self.held.iter().filter(|held| !names.contains(held)).cloned().collect();
+        for name in left {
+            let mut sql = Sql::new("SELECT CAST(pg_advisory_unlock(hashtextextended(");
+            sql.bind(name.as_str()).push(", 0)) AS text) AS unlocked");
+            session.fetch(sql).await?;
+            self.held.remove(&name);
+        }
         for name in names {
             if self.held.contains(name) {
                 continue;

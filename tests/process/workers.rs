@@ -117,6 +117,23 @@ fn deaths(cluster: &Cluster) {
 }
 
 #[test]
+fn an_offloaded_worker_leaves_samples_to_others() {
+    on_postgres("an_offloaded_worker", offloaded);
+}
+
+fn offloaded(cluster: &Cluster) {
+    let (api, lent, other) = (cluster.api(), cluster.worker("lent"), cluster.worker("other"));
+    let offload = |of: &Server| client::send(of.address, "POST /v1/engine/offload", &[], &[]);
+    let run = new_run(&api);
+    submit(&Mutex::new(api.address), &run);
+    assert_eq!(offload(&lent).expect("a response").status, 200);
+    assert_eq!(scores(&api, &run), calm_scores());
+    let refused = offload(&api).expect("a response");
+    assert_eq!(refused.status, 503, "it has no models: {}", refused.json());
+    drop(other);
+}
+
+#[test]
 fn requests_that_need_models_are_forwarded_to_a_worker() {
     on_postgres("requests_that_need_models", forwarding);
 }
@@ -154,6 +171,11 @@ fn forwarding(cluster: &Cluster) {
         let metric = row["metric"].as_str().expect("a name");
         assert_eq!(row["value"], forwarded["scores"][metric]["value"], "{metric}");
     }
+
+    let mut doctor = program(&["doctor"]);
+    doctor.env("STELLAR_STORE__SPOOL", cluster.folder("doctor")).envs(borrowed(&cluster.settings));
+    let report = run(&mut doctor).stdout;
+    assert!(report.contains("ok       broker"), "{report}");
 
     let image = std::fs::read(golden("astronaut.jpg")).expect("a golden image");
     let items = json!([{"prompt": "a person in a space suit", "image": base64(&image)}]);

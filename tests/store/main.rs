@@ -12,6 +12,7 @@ mod harness;
 mod imports;
 mod keys;
 mod leaderboard;
+mod leadership;
 mod lifecycle;
 mod migrations;
 mod pending;

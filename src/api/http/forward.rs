@@ -5,23 +5,24 @@
 //! the worker drops the request. The worker checks keys and limits as if it had come from the
 //! client.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, io, net::IpAddr, time::Duration};
 
 use axum::{
     body::Body,
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream};
+use http_body_util::BodyExt as _;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::oneshot};
 
-use super::{drain, error::ApiError};
+use super::{audit::address, drain, error::ApiError, request_id};
 use crate::{
-    config::Config,
+    config::{Config, Protocol},
     dispatch::{NoPlace, Places},
     supervisor::AbortOnDrop,
 };
@@ -35,24 +36,37 @@ const WORKERS: usize = 3;
 /// How long a response may take beyond the deadline, which the worker enforces.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Routes that need models, with their methods.
-const ROUTES: [(Method, &str); 12] = [
-    (Method::POST, "/v1/score"),
-    (Method::POST, "/v1/rewards"),
-    (Method::POST, "/v1/generate"),
-    (Method::POST, "/v1/datasets/{dataset}/photos"),
-    (Method::GET, "/v1/runs/{id}/attributes"),
-    (Method::POST, "/rl/pickle/{name}"),
-    (Method::POST, "/rl/pickle/{name}/"),
-    (Method::POST, "/rl/unirl/score"),
-    (Method::GET, "/rl/unirl/health"),
-    (Method::POST, "/rl/flow-factory/{name}/compute"),
-    (Method::POST, "/score"),
-    (Method::POST, "/score/example"),
+/// How long a worker may be silent within a response.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Which deadline a route has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deadline {
+    Request,
+    Reward,
+    Image,
+}
+
+/// Routes that need models.
+const ROUTES: [(Method, &str, Deadline); 11] = [
+    (Method::POST, "/v1/score", Deadline::Request),
+    (Method::POST, "/v1/rewards", Deadline::Reward),
+    (Method::POST, "/v1/generate", Deadline::Image),
+    (Method::POST, "/v1/datasets/{dataset}/photos", Deadline::Request),
+    (Method::POST, "/rl/pickle/{name}", Deadline::Reward),
+    (Method::POST, "/rl/pickle/{name}/", Deadline::Reward),
+    (Method::POST, "/rl/unirl/score", Deadline::Reward),
+    (Method::GET, "/rl/unirl/health", Deadline::Request),
+    (Method::POST, "/rl/flow-factory/{name}/compute", Deadline::Reward),
+    (Method::POST, "/score", Deadline::Request),
+    (Method::POST, "/score/example", Deadline::Request),
 ];
 
 /// Routes whose results stay in the process that computes them.
 const STATEFUL: &str = "/rl/cosmos/";
+
+/// Names the client's address to the worker.
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Headers of one connection, and those by which browsers say which page they show: this process
 /// has checked them.
@@ -74,21 +88,37 @@ const DROPPED: [HeaderName; 11] = [
 #[derive(Clone, Debug)]
 pub(crate) struct Forward {
     places: Places,
-    deadline: Duration,
+    proxies: Vec<IpAddr>,
+    request: Duration,
+    reward: Duration,
+    image: Duration,
 }
 
 impl Forward {
     /// Forwards to workers that have these places.
     pub(crate) fn new(config: &Config, places: Places) -> Self {
-        let deadlines = [
-            config.server.deadline(),
-            config.rewards.wait() + config.rewards.deadline(),
-            config.generator.deadline(),
-        ];
-        Self { places, deadline: deadlines.into_iter().max().unwrap_or_default() }
+        let waits = [Protocol::Pickle, Protocol::Unirl, Protocol::FlowFactory]
+            .map(|protocol| config.rewards.wait_of(protocol));
+        let wait = waits.into_iter().fold(config.rewards.wait(), Duration::max);
+        Self {
+            places,
+            proxies: config.server.proxies.clone(),
+            request: config.server.deadline(),
+            reward: wait + config.rewards.deadline(),
+            image: config.generator.deadline(),
+        }
     }
 
-    async fn send(&self, request: Request) -> Result<Response, ApiError> {
+    fn limit(&self, deadline: Deadline) -> Duration {
+        GRACE
+            + match deadline {
+                Deadline::Request => self.request,
+                Deadline::Reward => self.reward,
+                Deadline::Image => self.image,
+            }
+    }
+
+    async fn send(&self, request: Request, deadline: Deadline) -> Result<Response, ApiError> {
         let mut tried = BTreeSet::new();
         let (worker, stream) = loop {
             let url = self.places.find(&tried).await.map_err(|why| self.refuse(why))?;
@@ -115,17 +145,31 @@ impl Forward {
         let connection = AbortOnDrop(tokio::spawn(async move {
             let _ = connection.await;
         }));
-        let sent = sender.send_request(prepared(request, &worker)?);
-        let response = tokio::time::timeout(self.deadline + GRACE, sent).await;
-        let response = response
-            .map_err(|_| failed("no response".to_owned()))?
-            .map_err(|error| failed(error.to_string()))?;
+        let client = address(&request, &self.proxies);
+        let (request, sent) = noticing_end(prepared(request, &worker, client)?);
+        let mut response = std::pin::pin!(sender.send_request(request));
+        let limit = self.limit(deadline);
+        let late = async {
+            // Slow clients have a limit of their own (`bodies.rs`).
+            let _ = sent.await;
+            tokio::time::sleep(limit).await;
+        };
+        let response = tokio::select! {
+            response = &mut response => response.map_err(|error| failed(error.to_string()))?,
+            () = late => return Err(failed(format!("no response within {} s", limit.as_secs()))),
+        };
         self.places.count("answered");
         let (mut parts, body) = response.into_parts();
         drop_headers(&mut parts.headers);
-        let chunks = Body::new(body).into_data_stream().map(move |chunk| {
-            let _open = &connection;
-            chunk
+        let chunks = stream::try_unfold((body, connection), async |(mut body, connection)| {
+            let frame = tokio::time::timeout(SILENCE, body.frame()).await;
+            match frame.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))? {
+                None => Ok(None),
+                Some(frame) => {
+                    let data = frame.map_err(io::Error::other)?.into_data().unwrap_or_default();
+                    Ok::<_, io::Error>(Some((data, (body, connection))))
+                }
+            }
         });
         Ok(Response::from_parts(parts, Body::from_stream(chunks)))
     }
@@ -159,10 +203,11 @@ pub(crate) async fn guard(
             its requests to an instance with dispatch.score_here = true";
         return ApiError::unavailable(problem).into_response();
     }
-    if !ROUTES.iter().any(|(method, route)| *method == request.method() && *route == path) {
+    let is_route = |of: &&(Method, &str, Deadline)| of.0 == *request.method() && of.1 == path;
+    let Some((_, _, deadline)) = ROUTES.iter().find(is_route) else {
         return next.run(request).await;
-    }
-    let forwarded = drain::whole(request, |request| forward.send(request)).await;
+    };
+    let forwarded = drain::whole(request, |request| forward.send(request, *deadline)).await;
     forwarded.unwrap_or_else(ApiError::into_response)
 }
 
@@ -172,21 +217,52 @@ fn authority(url: &str) -> &str {
 }
 
 /// Addresses a request to a worker.
-fn prepared(mut request: Request, worker: &str) -> Result<Request, ApiError> {
+fn prepared(
+    mut request: Request,
+    worker: &str,
+    client: Option<IpAddr>,
+) -> Result<Request, ApiError> {
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let invalid = |error: &dyn std::fmt::Display| ApiError::internal(error);
     *request.uri_mut() = path.parse::<Uri>().map_err(|error| invalid(&error))?;
+    *request.version_mut() = Version::HTTP_11;
     let headers = request.headers_mut();
     drop_headers(headers);
-    let host = HeaderValue::from_str(authority(worker)).map_err(|error| invalid(&error))?;
-    headers.insert(header::HOST, host);
+    let text = |text: &str| HeaderValue::from_str(text).map_err(|error| invalid(&error));
+    headers.insert(header::HOST, text(authority(worker))?);
+    // The worker's log and its problems then have the same id.
+    headers.insert(&request_id::HEADER, text(&request_id::current())?);
+    headers.remove(FORWARDED_FOR);
+    if let Some(client) = client {
+        headers.insert(FORWARDED_FOR, text(&client.to_string())?);
+    }
     Ok(request)
 }
 
+/// Drops the headers of one connection, also those that it names.
 fn drop_headers(headers: &mut HeaderMap) {
-    for name in &DROPPED {
+    let named: Vec<_> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        .collect();
+    for name in named.iter().chain(&DROPPED) {
         headers.remove(name);
     }
+}
+
+/// Returns the request, and what is told when its body is sent or dropped.
+fn noticing_end(request: Request) -> (Request, oneshot::Receiver<()>) {
+    let (sending, sent) = oneshot::channel::<()>();
+    let request = request.map(|body| {
+        Body::from_stream(body.into_data_stream().map(move |chunk| {
+            let _until_dropped = &sending;
+            chunk
+        }))
+    });
+    (request, sent)
 }
 
 #[cfg(test)]
@@ -199,7 +275,9 @@ mod tests {
             .method(Method::POST)
             .uri("http://api.example/v1/score?evidence=true")
             .header("host", "api.example")
-            .header("connection", "close")
+            .header("connection", "close, x-hop")
+            .header("x-hop", "1")
+            .header("x-forwarded-for", "6.6.6.6")
             .header("transfer-encoding", "chunked")
             .header("origin", "http://api.example")
             .header("sec-fetch-site", "same-origin")
@@ -207,17 +285,19 @@ mod tests {
             .header("x-request-id", "one")
             .body(Body::empty())
             .unwrap();
-        let sent = prepared(request, "http://10.0.0.7:8080").unwrap();
+        let client = Some([10, 0, 0, 1].into());
+        let sent = prepared(request, "http://10.0.0.7:8080", client).unwrap();
         assert_eq!(sent.uri(), "/v1/score?evidence=true");
         let headers: Vec<_> = sent.headers().iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(headers, ["authorization", "x-request-id", "host"]);
+        assert_eq!(headers, ["authorization", "x-request-id", "host", "x-forwarded-for"]);
+        assert_eq!(sent.headers()["x-forwarded-for"], "10.0.0.1");
         assert_eq!(sent.headers()["host"], "10.0.0.7:8080");
     }
 
     #[test]
     fn every_forwarded_route_is_one_of_the_service() {
         let document = crate::api::openapi();
-        for (method, route) in &ROUTES {
+        for (method, route, _) in &ROUTES {
             if !route.starts_with("/v1/") {
                 continue;
             }

@@ -10,7 +10,7 @@ use axum::{
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
-static HEADER: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) static HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The request that a task serves.
 #[derive(Clone)]

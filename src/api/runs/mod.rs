@@ -15,6 +15,8 @@ pub(crate) mod samples;
 pub(crate) mod table;
 pub(crate) mod toolkit;
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::{Request, State},
@@ -413,6 +415,11 @@ pub(crate) async fn delete(
     id: Id<RunRecord>,
 ) -> Result<Json<DeletedResponse>, ApiError> {
     let store = app.store.clone();
-    deletion::delete(app, "run with this id", None, async move { store.delete_run(id.0).await })
-        .await
+    let runs = Arc::clone(&app.runs);
+    let deleting = async move {
+        let deleted = store.delete_run(id.0).await?;
+        runs.forget_run(id.0).await;
+        Ok(deleted)
+    };
+    deletion::delete(app, "run with this id", None, deleting).await
 }

@@ -4,9 +4,11 @@ use std::{io, time::Duration};
 
 use async_nats::{
     Client, ConnectOptions, Event,
+    connection::State,
     jetstream::{
-        self, Context,
+        self, Context, ErrorCode,
         consumer::{AckPolicy, PullConsumer, pull},
+        context::GetStreamErrorKind,
         stream::{RetentionPolicy, StorageType, Stream},
     },
 };
@@ -49,6 +51,8 @@ pub(crate) struct Broker {
     client: Client,
     context: Context,
     settings: Nats,
+    /// Id of the database, which the stream belongs to.
+    installation: String,
     telemetry: NatsTelemetry,
 }
 
@@ -56,6 +60,7 @@ impl Broker {
     /// Begins to connect. The broker need not be there yet.
     pub(crate) async fn connect(
         settings: &Nats,
+        installation: String,
         telemetry: NatsTelemetry,
     ) -> Result<Self, BrokerError> {
         let gauge = telemetry.connected.clone();
@@ -113,6 +118,13 @@ impl Broker {
         if let Some(path) = given(&settings.certificate) {
             options = options.add_client_certificate(path.to_owned(), settings.key.clone());
         }
+        let wants_tls = settings.servers.iter().any(|server| server.starts_with("tls://"))
+            || given(&settings.ca).is_some()
+            || given(&settings.certificate).is_some();
+        if wants_tls {
+            // Also for servers that the first one names, and whatever a server says.
+            options = options.require_tls(true);
+        }
         let client = options
             .connect(settings.servers.clone())
             .await
@@ -123,7 +135,7 @@ impl Broker {
             .max_ack_inflight(ACKS)
             .backpressure_on_inflight(true)
             .build(client.clone());
-        Ok(Self { client, context, settings: settings.clone(), telemetry })
+        Ok(Self { client, context, settings: settings.clone(), installation, telemetry })
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -138,34 +150,79 @@ impl Broker {
         &self.telemetry
     }
 
+    /// Returns whether there is a connection.
+    pub(super) fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
     pub(super) fn ack_wait(&self) -> Duration {
         self.settings.ack_wait()
     }
 
-    /// Returns a subject of this installation.
     pub(super) fn subject(&self, rest: &str) -> String {
         format!("{}.{rest}", self.settings.prefix)
     }
 
+    /// Returns the id of the database.
+    pub(super) fn installation(&self) -> &str {
+        &self.installation
+    }
+
+    /// Returns the number of queued samples without changing anything; `None` if there is no stream
+    /// yet.
+    pub(crate) async fn queued(&self) -> Result<Option<u64>, String> {
+        let stream = self.context.get_stream(self.stream_name());
+        let found = tokio::time::timeout(PATIENCE, stream).await;
+        match found.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))? {
+            Ok(stream) => Ok(Some(stream.cached_info().state.messages)),
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(why)
+                    if why.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                {
+                    Ok(None)
+                }
+                _ => Err(error.to_string()),
+            },
+        }
+    }
+
+    fn stream_name(&self) -> String {
+        format!("{}_work", self.settings.prefix)
+    }
+
     /// Creates the stream if it is missing: at the first start, or since its storage is lost.
+    /// Refuses a stream of another database.
     pub(super) async fn stream(&self) -> Result<Stream, async_nats::Error> {
+        let description =
+            format!("Pending samples of stellar-score, database {}", self.installation);
         let config = jetstream::stream::Config {
-            name: format!("{}_work", self.settings.prefix),
-            description: Some("Ids of pending samples of stellar-score".to_owned()),
+            name: self.stream_name(),
+            description: Some(description.clone()),
             subjects: vec![self.subject("work.>")],
             retention: RetentionPolicy::WorkQueue,
             storage: StorageType::File,
             num_replicas: self.settings.replicas,
             ..Default::default()
         };
-        Ok(self.context.get_or_create_stream(config).await?)
+        let name = config.name.clone();
+        let stream = self.context.get_or_create_stream(config).await?;
+        let found = stream.cached_info().config.description.clone();
+        if found.as_ref() != Some(&description) {
+            let found = found.unwrap_or_default();
+            let why = format!(
+                "the stream {name} belongs to something else ({found}): set dispatch.nats.prefix to \
+                    another name for each database"
+            );
+            return Err(why.into());
+        }
+        Ok(stream)
     }
 
-    /// Creates the consumer of a pack's workers, or changes its settings.
+    /// Returns the consumer of a pack's workers, and creates it if it is missing.
     pub(super) async fn consumer(&self, pack: &str) -> Result<PullConsumer, async_nats::Error> {
-        let name = format!("pack-{}", short(pack));
+        let name = consumer_name(pack);
         let config = pull::Config {
-            durable_name: Some(name),
+            durable_name: Some(name.clone()),
             description: Some("Workers of a pack".to_owned()),
             filter_subject: self.subject(&format!("work.{}.>", short(pack))),
             ack_policy: AckPolicy::Explicit,
@@ -174,13 +231,24 @@ impl Broker {
             max_waiting: 4096,
             ..Default::default()
         };
-        Ok(self.stream().await?.create_consumer(config).await?)
+        Ok(self.stream().await?.get_or_create_consumer(&name, config).await?)
+    }
+
+    /// Returns the same connection for another database.
+    #[cfg(test)]
+    pub(super) fn of_installation(&self, installation: &str) -> Self {
+        Self { installation: installation.to_owned(), ..self.clone() }
     }
 
     /// Sends what is not sent yet.
     pub(super) async fn flush(&self) {
         let _ = tokio::time::timeout(PATIENCE, self.client.flush()).await;
     }
+}
+
+/// Returns the name of the consumer of a pack's workers.
+pub(super) fn consumer_name(pack: &str) -> String {
+    format!("pack-{}", short(pack))
 }
 
 /// Returns the part of a pack's digest that subjects and consumers have.

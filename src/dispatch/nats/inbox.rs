@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
-use super::broker::{Broker, short};
+use super::broker::{Broker, consumer_name};
 use crate::supervisor::{Supervisor, stopped};
 
 /// How long a request for messages waits in the broker.
@@ -35,8 +35,8 @@ pub(super) struct Inbox {
     broker: Broker,
     pack: String,
     state: Mutex<State>,
-    /// Messages that may be fetched.
-    wanted: watch::Sender<usize>,
+    /// Notified when messages may be fetched.
+    room: Notify,
     /// Notified when messages have come.
     work: Arc<Notify>,
 }
@@ -48,6 +48,10 @@ struct State {
     /// All messages, fetched or taken.
     held: HashMap<Uuid, Arc<Acker>>,
     taken_at: Option<Instant>,
+    /// Messages that may wait to be taken.
+    wanted: usize,
+    /// Silence after which the broker gives a message to others, as the consumer has it.
+    ack_wait: Option<Duration>,
 }
 
 impl Inbox {
@@ -59,8 +63,8 @@ impl Inbox {
         supervisor: &Arc<Supervisor>,
         stopping: &watch::Receiver<bool>,
     ) -> Arc<Self> {
-        let (state, wanted) = (Mutex::default(), watch::Sender::new(0));
-        let this = Arc::new(Self { broker, pack, state, wanted, work });
+        let (state, room) = (Mutex::default(), Notify::new());
+        let this = Arc::new(Self { broker, pack, state, room, work });
         let (fetching, keeping) = (Arc::clone(&this), Arc::clone(&this));
         let (of_fetching, of_keeping) = (stopping.clone(), stopping.clone());
         supervisor.watch("fetching", stopping.clone(), move || {
@@ -76,15 +80,21 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes up to this many messages, and has as many fetched for the next call.
+    /// Takes up to this many messages, and has about as many fetched for the next call.
     pub(super) fn take(&self, room: usize) -> Vec<Uuid> {
         let mut state = self.state();
         state.taken_at = Some(Instant::now());
+        state.wanted = room;
         let some = room.min(state.fetched.len());
         let taken = state.fetched.drain(..some).collect();
-        drop(state);
-        self.wanted.send_if_modified(|wanted| std::mem::replace(wanted, room) != room);
+        self.room.notify_one();
         taken
+    }
+
+    /// Returns how many messages may be fetched now.
+    fn lacking(&self) -> usize {
+        let state = self.state();
+        state.wanted.saturating_sub(state.fetched.len())
     }
 
     /// Returns whether messages wait to be taken.
@@ -121,21 +131,18 @@ impl Inbox {
     }
 
     async fn fetch(&self) {
-        let mut wanted = self.wanted.subscribe();
         let mut consumer: Option<PullConsumer> = None;
         loop {
-            if wanted.wait_for(|wanted| *wanted > 0).await.is_err() {
-                return;
-            }
-            let room = wanted.borrow_and_update().saturating_sub(self.state().fetched.len());
+            let room = self.lacking();
             if room == 0 {
-                // Until some of them are taken.
-                let _ = tokio::time::timeout(AFTER_FAILURE, wanted.changed()).await;
+                self.room.notified().await;
                 continue;
             }
             let fetched = async {
                 if consumer.is_none() {
-                    consumer = Some(self.broker.consumer(&self.pack).await?);
+                    let found = self.broker.consumer(&self.pack).await?;
+                    self.state().ack_wait = Some(found.cached_info().config.ack_wait);
+                    consumer = Some(found);
                 }
                 let consumer = consumer.as_ref().ok_or("no consumer")?;
                 self.fetch_some(consumer, room).await
@@ -162,10 +169,6 @@ impl Inbox {
     }
 
     fn keep_one(&self, message: Message) {
-        let telemetry = self.broker.telemetry();
-        if message.info().is_ok_and(|info| info.delivered > 1) {
-            telemetry.redelivered.inc();
-        }
         let (message, acker) = message.split();
         let Ok(sample) = Uuid::from_slice(&message.payload) else {
             tracing::error!(subject = %message.subject, "a message without the id of a sample");
@@ -182,17 +185,19 @@ impl Inbox {
 
     /// Says that this instance is at it, before the broker gives its samples to others.
     async fn keep(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
-        let ack_wait = self.broker.ack_wait();
-        let (mut beats, mut gauges) =
-            (tokio::time::interval(ack_wait / 3), tokio::time::interval(GAUGES_EVERY));
+        let mut gauges = tokio::time::interval(GAUGES_EVERY);
+        let mut beaten = Instant::now();
         let mut stops = false;
         while !(stops && self.state().held.is_empty()) {
+            // The consumer has the settings of whoever created it.
+            let ack_wait = self.state().ack_wait.unwrap_or_else(|| self.broker.ack_wait());
             tokio::select! {
-                _ = beats.tick() => {
+                () = tokio::time::sleep((ack_wait / 3).saturating_sub(beaten.elapsed())) => {
+                    beaten = Instant::now();
                     let unused = self.state().taken_at.is_some_and(|at| at.elapsed() > ack_wait);
                     if unused {
                         // Scoring pauses: others need not wait for it.
-                        self.wanted.send_replace(0);
+                        self.state().wanted = 0;
                         self.leave_fetched().await;
                     }
                     let held: Vec<_> = self.state().held.values().cloned().collect();
@@ -208,8 +213,7 @@ impl Inbox {
 
     async fn report(&self) {
         let Ok(stream) = self.broker.stream().await else { return };
-        let name = format!("pack-{}", short(&self.pack));
-        if let Ok(info) = stream.consumer_info(name).await {
+        if let Ok(info) = stream.consumer_info(consumer_name(&self.pack)).await {
             let telemetry = self.broker.telemetry();
             telemetry.pending.set(info.num_pending as i64);
             telemetry.in_flight.set(info.num_ack_pending as i64);

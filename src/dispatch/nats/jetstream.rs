@@ -89,6 +89,8 @@ impl Jetstream {
                     // Recorded, failed or deleted.
                     self.inbox.answer(*gone, AckKind::Ack).await;
                 }
+                let again = found.iter().filter(|sample| sample.deaths > 0).count();
+                self.broker.telemetry().redelivered.inc_by(again as u64);
                 Ok(found)
             }
             Err(error) => {
@@ -188,12 +190,28 @@ impl Dispatch for Jetstream {
         Ok(self.publisher.reconcile(&self.store, (&self.spool, &self.pack)).await?)
     }
 
-    async fn close(&self) {
-        let suspects = std::mem::take(&mut self.hands().suspects);
-        for sample in suspects {
+    async fn leave(&self) {
+        let Hands { taken, suspects, .. } = std::mem::take(&mut *self.hands());
+        let taken: Vec<_> = taken.into_iter().collect();
+        if let Err(error) = self.store.end_attempts(&taken).await {
+            tracing::warn!(%error, "failed to end attempts");
+        }
+        for sample in taken.into_iter().chain(suspects) {
             self.inbox.answer(sample, soon()).await;
         }
         self.inbox.leave_fetched().await;
+    }
+
+    fn is_connected(&self) -> bool {
+        self.broker.is_connected()
+    }
+
+    async fn forget_run(&self, run: Uuid) {
+        self.publisher.forget_run(run).await;
+    }
+
+    async fn close(&self) {
+        self.publisher.close().await;
         self.broker.flush().await;
     }
 }

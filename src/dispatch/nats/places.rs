@@ -1,8 +1,10 @@
-//! Which worker has room for a request: a question to the workers of a pack, which NATS gives to
-//! one of them.
+//! Which worker has room for a request: a question to all workers of a pack, which those with room
+//! answer.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use async_nats::RequestErrorKind;
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::Instant};
@@ -10,14 +12,8 @@ use tokio::{sync::watch, time::Instant};
 use super::broker::{Broker, short};
 use crate::supervisor::{Supervisor, stopped};
 
-/// Time limit of an answer. A worker answers at once, or is gone.
+/// Time limit of an answer. Workers without room do not answer.
 const PATIENCE: Duration = Duration::from_millis(500);
-
-/// How often other workers are asked.
-const TRIES: usize = 5;
-
-/// Pause before a worker is asked again, after one had no room.
-const AFTER_BUSY: Duration = Duration::from_millis(20);
 
 /// Interval of counting the workers.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
@@ -28,21 +24,21 @@ const COUNTING: Duration = Duration::from_secs(1);
 /// Pause before a subscription is tried again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// A worker's answer.
+/// A question to all workers.
 #[derive(Debug, Serialize, Deserialize)]
-struct Answer {
-    /// URL of the worker.
-    url: String,
-    /// Whether it would take a request now.
-    has_room: bool,
+enum Question {
+    /// Who has room for a request, except the workers with these URLs?
+    Room(BTreeSet<String>),
+    /// Who is there?
+    Present,
 }
 
 /// No worker takes a request now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoPlace {
-    /// All that answered are busy.
+    /// Nobody has answered: those that are there have no room.
     Busy,
-    /// None answered.
+    /// Nobody is there.
     NoWorker,
 }
 
@@ -58,8 +54,9 @@ impl Places {
         Self { broker, pack }
     }
 
-    fn subject(&self, of: &str) -> String {
-        self.broker.subject(&format!("{of}.{}", short(&self.pack)))
+    fn subject(&self) -> String {
+        let (of, pack) = (self.broker.installation(), short(&self.pack));
+        self.broker.subject(&format!("ask.{of}.{pack}"))
     }
 
     /// Counts a forwarded request.
@@ -67,21 +64,21 @@ impl Places {
         self.broker.telemetry().forwarded(outcome);
     }
 
-    /// Returns the URL of a worker with room, other than these.
+    /// Returns the URL of the worker with room that answers first, except these.
     pub(crate) async fn find(&self, but: &BTreeSet<String>) -> Result<String, NoPlace> {
-        let mut why = NoPlace::NoWorker;
-        for _ in 0..TRIES {
-            let request = self.broker.client().request(self.subject("place"), "".into());
-            let Ok(Ok(answer)) = tokio::time::timeout(PATIENCE, request).await else {
-                return Err(why);
-            };
-            match serde_json::from_slice::<Answer>(&answer.payload) {
-                Ok(Answer { url, has_room: true }) if !but.contains(&url) => return Ok(url),
-                _ => why = NoPlace::Busy,
+        let question = encoded(&Question::Room(but.clone()));
+        let request = self.broker.client().request(self.subject(), question);
+        match tokio::time::timeout(PATIENCE, request).await {
+            Ok(Ok(answer)) => String::from_utf8(answer.payload.into()).map_err(|_| NoPlace::Busy),
+            Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => {
+                Err(NoPlace::NoWorker)
             }
-            tokio::time::sleep(AFTER_BUSY).await;
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "failed to ask for a worker");
+                Err(NoPlace::NoWorker)
+            }
+            Err(_) => Err(NoPlace::Busy),
         }
-        Err(why)
     }
 
     /// Answers for this worker, under its URL.
@@ -108,25 +105,25 @@ impl Places {
     ) {
         let client = self.broker.client();
         while !*stopping.borrow() {
-            // Subscriptions survive a lost connection.
-            let places = client.queue_subscribe(self.subject("place"), "workers".to_owned()).await;
-            let counts = client.subscribe(self.subject("count")).await;
-            let (Ok(places), Ok(counts)) = (places, counts) else {
+            // A subscription survives a lost connection.
+            let Ok(mut questions) = client.subscribe(self.subject()).await else {
                 tokio::time::sleep(AFTER_FAILURE).await;
                 continue;
             };
-            let mut questions = futures_util::stream::select(places, counts);
             loop {
                 let question = tokio::select! {
                     question = questions.next() => question,
                     () = stopped(&mut stopping) => return,
                 };
                 let Some(question) = question else { break };
-                let Some(reply) = question.reply else { continue };
-                let answer = Answer { url: url.to_owned(), has_room: has_room() };
-                let answer = serde_json::to_vec(&answer).expect("plain data always serialises");
-                if let Err(error) = client.publish(reply, answer.into()).await {
-                    tracing::debug!(%error, "failed to answer a request for a place");
+                let answers = match serde_json::from_slice(&question.payload) {
+                    Ok(Question::Room(but)) => has_room() && !but.contains(url),
+                    Ok(Question::Present) => true,
+                    Err(_) => false,
+                };
+                let Some(reply) = question.reply.filter(|_| answers) else { continue };
+                if let Err(error) = client.publish(reply, url.to_owned().into()).await {
+                    tracing::debug!(%error, "failed to answer a question for room");
                 }
             }
         }
@@ -158,17 +155,22 @@ impl Places {
         let client = self.broker.client();
         let inbox = client.new_inbox();
         let Ok(mut answers) = client.subscribe(inbox.clone()).await else { return 0 };
-        let asked = client.publish_with_reply(self.subject("count"), inbox, "".into()).await;
+        let question = encoded(&Question::Present);
+        let asked = client.publish_with_reply(self.subject(), inbox, question).await;
         if asked.is_err() {
             return 0;
         }
         let mut urls = BTreeSet::new();
         let until = Instant::now() + COUNTING;
         while let Ok(Some(answer)) = tokio::time::timeout_at(until, answers.next()).await {
-            if let Ok(answer) = serde_json::from_slice::<Answer>(&answer.payload) {
-                urls.insert(answer.url);
+            if answer.status.is_none() {
+                urls.insert(answer.payload);
             }
         }
         urls.len()
     }
+}
+
+fn encoded(question: &Question) -> Bytes {
+    serde_json::to_vec(question).expect("plain data always serialises").into()
 }

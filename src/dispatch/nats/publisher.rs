@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use futures_util::{StreamExt as _, stream};
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::broker::{Broker, short};
 use crate::store::{PendingId, Store, StoreError};
-use crate::supervisor::{Supervisor, stopped};
+use crate::supervisor::Supervisor;
 
 /// Samples that are announced and not published yet. Further ones are found by the next comparison.
 const QUEUE: usize = 65_536;
@@ -22,6 +22,9 @@ const AT_ONCE: usize = 512;
 /// Rows that a comparison reads at once.
 const PAGE: u32 = 2_000;
 
+/// Time limit of publishing what is left at the end.
+const CLOSING: Duration = Duration::from_secs(5);
+
 /// Interval of publishing everything that is pending, however many messages there are: messages of
 /// deleted samples may hide that others are missing.
 const ALL_EVERY: Duration = Duration::from_mins(10);
@@ -29,8 +32,23 @@ const ALL_EVERY: Duration = Duration::from_mins(10);
 /// Publishes ids of samples.
 pub(super) struct Publisher {
     broker: Broker,
-    queue: mpsc::Sender<PendingId>,
-    compared: Mutex<Instant>,
+    queue: mpsc::Sender<Order>,
+    compared: Mutex<Compared>,
+}
+
+/// What the publishing task is to do, in order.
+enum Order {
+    Publish(PendingId),
+    /// Tell that everything before is published.
+    Tell(oneshot::Sender<()>),
+}
+
+/// The last comparison of rows with messages.
+struct Compared {
+    /// When everything was published.
+    all: Instant,
+    /// Whether messages were missing.
+    lacked: bool,
 }
 
 /// What became of published ids.
@@ -47,19 +65,44 @@ impl Publisher {
         supervisor: &Arc<Supervisor>,
         stopping: &watch::Receiver<bool>,
     ) -> Self {
-        let (queue, announced) = mpsc::channel::<PendingId>(QUEUE);
+        let (queue, announced) = mpsc::channel(QUEUE);
         let (of_task, announced) = (broker.clone(), Arc::new(Mutex::new(announced)));
-        let stopped = stopping.clone();
-        supervisor.watch("publishing", stopping.clone(), move || {
-            publish_announced(of_task.clone(), Arc::clone(&announced), stopped.clone())
-        });
-        Self { broker, queue, compared: Mutex::new(Instant::now()) }
+        drop(supervisor.watch("publishing", stopping.clone(), move || {
+            publish_announced(of_task.clone(), Arc::clone(&announced))
+        }));
+        let compared = Mutex::new(Compared { all: Instant::now(), lacked: false });
+        Self { broker, queue, compared }
     }
 
     /// Publishes a sample soon.
     pub(super) fn announce(&self, sample: PendingId) {
-        if self.queue.try_send(sample).is_err() {
+        if self.queue.try_send(Order::Publish(sample)).is_err() {
             self.broker.telemetry().published("failed", 1);
+        }
+    }
+
+    /// Waits until everything that was announced is published.
+    pub(super) async fn close(&self) {
+        let (told, done) = oneshot::channel();
+        let published = async {
+            let _ = self.queue.send(Order::Tell(told)).await;
+            let _ = done.await;
+        };
+        if tokio::time::timeout(CLOSING, published).await.is_err() {
+            tracing::warn!("samples are not published yet: another instance will do it");
+        }
+    }
+
+    /// Removes the messages of a run.
+    pub(super) async fn forget_run(&self, run: Uuid) {
+        let subject = self.broker.subject(&format!("work.*.{run}.>"));
+        let purged = async {
+            self.broker.stream().await?.purge().filter(subject).await?;
+            Ok::<_, async_nats::Error>(())
+        };
+        if let Err(error) = purged.await {
+            // Workers drop them, since they find no rows.
+            tracing::debug!(%error, %run, "failed to remove the messages of a run");
         }
     }
 
@@ -70,6 +113,8 @@ impl Publisher {
         (spool, pack): (&str, &str),
     ) -> Result<(), StoreError> {
         let mut compared = self.compared.lock().await;
+        // Before the messages, so that what is accepted meanwhile does not count as missing.
+        let pending = store.pending_count(spool).await?;
         let queued = async {
             // Also where no worker runs yet: autoscalers read the lag of the consumer.
             self.broker.consumer(pack).await?;
@@ -79,19 +124,22 @@ impl Publisher {
             Ok(info) => info.state.messages,
             Err(error) => {
                 let error: async_nats::Error = error;
-                tracing::debug!(%error, "the broker does not say how many samples are queued");
+                tracing::warn!(%error, "failed to compare samples with the broker, will retry");
                 return Ok(());
             }
         };
-        // Messages of recorded samples are acknowledged a moment later: a few too many are normal.
-        if store.backlog().await?.waiting <= queued && compared.elapsed() < ALL_EVERY {
+        let lacked = std::mem::replace(&mut compared.lacked, pending > queued);
+        // Twice in a row: samples of the last moment are still being published.
+        if !(lacked && compared.lacked) && compared.all.elapsed() < ALL_EVERY {
             return Ok(());
         }
-        *compared = Instant::now();
         let (mut after, mut new) = (Uuid::nil(), 0);
         loop {
             let page = store.pending_ids(spool, after, PAGE).await?;
-            let Some(last) = page.last() else { break };
+            let Some(last) = page.last() else {
+                *compared = Compared { all: Instant::now(), lacked: false };
+                break;
+            };
             after = last.id;
             let published = publish(&self.broker, page).await;
             new += published.new;
@@ -107,30 +155,21 @@ impl Publisher {
     }
 }
 
-async fn publish_announced(
-    broker: Broker,
-    announced: Arc<Mutex<mpsc::Receiver<PendingId>>>,
-    mut stopping: watch::Receiver<bool>,
-) {
+async fn publish_announced(broker: Broker, announced: Arc<Mutex<mpsc::Receiver<Order>>>) {
     let mut announced = announced.lock().await;
-    let mut some = Vec::new();
-    loop {
-        tokio::select! {
-            count = announced.recv_many(&mut some, AT_ONCE) => {
-                if count == 0 {
-                    return;
+    let mut orders = Vec::new();
+    while announced.recv_many(&mut orders, AT_ONCE).await > 0 {
+        let mut samples = Vec::new();
+        for order in orders.drain(..) {
+            match order {
+                Order::Publish(sample) => samples.push(sample),
+                Order::Tell(told) => {
+                    publish(&broker, std::mem::take(&mut samples)).await;
+                    let _ = told.send(());
                 }
-            }
-            () = stopped(&mut stopping) => {
-                // Samples of the last requests.
-                while let Ok(sample) = announced.try_recv() {
-                    some.push(sample);
-                }
-                publish(&broker, some).await;
-                return;
             }
         }
-        publish(&broker, std::mem::take(&mut some)).await;
+        publish(&broker, samples).await;
     }
 }
 

@@ -94,7 +94,7 @@ async fn a_worker_that_lives_keeps_its_samples_and_those_of_a_dead_one_go_to_oth
     kill(dead).await;
     let taken = alive.take(1).await;
     assert_eq!((taken[0].sample.id, taken[0].sample.deaths), (id, 1));
-    assert!(alive.telemetry.export().contains("stellar_dispatch_redelivered_total 1"));
+    assert_eq!(alive.metric("stellar_dispatch_redelivered_total"), "1");
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn all_samples_come_again_after_the_storage_of_the_broker_is_lost() {
     let broker = worker.broker.as_ref().unwrap();
     let stream = broker.stream().await.unwrap().cached_info().config.name.clone();
     broker.context().delete_stream(stream).await.unwrap();
-    worker.dispatch.reconcile().await.unwrap();
+    worker.compare().await;
     until_queued(&worker, 10).await;
     for id in held {
         scene.settle(&worker, id).await;
@@ -153,18 +153,60 @@ async fn a_sample_with_which_workers_die_goes_alone_and_then_fails() {
 #[tokio::test]
 async fn a_worker_that_stops_leaves_what_it_has_fetched() {
     workers!(scene, stopping, other);
-    let all: BTreeSet<_> = scene.announce(&stopping, 6).await.into_iter().collect();
+    let mut all: BTreeSet<_> = scene.announce(&stopping, 6).await.into_iter().collect();
     // One is taken, and further ones are fetched for the next call.
     let first = stopping.take(1).await;
     stopping.stop.send_replace(true);
     for taken in first {
         stopping.dispatch.end(taken.sample.id, Outcome::Left).await;
     }
+    stopping.dispatch.leave().await;
+    // Requests are still being answered.
+    all.extend(scene.announce(&stopping, 2).await);
     stopping.dispatch.close().await;
     let started = Instant::now();
-    let rest: BTreeSet<Uuid> = other.ids(6).await.into_iter().collect();
+    let rest: BTreeSet<Uuid> = other.ids(8).await.into_iter().collect();
     assert_eq!(rest, all);
     assert!(started.elapsed() < Duration::from_secs(ACK_SECONDS), "nothing had to run out");
+}
+
+#[tokio::test]
+async fn comparisons_while_samples_are_accepted_publish_nothing_again() {
+    workers!(scene, worker);
+    let accepting = scene.announce(&worker, 200);
+    let comparing = async {
+        loop {
+            worker.dispatch.reconcile().await.unwrap();
+        }
+    };
+    tokio::select! {
+        _ = accepting => {}
+        () = comparing => {}
+    }
+    until_queued(&worker, 200).await;
+    let text = worker.telemetry.export();
+    assert!(text.contains("stellar_dispatch_published_total{outcome=\"queued\"} 0"), "{text}");
+}
+
+#[tokio::test]
+async fn messages_of_a_deleted_run_are_removed() {
+    workers!(scene, worker);
+    let id = scene.announce(&worker, 3).await[0];
+    until_queued(&worker, 3).await;
+    worker.dispatch.forget_run(Uuid::now_v7()).await;
+    assert_eq!(queued(&worker).await, 3);
+    worker.dispatch.forget_run(scene.announced(id).run).await;
+    assert_eq!(queued(&worker).await, 0);
+}
+
+#[tokio::test]
+async fn a_stream_of_another_database_is_refused() {
+    workers!(scene, worker);
+    let ours = worker.broker.as_ref().unwrap();
+    ours.stream().await.unwrap();
+    let theirs = ours.of_installation("another database");
+    let error = theirs.stream().await.err().unwrap().to_string();
+    assert!(error.contains("a database") && error.contains("dispatch.nats.prefix"), "{error}");
 }
 
 #[tokio::test]
@@ -187,7 +229,7 @@ async fn a_request_finds_a_worker_with_room() {
     has_room.store(false, Ordering::Relaxed);
     assert_eq!(places.find(&BTreeSet::new()).await, Err(NoPlace::Busy));
     places.clone().count_workers(&supervisor, &stopping);
-    while !worker.telemetry.export().contains("stellar_workers 1") {
+    while worker.metric("stellar_workers") != "1" {
         assert!(Instant::now() < until);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
