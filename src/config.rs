@@ -319,7 +319,7 @@ mod tests {
             assert!(nats(good).unwrap().dispatch.is_nats(), "{good}");
         }
         let of_nats = |more: &str| nats(&format!("[dispatch.nats]\n{more}"));
-        for (wrong, key) in [
+        for (wrong, key) in vec![
             (load("[dispatch]\nkind = \"nats\""), "dispatch.kind"),
             (load("[dispatch]\nscore_here = false"), "dispatch.score_here"),
             (nats("advertise = \"10.0.0.7:8080\""), "dispatch.advertise"),

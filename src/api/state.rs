@@ -152,6 +152,12 @@ impl App {
         self.audit.clone()
     }
 
+    /// Returns the background work.
+    #[must_use]
+    pub(crate) fn runs(&self) -> &Arc<Runs> {
+        &self.runs
+    }
+
     /// Returns the readiness of this instance.
     #[must_use]
     pub fn readiness(&self) -> &Arc<Readiness> {

@@ -17,6 +17,7 @@ mod pack;
 mod paper;
 mod progress;
 mod register;
+mod retention;
 mod score;
 mod serve;
 mod server;
@@ -232,7 +233,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                     Command::Export(args) => exchange::export(args).await,
                     Command::Report(args) => exchange::report(args).await,
                     Command::Compare(args) => compare::run(args).await,
-                    Command::Paper(args) => paper::run(config, *args).await,
+                    Command::Paper(args) => Box::pin(paper::run(config, *args)).await,
                     Command::Dataset(command) => dataset::run(&config, command).await,
                     Command::Pack(command) => pack::run(config, command).await,
                     Command::Submission(command) => submission::run(config, command).await,

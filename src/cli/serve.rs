@@ -5,7 +5,6 @@ use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use axum::{Router, http::Uri};
 use clap::Args;
-use time::OffsetDateTime;
 use tokio::{
     net::TcpSocket,
     signal::unix::{Signal, SignalKind, signal},
@@ -16,6 +15,7 @@ use tokio::{
 
 use super::{
     output::print,
+    retention::{Retention, purge_expired},
     start::{Graphs, open_observed_store, start_generator, start_scoring_with},
 };
 use crate::{
@@ -157,6 +157,42 @@ fn advertise(config: &mut Config, address: SocketAddr) -> anyhow::Result<String>
     Ok(url)
 }
 
+/// Begins to connect to the broker, if there is one. It need not be there yet: accepting goes on
+/// without it.
+async fn connect(
+    config: &Config,
+    store: &Store,
+    telemetry: &Telemetry,
+) -> anyhow::Result<Option<Broker>> {
+    if !config.dispatch.is_nats() {
+        return Ok(None);
+    }
+    let telemetry = telemetry.runs.dispatch.of_nats()?;
+    let installation = store.installation().await?;
+    Ok(Some(Broker::connect(&config.dispatch.nats, installation, telemetry).await?))
+}
+
+/// Lets a worker offer its places, and an instance without models use those of workers.
+fn with_places(
+    app: App,
+    config: &Config,
+    places: Places,
+    advertised: Option<String>,
+    graphs: Graphs,
+) -> App {
+    let runs = app.runs();
+    let (supervisor, stopping) = (runs.supervisor(), runs.stopping());
+    match advertised {
+        Some(url) => places.offer(url, app.has_room(), supervisor, &stopping),
+        None if graphs == Graphs::Elsewhere => {
+            places.clone().count_workers(supervisor, &stopping);
+            return app.with_workers(config, places);
+        }
+        None => {}
+    }
+    app
+}
+
 /// Most connections that the kernel accepts before the service does.
 const BACKLOG: u32 = 1024;
 
@@ -241,14 +277,7 @@ impl Service {
         check_access(config, &store).await?;
         // Before the models, which take minutes: another process may use the folder.
         let spool = Spool::of(&config.store, &store).await?;
-        // The broker need not be there yet: accepting goes on without it.
-        let broker = if config.dispatch.is_nats() {
-            let telemetry = telemetry.runs.dispatch.of_nats()?;
-            let installation = store.installation().await?;
-            Some(Broker::connect(&config.dispatch.nats, installation, telemetry).await?)
-        } else {
-            None
-        };
+        let broker = connect(config, &store, &telemetry).await?;
         starting.begin(Step::Pack);
         let verified = Arc::clone(&starting);
         let verified = move || verified.begin(Step::Graphs);
@@ -275,15 +304,9 @@ impl Service {
         if let Some(generator) = &generator {
             app = app.with_generator(Arc::clone(generator), &config.generator);
         }
-        if let Some(broker) = &broker {
-            let places = Places::new(broker.clone(), scoring.pack().digest.to_string());
-            let (supervisor, stopping) = (runs.supervisor(), runs.stopping());
-            if let Some(url) = advertised {
-                places.offer(url, app.has_room(), supervisor, &stopping);
-            } else if graphs == Graphs::Elsewhere {
-                places.clone().count_workers(supervisor, &stopping);
-                app = app.with_workers(config, places);
-            }
+        if let Some(broker) = broker {
+            let places = Places::new(broker, scoring.pack().digest.to_string());
+            app = with_places(app, config, places, advertised, graphs);
         }
         let readiness = Arc::clone(app.readiness());
         let audit = app.audit_log();
@@ -369,31 +392,6 @@ impl Service {
     }
 }
 
-/// Interval of the purge. Retentions are in days, so an hour more or less does not matter, and a
-/// check costs one indexed statement.
-const PURGE_EVERY: Duration = Duration::from_hours(1);
-
-/// Retention of what expires, in days.
-#[derive(Debug, Clone)]
-struct Retention {
-    faces: u32,
-    evidence: u32,
-    thumbnails: u32,
-    audit: u32,
-}
-
-impl Retention {
-    fn of(config: &Config) -> Self {
-        let store = &config.store;
-        Self {
-            faces: config.privacy.face_retention_days,
-            evidence: store.evidence_retention_days,
-            thumbnails: if store.thumbnails > 0 { store.thumbnail_retention_days } else { 0 },
-            audit: config.keys.audit_retention_days,
-        }
-    }
-}
-
 /// Interval of the check for hanging batches.
 const GRAPHS_EVERY: Duration = Duration::from_secs(1);
 
@@ -403,40 +401,6 @@ async fn notice_hanging(generator: Arc<Generator>, limit: Duration) {
     loop {
         seconds.tick().await;
         generator.engine().notice_hanging(limit);
-    }
-}
-
-/// Deletes what has expired, now and every hour.
-async fn purge_expired(store: Store, runs: Arc<Runs>, retention: Retention) {
-    let mut hours = tokio::time::interval(PURGE_EVERY);
-    let before = |days: u32| {
-        (days > 0).then(|| OffsetDateTime::now_utc() - time::Duration::days(days.into()))
-    };
-    loop {
-        hours.tick().await;
-        let purged = [
-            ("faces", store.purge_faces(before(retention.faces)).await),
-            ("evidence", store.purge_evidence(before(retention.evidence)).await),
-            ("thumbnails", store.purge_thumbnails(before(retention.thumbnails)).await),
-        ];
-        for (what, purged) in purged {
-            match purged {
-                Ok(0) => {}
-                Ok(count) => {
-                    tracing::info!(count, "deleted expired {what}");
-                    runs.scrub().await;
-                }
-                Err(error) => tracing::warn!(%error, "failed to delete expired {what}, will retry"),
-            }
-        }
-        let Some(before) = before(retention.audit) else { continue };
-        match store.forget_audit(before).await {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(count, "deleted expired entries of the audit log"),
-            Err(error) => {
-                tracing::warn!(%error, "failed to delete expired entries of the audit log, will retry");
-            }
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! How pending samples come to those who score them, behind one trait with two implementations: the
-//! database, which one instance reads (`local.rs`), and NATS JetStream, which brings ids of samples
-//! to any number of workers (`nats/`).
+//! database, which one instance reads (`local.rs`), and NATS `JetStream`, which brings ids of
+//! samples to any number of workers (`nats/`).
 //!
 //! The rows of pending samples are the truth. A dispatch may lose, repeat and reorder samples:
 //! recording a sample and removing it from the pending ones is one transaction, so a second result

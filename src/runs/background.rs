@@ -15,19 +15,20 @@ use uuid::Uuid;
 
 use super::{
     Runs,
+    attempt::{Attempt, Blame, attempt, broken},
     pause::{AFTER_FAILURE, LOOK_EVERY, stopped, wait},
 };
 use crate::{
     blobs::ReadError,
     content::ContentHash,
     dispatch::{Outcome, Taken},
-    engine::{EngineError, Health, Residency},
+    engine::Residency,
     metrics::{self, Metric, REGISTRY},
-    scoring::{EncodedImage, Metadata, Sample, ScoringError, in_background},
+    scoring::{EncodedImage, Metadata, Sample, in_background},
     service::{ProbesError, new_sample, probes},
     store::{BlockedSamples, NewSample, PendingRecord, StoreError},
     trace::span,
-    vision::{self, DecodeError},
+    vision,
 };
 
 /// Pause before checking again whether a resting sample may be retried.
@@ -68,52 +69,6 @@ struct Running {
     sample: Uuid,
     /// Nothing else may be scored beside it.
     alone: bool,
-}
-
-/// Outcome of an attempt.
-enum Attempt {
-    Recorded,
-    /// The sample is no longer pending: it was deleted, or recorded elsewhere.
-    Gone,
-    /// Permanent failure: the sample cannot be scored as it was sent.
-    Failed {
-        reason: String,
-        detail: String,
-    },
-    /// Transient failure: the sample will be retried.
-    Later {
-        why: String,
-        blame: Blame,
-    },
-    /// The service is stopping, or the store is unavailable: the row stays unchanged.
-    Untouched,
-}
-
-impl Attempt {
-    /// Returns a word for traces.
-    fn outcome(&self) -> &'static str {
-        match self {
-            Self::Recorded => "recorded",
-            Self::Gone => "gone",
-            Self::Failed { .. } => "failed",
-            Self::Later { .. } => "postponed",
-            Self::Untouched => "untouched",
-        }
-    }
-}
-
-/// Cause of a transient failure. It decides whether the attempt counts and how long the pause is.
-#[derive(Clone, Copy, PartialEq)]
-enum Blame {
-    /// Probably the sample itself: the attempt counts.
-    Sample,
-    /// A full queue or an unavailable dependency: the attempt does not count.
-    Room,
-    /// A graph that fails or hangs for every input. This must not fail a sample, so the attempt
-    /// does not count.
-    Graph,
-    /// The bucket of the spool, which is the same for every sample.
-    Bucket,
 }
 
 impl Runs {
@@ -478,26 +433,4 @@ fn chosen(codes: Option<&[String]>) -> Vec<&'static Metric> {
         None => REGISTRY.iter().collect(),
         Some(codes) => codes.iter().filter_map(|code| metrics::find(code)).collect(),
     }
-}
-
-fn attempt(error: ScoringError, health: &Health) -> Attempt {
-    let why = error.to_string();
-    let source = match error {
-        ScoringError::Decode { of, source } => return broken(&of, &source),
-        ScoringError::Engine { source, .. } => source,
-    };
-    match source {
-        EngineError::Overloaded { .. } | EngineError::NotStored(_) => {
-            Attempt::Later { why, blame: Blame::Room }
-        }
-        EngineError::Stopping | EngineError::Offloaded => Attempt::Untouched,
-        source if source.graph().is_some_and(|graph| health.failing.contains(graph)) => {
-            Attempt::Later { why, blame: Blame::Graph }
-        }
-        _ => Attempt::Later { why, blame: Blame::Sample },
-    }
-}
-
-fn broken(of: &str, source: &DecodeError) -> Attempt {
-    Attempt::Failed { reason: source.problem().to_owned(), detail: format!("{of}: {source}") }
 }

@@ -11,6 +11,7 @@
 //! Pending samples exist only in the database and on disk, so the service resumes after any crash:
 //! recording a sample and removing it from the pending ones is one transaction.
 
+mod attempt;
 mod background;
 mod backoff;
 mod deletions;

@@ -47,7 +47,8 @@ pub async fn probes(
             let photos = store.photos(dataset.id).await?;
             Ok(photos.into_iter().map(|photo| (photo.image, photo.attributes)).collect())
         };
-        scoring.fit_probes(dataset.id, name, dataset.revision, photos).await.map(Some)
+        let fitted = scoring.fit_probes(dataset.id, name, dataset.revision, photos);
+        Box::pin(fitted).await.map(Some)
     });
     match fit.await {
         Ok(fitted) => fitted,

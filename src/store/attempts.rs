@@ -112,7 +112,7 @@ async fn begin<P: Connections>(
     if !begun.is_empty() {
         let mut sql =
             Sql::new("UPDATE pending_samples SET deaths = deaths + begun, begun = 1 WHERE id IN ");
-        sql.tuple(begun.into_iter());
+        sql.tuple(begun);
         transaction.execute(sql).await?;
         transaction.commit().await?;
     }

@@ -26,8 +26,8 @@ pub struct Leadership {
 
 impl Leadership {
     /// Takes those of these roles that nobody leads, confirms those that this instance leads, and
-    /// leaves all others. Must be called every few seconds. Returns the roles that this instance now
-    /// leads.
+    /// leaves all others. Must be called every few seconds. Returns the roles that this instance
+    /// now leads.
     ///
     /// # Errors
     /// The store is unavailable. Then this instance leads nothing.

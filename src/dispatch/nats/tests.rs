@@ -33,7 +33,7 @@ macro_rules! workers {
 async fn kill(worker: Instance) {
     let broker = worker.broker.clone().unwrap();
     broker.client().drain().await.unwrap();
-    std::mem::forget(worker);
+    drop(worker);
 }
 
 /// The number of messages in the stream.
