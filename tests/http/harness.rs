@@ -164,9 +164,8 @@ impl App {
         let scoring = Arc::new(scoring);
         let spool = Spool::of(&config.store, &store).await.expect("the folder is new");
         let of_runs = telemetry.runs.clone();
-        let runs = Runs::open(&config, store.clone(), spool, Arc::clone(&scoring), of_runs)
-            .await
-            .expect("the folder is new");
+        let opened = Runs::open(&config, store.clone(), spool, Arc::clone(&scoring), of_runs);
+        let runs = Box::pin(opened).await.expect("the folder is new");
         let background = Some(runs.start());
         let generator = config.generator.pack().map(|pack| {
             let pack = Arc::new(Pack::open(pack).expect("the pack is whole"));

@@ -2982,7 +2982,7 @@ class ReportResponse(TypedDict):
     """Number of samples for which the penalty cannot be decided because `clip_t` or `clip_n` is missing."""
 
 
-Residency = Literal["resident", "offloading", "offloaded", "loading"]
+Residency = Literal["resident", "offloading", "offloaded", "loading", "elsewhere"]
 """Whether the graphs are loaded."""
 
 
