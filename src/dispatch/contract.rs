@@ -137,7 +137,7 @@ impl Scene {
         settings.ack_seconds = ACK_SECONDS;
         let telemetry = Telemetry::new();
         let of_nats = telemetry.runs.dispatch.of_nats().unwrap();
-        let broker = Broker::connect(&settings, "a database".to_owned(), of_nats).await.unwrap();
+        let broker = Broker::connect(&settings, "one-database".to_owned(), of_nats).await.unwrap();
         let (work, stop) = (Arc::new(Notify::new()), watch::Sender::new(false));
         let supervisor = Supervisor::new(telemetry.runs.restarts.clone());
         let (store, notified) = (self.store.clone(), Arc::clone(&work));

@@ -169,7 +169,7 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ("packs", "created digest name weights"),
         (
             "pending_samples",
-            "attempts auxiliary_hashes content created detail due folder id image metadata name \
+            "attempts auxiliary_hashes begun content created deaths detail due folder id image metadata name \
                 pack prompt \
              reason reference_hashes run state",
         ),

@@ -204,9 +204,9 @@ async fn a_stream_of_another_database_is_refused() {
     workers!(scene, worker);
     let ours = worker.broker.as_ref().unwrap();
     ours.stream().await.unwrap();
-    let theirs = ours.of_installation("another database");
+    let theirs = ours.of_installation("another-database");
     let error = theirs.stream().await.err().unwrap().to_string();
-    assert!(error.contains("a database") && error.contains("dispatch.nats.prefix"), "{error}");
+    assert!(error.contains("one-database") && error.contains("dispatch.nats.prefix"), "{error}");
 }
 
 #[tokio::test]

@@ -242,9 +242,11 @@ const POSTGRES_UNAVAILABLE: [&str; 4] = ["08", "53", "57", "58"];
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        use sqlx::Error::{Database, Io, PoolClosed, PoolTimedOut, Tls, WorkerCrashed};
+        use sqlx::Error::{Database, Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed};
         match &error {
             Io(_) | Tls(_) | PoolTimedOut | PoolClosed | WorkerCrashed => Self::Unavailable(error),
+            // A server that starts, stops or is full answers the question for TLS with an error.
+            Protocol(problem) if problem.contains("SSLRequest") => Self::Unavailable(error),
             Database(database) => {
                 let code = database.code().unwrap_or_default();
                 if database.try_downcast_ref::<SqliteError>().is_some() {
