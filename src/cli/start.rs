@@ -23,7 +23,9 @@ pub(super) async fn open_observed_store(
     config: &Config,
     telemetry: &Telemetry,
 ) -> anyhow::Result<Store> {
-    let options = StoreOptions { telemetry: telemetry.store.clone(), ..StoreOptions::default() };
+    let writers = config.dispatch.is_nats().then_some(1);
+    let telemetry = telemetry.store.clone();
+    let options = StoreOptions { writers, telemetry, ..StoreOptions::default() };
     open_store_with(config, &options).await
 }
 

@@ -101,6 +101,10 @@ async fn begin<P: Connections>(
     most_deaths: u32,
 ) -> Result<Vec<PendingRecord>, StoreError> {
     let mut transaction = pool.begin().await?;
+    if let Some(relax) = transaction.relax() {
+        // If it is lost in a crash, a death is not counted.
+        transaction.execute(Sql::new(relax)).await?;
+    }
     let mut sql = pending_rows();
     sql.push(" AND pending_samples.id IN ").tuple(samples.iter().map(|id| (*id).into()));
     // In one order, so that two workers never wait for each other.

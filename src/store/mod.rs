@@ -152,7 +152,7 @@ impl Store {
     ///   create tables.
     pub async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
         let (backend, writers) = Backend::open(url, options).await?;
-        let recording = queue::Queue::new(writers);
+        let recording = queue::Queue::new(options.writers.unwrap_or(writers));
         let caches = Caches::default();
         let remembered = standings_cache(&caches);
         let runs = run_data::run_data_cache(&caches);

@@ -10,6 +10,10 @@ pub struct StoreOptions {
     /// Maximum number of open connections: PostgreSQL's pool, or SQLite's readers in addition to
     /// its single writer.
     pub connections: u32,
+    /// Most transactions that record scores at the same time; `None` chooses for the database. One
+    /// is best where other instances record too: all wait for the row of the run, and the longer a
+    /// writer waits, the more samples share its transaction.
+    pub writers: Option<usize>,
     /// Longest wait for a free connection or a lock, after which a request fails as unavailable.
     pub timeout: Duration,
     /// Service metrics of the store.
@@ -22,6 +26,7 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             connections: 16,
+            writers: None,
             timeout: Duration::from_secs(30),
             telemetry: StoreTelemetry::default(),
         }

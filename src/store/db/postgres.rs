@@ -228,6 +228,10 @@ impl Connection for PgConnection {
         Some("LOCK TABLE deleted_images IN EXCLUSIVE MODE")
     }
 
+    fn relax(&self) -> Option<&'static str> {
+        Some("SET LOCAL synchronous_commit = off")
+    }
+
     fn explain(&self) -> (&'static str, &'static str) {
         ("EXPLAIN (ANALYZE, COSTS OFF) ", "QUERY PLAN")
     }

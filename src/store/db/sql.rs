@@ -203,6 +203,10 @@ pub(crate) trait Connection: Send {
     /// transaction ends. `None` if the database has only one writer.
     fn exclude_recordings(&self) -> Option<&'static str>;
 
+    /// Returns the statement by which the transaction does not wait until it is on the disk: a
+    /// crash of the server may undo it. `None` if the database has no such transactions.
+    fn relax(&self) -> Option<&'static str>;
+
     /// Returns the prefix that makes a query return its plan, and the column that contains it.
     fn explain(&self) -> (&'static str, &'static str);
 

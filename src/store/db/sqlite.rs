@@ -409,6 +409,10 @@ impl Connection for SqliteConnection {
         None
     }
 
+    fn relax(&self) -> Option<&'static str> {
+        None
+    }
+
     fn explain(&self) -> (&'static str, &'static str) {
         ("EXPLAIN QUERY PLAN ", "detail")
     }
