@@ -313,12 +313,7 @@ def main():
     print(json.dumps(found, indent=1))
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
-    for kind, count in chaos.wrong.found.most_common():
-        print(f"WRONG: {count} × {kind}")
-        for example in chaos.wrong.examples[kind]:
-            print(f"    {example}")
-    if not chaos.wrong.found:
-        print("nothing lost, repeated or changed")
+    chaos.wrong.show("nothing lost, repeated or changed")
     return 1 if chaos.wrong.found else 0
 
 

@@ -157,12 +157,7 @@ def main():
     print(f"scores: {checks.compared} compared, {checks.different} samples not equal to the last bit")
     print(f"files: {checks.kept[1]} in the spools, {checks.kept[0]} in the database")
     print(f"memory: at most {checks.most:.0f} MiB; in the last calm", ", ".join(f"{a:.0f} then {b:.0f} MiB" for a, b in checks.thirds) or "not measured")
-    for kind, count in soak.wrong.found.most_common():
-        print(f"WRONG: {count} × {kind}")
-        for example in soak.wrong.examples[kind]:
-            print(f"    {example}")
-    if not soak.wrong.found:
-        print("nothing lost, duplicated or changed")
+    soak.wrong.show("nothing lost, duplicated or changed")
     if arguments.json:
         arguments.json.write_text(json.dumps({
             "minutes": soak.seconds / 60, "instances": len(instances), "counts": counts, "compared": checks.compared,

@@ -31,6 +31,15 @@ class Wrong:
             if len(self.examples[kind]) < 5:
                 self.examples[kind].append(str(what)[:600])
 
+    def show(self, nothing):
+        """Prints all problems, or the text if there are none."""
+        for kind, count in self.found.most_common():
+            print(f"WRONG: {count} × {kind}")
+            for example in self.examples[kind]:
+                print(f"    {example}")
+        if not self.found:
+            print(nothing)
+
 
 class Clients:
     """Clients of some instances, and everything that the service acknowledged."""

@@ -24,11 +24,12 @@ use figment::{
 use serde::Deserialize;
 
 pub use adapters::{Adapter, AdapterReward, Protocol};
-pub(crate) use dispatch::given;
 pub use dispatch::{Dispatch, DispatchKind, Nats};
 pub use environment::{DEFAULTS, UnknownVariable};
+pub(crate) use password::read_password;
 pub use renamed::RenamedKey;
 pub use s3::S3;
+pub(crate) use sections::given;
 pub use sections::{
     Analysis, Generator, Keys, Limits, Log, LogFormat, Privacy, Rewards, Runs, Server, Store,
     Traces,

@@ -95,7 +95,7 @@ impl Supervisor {
                 }
                 tracing::error!(task, %panic, seconds = pause.as_secs(), "background task \
                     panicked, will restart");
-                if tokio::time::timeout(pause, stopping.wait_for(|stop| *stop)).await.is_ok() {
+                if tokio::time::timeout(pause, stopped(&mut stopping)).await.is_ok() {
                     return;
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);

@@ -8,7 +8,7 @@ use std::{
 use axum::http::Uri;
 use serde::Deserialize;
 
-use super::{Store, s3::Wrong};
+use super::{Store, s3::Wrong, sections::given};
 
 /// Most copies of a stream that NATS keeps.
 const MOST_REPLICAS: usize = 5;
@@ -76,11 +76,6 @@ impl std::fmt::Debug for Nats {
             .field("max_ack_pending", &self.max_ack_pending)
             .finish_non_exhaustive()
     }
-}
-
-/// Returns the path unless it is empty, which stands for none.
-pub(crate) fn given(path: &Path) -> Option<&Path> {
-    (!path.as_os_str().is_empty()).then_some(path)
 }
 
 impl Nats {

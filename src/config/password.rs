@@ -20,7 +20,7 @@ impl Store {
         if url.password().is_some() {
             return Err(wrong("store.url has a password too: set only one of them"));
         }
-        let password = read(file).map_err(wrong)?;
+        let password = read_password(file).map_err(wrong)?;
         // Only a URL without a host cannot have a password.
         url.set_password(Some(&password))
             .map_err(|()| wrong("store.url has no host, as in postgres://USER@HOST/DATABASE"))?;
@@ -29,7 +29,8 @@ impl Store {
     }
 }
 
-fn read(file: &Path) -> Result<String, &'static str> {
+/// Reads a password from a file.
+pub(crate) fn read_password(file: &Path) -> Result<String, &'static str> {
     let text = fs::read_to_string(file).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => "there is no such file",
         io::ErrorKind::PermissionDenied => "the user of this process may not read it",

@@ -58,6 +58,12 @@ impl Server {
         !self.listen.ip().is_loopback() || !self.proxies.is_empty()
     }
 
+    /// Returns the addresses of reverse proxies, in the form in which those of peers are compared.
+    #[must_use]
+    pub fn proxy_addresses(&self) -> Vec<IpAddr> {
+        self.proxies.iter().map(IpAddr::to_canonical).collect()
+    }
+
     /// Returns the deadline of a request.
     #[must_use]
     pub fn deadline(&self) -> Duration {
@@ -353,6 +359,11 @@ impl Rewards {
     }
 }
 
+/// Returns the path unless it is empty, which stands for none.
+pub(crate) fn given(path: &Path) -> Option<&Path> {
+    (!path.as_os_str().is_empty()).then_some(path)
+}
+
 /// The `[generator]` section: images that are generated on request.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -382,7 +393,7 @@ impl Generator {
     /// Returns the folder of the pack; `None` if no images are generated.
     #[must_use]
     pub fn pack(&self) -> Option<&Path> {
-        (!self.pack.as_os_str().is_empty()).then_some(&*self.pack)
+        given(&self.pack)
     }
 }
 

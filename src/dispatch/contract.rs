@@ -17,11 +17,11 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{Announced, Broker, Dispatch, Jetstream, Local, Outcome, Taken};
+use super::{Broker, Dispatch, Jetstream, Local, Outcome, Taken};
 use crate::{
     config::Config,
     content::ContentHash,
-    store::{NewPending, PackId, RunFacts, RunName, Store, StoreOptions, Weights},
+    store::{NewPending, PackId, PendingId, RunFacts, RunName, Store, StoreOptions, Weights},
     supervisor::Supervisor,
     telemetry::Telemetry,
 };
@@ -95,8 +95,8 @@ impl Scene {
         id
     }
 
-    pub(super) fn announced(&self, sample: Uuid) -> Announced {
-        Announced { sample, run: self.run, pack: self.pack.clone() }
+    pub(super) fn announced(&self, sample: Uuid) -> PendingId {
+        PendingId { id: sample, run: self.run, pack: self.pack.digest.clone() }
     }
 
     /// Accepts and announces samples, and returns their ids.

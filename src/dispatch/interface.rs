@@ -6,18 +6,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::suspects::Suspect;
-use crate::{
-    pack_id::PackId,
-    store::{PendingRecord, StoreError},
-};
-
-/// A sample that has become pending.
-#[derive(Clone, Debug)]
-pub(crate) struct Announced {
-    pub(crate) sample: Uuid,
-    pub(crate) run: Uuid,
-    pub(crate) pack: PackId,
-}
+use crate::store::{PendingId, PendingRecord, StoreError};
 
 /// A pending sample that this instance is to score.
 #[derive(Debug)]
@@ -35,7 +24,7 @@ impl Taken {
     }
 }
 
-/// What became of a sample that was taken.
+/// The outcome of a sample that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Its row is no longer pending.
@@ -46,23 +35,16 @@ pub(crate) enum Outcome {
     Left,
 }
 
-/// Samples cannot be taken now.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DispatchError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 /// Brings pending samples of one pack to an instance that scores them.
 #[async_trait]
 pub(crate) trait Dispatch: Send + Sync {
     /// Says that samples have become pending. It does not wait, and may be in vain.
-    fn announce(&self, sample: Announced);
+    fn announce(&self, sample: PendingId);
 
-    /// Takes samples that nobody else scores, oldest first. They stay taken until
+    /// Takes samples that no other instance scores, oldest first. They stay taken until
     /// [`end`](Self::end). Others could score them too if there are workers; then at most `room`
     /// come. A suspect comes alone, when no other sample is taken.
-    async fn take(&self, room: usize) -> Result<Vec<Taken>, DispatchError>;
+    async fn take(&self, room: usize) -> Result<Vec<Taken>, StoreError>;
 
     /// Returns how long a call of [`take`](Self::take) would be in vain, as far as is known.
     async fn pause(&self) -> Duration;
@@ -74,7 +56,7 @@ pub(crate) trait Dispatch: Send + Sync {
     async fn end(&self, sample: Uuid, outcome: Outcome);
 
     /// Announces what was announced in vain. One instance at a time calls it, every few seconds.
-    async fn reconcile(&self) -> Result<(), DispatchError> {
+    async fn reconcile(&self) -> Result<(), StoreError> {
         Ok(())
     }
 

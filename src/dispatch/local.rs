@@ -15,10 +15,10 @@ use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use super::{
-    interface::{Announced, Dispatch, DispatchError, Outcome, Taken},
+    interface::{Dispatch, Outcome, Taken},
     note::Note,
 };
-use crate::store::Store;
+use crate::store::{PendingId, PendingRecord, Store, StoreError};
 
 /// Number of pending rows to prefetch, so that one query serves many samples.
 const AHEAD: u32 = 64;
@@ -65,11 +65,11 @@ impl Local {
 
 #[async_trait]
 impl Dispatch for Local {
-    fn announce(&self, _: Announced) {
+    fn announce(&self, _: PendingId) {
         self.work.notify_one();
     }
 
-    async fn take(&self, _room: usize) -> Result<Vec<Taken>, DispatchError> {
+    async fn take(&self, _room: usize) -> Result<Vec<Taken>, StoreError> {
         if !*self.leads.borrow() {
             return Ok(Vec::new());
         }
@@ -78,10 +78,7 @@ impl Dispatch for Local {
         let found = self.store.waiting(&self.spool, &self.pack, now, limit).await?;
         let mut taken = self.taken();
         let new = found.into_iter().filter(|sample| taken.insert(sample.id));
-        let of = |sample: crate::store::PendingRecord| Taken {
-            suspect: self.note.suspected(sample.id),
-            sample,
-        };
+        let of = |sample: PendingRecord| Taken { suspect: self.note.suspected(sample.id), sample };
         Ok(new.map(of).collect())
     }
 

@@ -14,6 +14,6 @@ mod nats;
 mod note;
 mod suspects;
 
-pub(crate) use self::interface::{Announced, Dispatch, Outcome, Taken};
+pub(crate) use self::interface::{Dispatch, Outcome, Taken};
 pub(crate) use self::local::Local;
 pub(crate) use self::nats::{Broker, Jetstream, NoPlace, Places};

@@ -76,7 +76,7 @@ impl Runs {
     /// process, finishing of runs, and housekeeping. Without graphs, nothing is scored.
     pub fn start(self: &Arc<Self>) -> Background {
         let mut tasks = Vec::new();
-        if self.scores {
+        if self.scoring.engine().has_graphs() {
             tasks.extend([
                 self.watch("scoring", Self::score_pending),
                 self.watch("finishing", Self::finish_runs),

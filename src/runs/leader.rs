@@ -34,9 +34,8 @@ impl Role {
 
 /// The roles that this instance leads.
 pub(super) struct Leader {
-    /// For each role, the name of its lock; `None` if the role is not shared: then this instance
-    /// always leads it.
-    names: Vec<(Role, Option<String>)>,
+    /// The shared roles in which it takes part, each with the name of its lock.
+    names: Vec<(Role, String)>,
     leads: [watch::Sender<bool>; 4],
 }
 
@@ -48,14 +47,13 @@ impl Leader {
             let pack = if of_pack { pack } else { "" };
             format!("stellar-score {installation} {spool} {} {pack}", role.name())
         };
-        let names = roles.iter().map(|role| (*role, Some(name(*role)))).collect();
+        let names = roles.iter().map(|role| (*role, name(*role))).collect();
         Self { names, leads: std::array::from_fn(|_| watch::Sender::new(false)) }
     }
 
     /// Returns the roles of an instance that shares nothing.
     pub(super) fn alone() -> Self {
-        let names = Role::ALL.iter().map(|role| (*role, None)).collect();
-        Self { names, leads: std::array::from_fn(|_| watch::Sender::new(true)) }
+        Self { names: Vec::new(), leads: std::array::from_fn(|_| watch::Sender::new(true)) }
     }
 
     /// Returns whether this instance leads the role.
@@ -68,7 +66,7 @@ impl Leader {
     }
 
     pub(super) fn is_shared(&self) -> bool {
-        self.names.iter().any(|(_, name)| name.is_some())
+        !self.names.is_empty()
     }
 
     /// Takes and confirms the roles for which this instance is fit, and leaves the others.
@@ -79,11 +77,11 @@ impl Leader {
         is_fit: impl Fn(Role) -> bool,
     ) -> Result<(), StoreError> {
         let names = self.names.iter().filter(|(role, _)| is_fit(*role));
-        let names: Vec<_> = names.filter_map(|(_, name)| name.clone()).collect();
+        let names: Vec<_> = names.map(|(_, name)| name.clone()).collect();
         let taken = leadership.take(store, &names).await;
         let held = taken.as_ref().map(|held| (*held).clone()).unwrap_or_default();
         for (role, name) in &self.names {
-            let has = name.as_ref().is_some_and(|name| held.contains(name));
+            let has = held.contains(name);
             let changed = |leads: &mut bool| std::mem::replace(leads, has) != has;
             if self.leads[*role as usize].send_if_modified(changed) {
                 let role = role.name();

@@ -47,11 +47,11 @@ use traces::SampleTraces;
 
 use crate::{
     config::{Config, Runs as Settings},
-    dispatch::{Announced, Broker, Dispatch, Jetstream, Local},
+    dispatch::{Broker, Dispatch, Jetstream, Local},
     pack_id::PackId,
     scoring::Scoring,
     service::Keeping,
-    store::Store,
+    store::{PendingId, Store},
     supervisor::Supervisor,
     telemetry::RunsTelemetry,
 };
@@ -62,8 +62,6 @@ pub struct Runs {
     scoring: Arc<Scoring>,
     files: Arc<Spool>,
     dispatch: Box<dyn Dispatch>,
-    /// Whether this instance scores pending samples.
-    scores: bool,
     /// Whether other instances score them too.
     has_workers: bool,
     leader: Leader,
@@ -158,7 +156,6 @@ impl Runs {
             scoring,
             files,
             dispatch,
-            scores,
             has_workers,
             leader,
             traces: SampleTraces::new(),
@@ -214,7 +211,7 @@ impl Runs {
 
     /// Announces a sample that has become pending to those who score it.
     pub fn announce(&self, sample: Uuid, run: Uuid, pack: PackId) {
-        self.dispatch.announce(Announced { sample, run, pack });
+        self.dispatch.announce(PendingId { id: sample, run, pack: pack.digest });
     }
 
     /// Drops announcements of a run that is deleted.

@@ -122,7 +122,7 @@ impl Keys {
             audit,
             required: server.is_exposed() && !server.allow_anonymous,
             metrics: config.keys.metrics,
-            proxies: server.proxies.iter().map(IpAddr::to_canonical).collect(),
+            proxies: server.proxy_addresses(),
             used: Mutex::default(),
         }
     }

@@ -14,7 +14,7 @@ use async_nats::{
 };
 
 use crate::{
-    config::{Nats, given},
+    config::{Nats, given, read_password},
     telemetry::NatsTelemetry,
 };
 
@@ -39,6 +39,14 @@ pub(crate) enum BrokerError {
         path: String,
         /// Cause.
         source: io::Error,
+    },
+    /// The file with the password is of no use.
+    #[error("dispatch.nats.password_file = {path}: {why}")]
+    Password {
+        /// The path.
+        path: String,
+        /// What is wrong.
+        why: &'static str,
     },
     /// The servers refuse the connection, or an address is wrong.
     #[error("cannot connect to NATS (dispatch.nats.servers): {0}")]
@@ -97,9 +105,8 @@ impl Broker {
                 .map_err(failed("dispatch.nats.credentials", path))?;
         }
         if let Some(path) = given(&settings.password_file) {
-            let password = std::fs::read_to_string(path)
-                .map_err(failed("dispatch.nats.password_file", path))?;
-            let password = password.trim_end_matches(['\r', '\n']).to_owned();
+            let password = read_password(path)
+                .map_err(|why| BrokerError::Password { path: path.display().to_string(), why })?;
             options = options.user_and_password(settings.user.clone(), password);
         }
         for (key, path) in [

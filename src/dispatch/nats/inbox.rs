@@ -110,7 +110,7 @@ impl Inbox {
         }
     }
 
-    /// Leaves all messages that nobody has taken to other instances.
+    /// Returns all messages that are not taken to the broker.
     pub(super) async fn leave_fetched(&self) {
         let left: Vec<_> = {
             let mut state = self.state();
@@ -172,7 +172,7 @@ impl Inbox {
         let (message, acker) = message.split();
         let Ok(sample) = Uuid::from_slice(&message.payload) else {
             tracing::error!(subject = %message.subject, "a message without the id of a sample");
-            // Not of ours: nobody else could use it either.
+            // It is not one of ours, and no other worker can use it.
             tokio::spawn(async move { send(&acker, AckKind::Term).await });
             return;
         };

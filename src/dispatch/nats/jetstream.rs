@@ -18,10 +18,10 @@ use super::{
 };
 use crate::{
     dispatch::{
-        interface::{Announced, Dispatch, DispatchError, Outcome, Taken},
+        interface::{Dispatch, Outcome, Taken},
         suspects::Suspect,
     },
-    store::{PendingId, PendingRecord, Store},
+    store::{PendingId, PendingRecord, Store, StoreError},
     supervisor::Supervisor,
 };
 
@@ -81,7 +81,7 @@ impl Jetstream {
         &self,
         samples: &[Uuid],
         most_deaths: u32,
-    ) -> Result<Vec<PendingRecord>, DispatchError> {
+    ) -> Result<Vec<PendingRecord>, StoreError> {
         match self.store.begin_attempts(samples, most_deaths).await {
             Ok(found) => {
                 let has: HashSet<_> = found.iter().map(|sample| sample.id).collect();
@@ -97,13 +97,13 @@ impl Jetstream {
                 for sample in samples {
                     self.inbox.answer(*sample, soon()).await;
                 }
-                Err(error.into())
+                Err(error)
             }
         }
     }
 
     /// Takes the next suspect if scoring has nothing else.
-    async fn take_suspect(&self) -> Result<Vec<Taken>, DispatchError> {
+    async fn take_suspect(&self) -> Result<Vec<Taken>, StoreError> {
         let next = {
             let mut hands = self.hands();
             if hands.taken.is_empty() { hands.suspects.pop_front() } else { None }
@@ -126,12 +126,11 @@ impl Jetstream {
 
 #[async_trait]
 impl Dispatch for Jetstream {
-    fn announce(&self, sample: Announced) {
-        let Announced { sample: id, run, pack } = sample;
-        self.publisher.announce(PendingId { id, run, pack: pack.digest });
+    fn announce(&self, sample: PendingId) {
+        self.publisher.announce(sample);
     }
 
-    async fn take(&self, room: usize) -> Result<Vec<Taken>, DispatchError> {
+    async fn take(&self, room: usize) -> Result<Vec<Taken>, StoreError> {
         let (alone, suspects) = {
             let hands = self.hands();
             (hands.alone.is_some(), !hands.suspects.is_empty())
@@ -186,8 +185,8 @@ impl Dispatch for Jetstream {
         self.inbox.answer(sample, answer).await;
     }
 
-    async fn reconcile(&self) -> Result<(), DispatchError> {
-        Ok(self.publisher.reconcile(&self.store, (&self.spool, &self.pack)).await?)
+    async fn reconcile(&self) -> Result<(), StoreError> {
+        self.publisher.reconcile(&self.store, (&self.spool, &self.pack)).await
     }
 
     async fn leave(&self) {

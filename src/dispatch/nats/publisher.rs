@@ -118,12 +118,12 @@ impl Publisher {
         let queued = async {
             // Also where no worker runs yet: autoscalers read the lag of the consumer.
             self.broker.consumer(pack).await?;
-            self.broker.stream().await?.get_info().await.map_err(Into::into)
+            let stream = self.broker.stream().await?;
+            Ok::<_, async_nats::Error>(stream.cached_info().state.messages)
         };
         let queued = match queued.await {
-            Ok(info) => info.state.messages,
+            Ok(queued) => queued,
             Err(error) => {
-                let error: async_nats::Error = error;
                 tracing::warn!(%error, "failed to compare samples with the broker, will retry");
                 return Ok(());
             }
