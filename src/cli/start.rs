@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub(super) async fn open_store(config: &Config) -> anyhow::Result<Store> {
-    open_store_with(config, &StoreOptions::default()).await
+    open_store_with(config, StoreOptions::default()).await
 }
 
 /// Opens the store of the service, which has service metrics.
@@ -26,11 +26,12 @@ pub(super) async fn open_observed_store(
     let writers = config.dispatch.is_nats().then_some(1);
     let telemetry = telemetry.store.clone();
     let options = StoreOptions { writers, telemetry, ..StoreOptions::default() };
-    open_store_with(config, &options).await
+    open_store_with(config, options).await
 }
 
-async fn open_store_with(config: &Config, options: &StoreOptions) -> anyhow::Result<Store> {
-    Store::open(&config.store.url, options).await.context("cannot open the store")
+async fn open_store_with(config: &Config, options: StoreOptions) -> anyhow::Result<Store> {
+    let options = StoreOptions { connections: config.store.connections, ..options };
+    Store::open(&config.store.url, &options).await.context("cannot open the store")
 }
 
 /// Opens a pack and starts its engine. Loading full-size models takes seconds.

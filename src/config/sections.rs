@@ -206,6 +206,8 @@ pub struct Store {
     pub url: String,
     /// File with the password of PostgreSQL, which is inserted into the URL.
     pub password_file: Option<PathBuf>,
+    /// Most open connections of this process to PostgreSQL, or readers of `SQLite`.
+    pub connections: u32,
     /// The spool: folder for the images of accepted samples, or for notes if they are in a bucket.
     pub spool: PathBuf,
     /// Bucket for these images.
@@ -254,6 +256,7 @@ impl std::fmt::Debug for Store {
         f.debug_struct("Store")
             .field("url", &self.url.split(':').next())
             .field("password_file", &self.password_file)
+            .field("connections", &self.connections)
             .field("spool", &self.spool)
             .field("s3", &self.s3)
             .field("spool_mib", &self.spool_mib)

@@ -76,6 +76,13 @@ impl Config {
             });
         }
         check_thumbnails(self.store.thumbnails)?;
+        if !(4..=1000).contains(&self.store.connections) {
+            return Err(ConfigError::Value {
+                key: "store.connections",
+                value: self.store.connections.to_string(),
+                why: "must be 4 to 1000",
+            });
+        }
         let wrong = |(key, value, why)| ConfigError::Value { key, value, why };
         self.store.s3.check().map_err(wrong)?;
         self.dispatch.check(&self.store).map_err(wrong)?;

@@ -16,4 +16,4 @@ mod suspects;
 
 pub(crate) use self::interface::{Dispatch, Outcome, Taken};
 pub(crate) use self::local::Local;
-pub(crate) use self::nats::{Broker, Jetstream, NoPlace, Places};
+pub(crate) use self::nats::{Broker, Jetstream, NoPlace, Places, Queue};

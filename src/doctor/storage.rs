@@ -11,7 +11,7 @@ use super::{Check, Status};
 use crate::{
     blobs::bucket_note,
     config::{Config, Nats, S3, Server},
-    dispatch::Broker,
+    dispatch::{Broker, Queue},
     machine,
     runs::{SpoolFolder, SpoolOpenError},
     store::{DatabaseState, MigrationError, StoreOptions},
@@ -104,17 +104,27 @@ async fn database(config: &Config) -> (Check, Option<DatabaseState>) {
 /// Checks whether the broker answers and has `JetStream`.
 async fn broker(settings: &Nats) -> Check {
     const NAME: &str = "broker";
-    let queued = async {
+    let queue = async {
         let telemetry =
             Telemetry::new().runs.dispatch.of_nats().map_err(|error| error.to_string())?;
         let broker = Broker::connect(settings, String::new(), telemetry)
             .await
             .map_err(|error| error.to_string())?;
-        broker.queued().await
+        broker.queue().await
     };
-    match queued.await {
+    match queue.await {
         Ok(None) => Check::ok(NAME, "it answers; its stream is created at start"),
-        Ok(Some(samples)) => Check::ok(NAME, format!("{samples} samples are queued or in flight")),
+        Ok(Some(Queue { replicas, .. })) if replicas != settings.replicas => Check::warning(
+            NAME,
+            format!(
+                "the stream has {replicas} replicas, and dispatch.nats.replicas is {}",
+                settings.replicas
+            ),
+            Some("change the stream: nats stream edit STREAM --replicas N; or the configuration"),
+        ),
+        Ok(Some(Queue { samples, .. })) => {
+            Check::ok(NAME, format!("{samples} samples are queued or in flight"))
+        }
         Err(problem) => Check::error(
             NAME,
             problem,

@@ -24,9 +24,9 @@ use crate::{
     dispatch::{Outcome, Taken},
     engine::Residency,
     metrics::{self, Metric, REGISTRY},
-    scoring::{EncodedImage, Metadata, Sample, in_background},
+    scoring::{EncodedImage, Metadata, Sample, Scorecard, in_background},
     service::{ProbesError, new_sample, probes},
-    store::{BlockedSamples, NewSample, PendingRecord, StoreError},
+    store::{BlockedSamples, NeededFaces, NewSample, PendingRecord, StoreError},
     trace::span,
     vision,
 };
@@ -293,7 +293,11 @@ impl Runs {
             .await
             .map_err(|error| attempt(error, &self.scoring.engine().health().borrow()))?;
         let extras = self.keeping.extras(&self.store, &self.scoring, &sample, &card, began);
-        let extras = in_background(extras).await;
+        let mut extras = in_background(extras).await;
+        // A deletion on request fails the pending sample, so none can be missed. The times of other
+        // deletions are those of another clock.
+        extras.began = None;
+        extras.faces = self.needed_faces(&card);
         Ok(NewSample {
             id: pending.id,
             run: Some(pending.run.clone()),
@@ -302,6 +306,12 @@ impl Runs {
             extras,
             ..new_sample(&sample, &card, self.scoring.pack().id())
         })
+    }
+
+    /// Returns the faces that are needed when the run is finished, perhaps by another instance.
+    fn needed_faces(&self, card: &Scorecard) -> Option<NeededFaces> {
+        let graphs = self.scoring.face_graphs().filter(|_| self.scoring.stores_faces())?;
+        Some(NeededFaces { images: card.searched.clone(), graphs })
     }
 
     async fn sample(&self, pending: &PendingRecord) -> Result<Sample, Attempt> {
@@ -358,6 +368,13 @@ impl Runs {
                 Attempt::Recorded
             }
             Ok(None) => Attempt::Gone,
+            Err(error @ StoreError::FacesNotStored { .. }) => {
+                // They were cached here, and deleted from the store with another run.
+                if let Some(needed) = &row.extras.faces {
+                    self.scoring.store_faces_again(&needed.images);
+                }
+                Attempt::Later { why: error.to_string(), blame: Blame::Room }
+            }
             Err(error @ (StoreError::SampleConflict { .. } | StoreError::Invalid { .. })) => {
                 Attempt::Failed { reason: "sample_conflict".to_owned(), detail: error.to_string() }
             }

@@ -131,6 +131,18 @@ impl FaceFinder {
         let _ = self.memory.set(memory);
     }
 
+    pub(super) fn has_memory(&self) -> bool {
+        self.memory.get().is_some()
+    }
+
+    /// Notes images whose faces are cached and not stored. The next sample of a run stores them.
+    pub(super) fn store_again(&self, images: &[ContentHash]) {
+        let now = OffsetDateTime::now_utc();
+        for image in images {
+            self.unsaved.note(*image, now);
+        }
+    }
+
     /// Returns the faces of the images for which they are known, from the feature cache or the
     /// storage.
     pub(super) async fn known(

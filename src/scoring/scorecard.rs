@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{FaceEvidence, FeatureUse, ObjectEvidence, RelationEvidence, TextEvidence};
+use crate::content::ContentHash;
 use crate::metrics::{Metric, MetricResult, Role};
 
 /// Result of scoring a sample.
@@ -19,6 +20,8 @@ pub struct Scorecard {
     pub texts: Vec<TextEvidence>,
     /// The faces in each image that was searched for them.
     pub faces: Vec<ImageFaces>,
+    /// Hashes of these images' files.
+    pub searched: Vec<ContentHash>,
     /// The objects that were searched for in the image, and those that were skipped.
     pub objects: Vec<ObjectEvidence>,
     /// The relations of the prompt, including those that could not be scored.

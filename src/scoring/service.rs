@@ -67,6 +67,18 @@ impl Scoring {
         self.sources.faces.keep_in(memory);
     }
 
+    /// Returns true if faces are stored beyond this process.
+    #[must_use]
+    pub fn stores_faces(&self) -> bool {
+        self.sources.faces.has_memory()
+    }
+
+    /// Stores the faces in these images again when a sample of a run needs them. They are cached,
+    /// and their storage has lost them.
+    pub fn store_faces_again(&self, images: &[ContentHash]) {
+        self.sources.faces.store_again(images);
+    }
+
     /// Adds another cache from which deleted images are evicted; the first one stays.
     pub fn evict_from(&self, other: Arc<dyn Evict>) {
         // A second one would belong to another service.
@@ -185,6 +197,11 @@ impl Scoring {
             graphs: graphs.chain(mapped.iter().map(|_| relations::TEXT)).collect(),
             texts: inputs.text_evidence(),
             faces: self.face_evidence(sample, &found),
+            searched: found
+                .iter()
+                .filter(|found| found.source == FeatureSource::Faces)
+                .filter_map(|found| Some(sample.at(found.input)?.hash))
+                .collect(),
             objects: inputs.object_evidence(&scores),
             relations: self.relation_evidence(&plan, &features),
             features: mapped.into_iter().chain(found.iter().map(Found::used)).collect(),

@@ -63,7 +63,7 @@ impl Keeping {
             Vec::new()
         };
         let evidence = if self.evidence_days > 0 { evidence() } else { None };
-        Extras { evidence, thumbnails, began: Some(began) }
+        Extras { evidence, thumbnails, began: Some(began), faces: None }
     }
 
     async fn thumbnails(

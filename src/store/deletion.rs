@@ -399,13 +399,20 @@ async fn delete_unused_images<C: Connection>(
 ) -> Result<u64, StoreError> {
     let mut gone = 0;
     for images in images.iter().copied().collect::<Vec<_>>().chunks(AT_ONCE) {
+        // A pending sample that is recorded from now on waits, and then finds that its faces are
+        // gone. Those that were recorded before are seen below.
+        let mut sql = Sql::new("SELECT image FROM faces WHERE image IN ");
+        sql.tuple(images.iter().map(|image| image.to_hex().into()));
+        sql.push(" ORDER BY image").push(connection.lock_for_deletion());
+        connection.fetch(sql).await?;
         let mut unused: BTreeSet<ContentHash> = images.iter().copied().collect();
         for text in [
+            // Pending samples, and reference images on which a run's probes will be fitted. First,
+            // because a pending sample becomes one of the others.
+            "SELECT DISTINCT image FROM kept_files WHERE image IN ",
             "SELECT DISTINCT image FROM samples WHERE image IN ",
             "SELECT DISTINCT image FROM sample_photos WHERE image IN ",
             "SELECT DISTINCT image FROM photos WHERE image IN ",
-            // Pending samples, and reference images on which a run's probes will be fitted.
-            "SELECT DISTINCT image FROM kept_files WHERE image IN ",
         ] {
             let mut sql = Sql::new(text);
             sql.tuple(images.iter().map(|image| image.to_hex().into()));

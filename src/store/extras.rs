@@ -203,7 +203,7 @@ async fn insert_thumbnails<C: Connection>(
 
 /// Returns whether an image was not deleted since the scoring of a sample began.
 fn is_kept(deleted: &Deletions, image: &ContentHash, sample: &NewSample) -> bool {
-    deleted.get(image).is_none_or(|at| sample.extras.began.is_some_and(|began| *at < began))
+    deleted.get(image).is_none_or(|at| sample.extras.began.is_none_or(|began| *at < began))
 }
 
 /// Returns true if evidence of this pack is stored for the sample.

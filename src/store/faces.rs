@@ -1,6 +1,6 @@
 //! Faces found in images: personal data with limited retention, deleted on request.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -10,6 +10,7 @@ use super::db::{
     Connection, Connections, Reader, Row, Sql, StoreError, on_backend, read_first, to_microseconds,
     write,
 };
+use super::sample::NeededFaces;
 use crate::content::ContentHash;
 
 /// Images per statement: SQLite accepts 32,766 arguments, and shorter statements are parsed faster.
@@ -54,7 +55,8 @@ impl Store {
     }
 
     /// Like [`save_faces`](Self::save_faces), for a search that began at this time: nothing is
-    /// stored for an image that any instance has deleted since.
+    /// stored for an image that any instance has deleted since, unless a pending sample, an
+    /// unfinished run or a dataset needs it. Its owner has sent it again then.
     pub async fn save_found_faces(
         &self,
         record: &FacesRecord,
@@ -124,6 +126,11 @@ async fn save<P: Connections>(
     if let Some(began) = began {
         let mut sql = Sql::new("SELECT image FROM deleted_images WHERE image = ");
         sql.bind(record.image.to_hex()).push(" AND deleted >= ").bind(to_microseconds(began));
+        // The times come from the clocks of two instances, and can be wrong. These rows cannot.
+        sql.push(" AND NOT EXISTS (SELECT 1 FROM kept_files WHERE kept_files.image = ");
+        sql.bind(record.image.to_hex());
+        sql.push(") AND NOT EXISTS (SELECT 1 FROM photos WHERE photos.image = ");
+        sql.bind(record.image.to_hex()).push(")");
         if !transaction.fetch(sql).await?.is_empty() {
             return Ok(());
         }
@@ -143,6 +150,41 @@ async fn save<P: Connections>(
     transaction.execute(sql).await?;
     transaction.commit().await?;
     Ok(())
+}
+
+/// Faces that are stored, by image and graphs.
+pub(super) type StoredFaces = HashSet<(ContentHash, ContentHash)>;
+
+impl NeededFaces {
+    /// Returns true if all these faces are stored.
+    pub(super) fn are_in(&self, stored: &StoredFaces) -> bool {
+        self.images.iter().all(|image| stored.contains(&(*image, self.graphs)))
+    }
+}
+
+/// Returns those needed faces that are stored, and locks them against deletion.
+pub(super) async fn lock_needed<C: Connection>(
+    connection: &mut C,
+    needed: impl Iterator<Item = &NeededFaces>,
+) -> Result<StoredFaces, StoreError> {
+    let mut by_graphs: BTreeMap<ContentHash, BTreeSet<ContentHash>> = BTreeMap::new();
+    for NeededFaces { images, graphs } in needed {
+        by_graphs.entry(*graphs).or_default().extend(images);
+    }
+    let mut stored = HashSet::new();
+    for (graphs, images) in by_graphs {
+        for images in images.into_iter().collect::<Vec<_>>().chunks(AT_ONCE) {
+            let mut sql = Sql::new("SELECT image FROM faces WHERE graphs = ");
+            sql.bind(graphs.to_hex()).push(" AND image IN ");
+            sql.tuple(images.iter().map(|image| image.to_hex().into()));
+            // In this order by all transactions, so that they queue rather than deadlock.
+            sql.push(" ORDER BY image").push(connection.lock_shared_faces());
+            for row in &connection.fetch(sql).await? {
+                stored.insert((Reader::new(row, "faces", "").hash("image")?, graphs));
+            }
+        }
+    }
+    Ok(stored)
 }
 
 async fn load<P: Connections>(

@@ -19,6 +19,7 @@ use super::db::{
     Connection, Connections, Sql, StoreError, on_backend, to_microseconds, with_retries,
 };
 use super::extras;
+use super::faces::lock_needed;
 use super::packs::ensure_pack;
 use super::pending::lock_pending;
 use super::queue::{Done, Entry, Queue};
@@ -54,6 +55,9 @@ impl Store {
     /// Records a pending sample as [`record`](Self::record) does, and removes it from the pending
     /// ones in the same transaction. Returns `None` if it is no longer pending: it was deleted, or
     /// another attempt was faster.
+    ///
+    /// # Errors
+    /// [`StoreError::FacesNotStored`] if the faces that the run needs are not stored.
     pub async fn record_pending(
         &self,
         sample: &NewSample,
@@ -212,6 +216,12 @@ async fn transaction<P: Connections>(
                 done[at] = Some(None);
             }
             !gone
+        });
+        // Those without their faces are recorded alone, which says so.
+        let needed = candidates.iter().filter_map(|&at| entries[at].sample.extras.faces.as_ref());
+        let stored = lock_needed(connection, needed).await?;
+        candidates.retain(|&at| {
+            entries[at].sample.extras.faces.as_ref().is_none_or(|needed| needed.are_in(&stored))
         });
         others
     };

@@ -99,7 +99,9 @@ pub use run_data::{AttributePlaces, MetricColumn, RUN_DATA_BYTES, RelationKinds,
 pub use run_name::RunName;
 pub use run_wide::RunWideScores;
 pub use runs::{RunCounts, RunFacts, RunFlags, RunRecord, RunState, RunsQuery};
-pub use sample::{Extras, NewSample, NewScore, NewThumbnail, RecordOutcome, Recorded, ScoreValue};
+pub use sample::{
+    Extras, NeededFaces, NewSample, NewScore, NewThumbnail, RecordOutcome, Recorded, ScoreValue,
+};
 pub use samples::{RunSample, SampleRecord, StoredImage};
 pub use scores::ScoreRecord;
 pub use shown::ShownSample;

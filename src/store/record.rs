@@ -9,6 +9,7 @@ use super::db::{
     hashes_to_json, json_strings, storable, to_microseconds, with_retries,
 };
 use super::extras;
+use super::faces::lock_needed;
 use super::packs::ensure_pack;
 use super::pending;
 use super::run_name::RunName;
@@ -89,6 +90,11 @@ async fn pending_transaction<P: Connections>(
         || !pending::take(connection, sample.id, run, sample.image).await?
     {
         return Ok(None);
+    }
+    if let Some(needed) = &sample.extras.faces
+        && !needed.are_in(&lock_needed(connection, std::iter::once(needed)).await?)
+    {
+        return Err(StoreError::FacesNotStored { images: needed.images.len() });
     }
     ensure_pack(connection, &sample.pack, created).await?;
     let recorded = write(connection, sample, Some(run), scores).await?;

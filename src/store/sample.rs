@@ -63,8 +63,21 @@ pub struct Extras {
     pub evidence: Option<Bytes>,
     /// Thumbnails of images that have none, or an old one.
     pub thumbnails: Vec<NewThumbnail>,
-    /// Time at which scoring began: nothing is kept of an image that was deleted since.
+    /// Time at which scoring began: nothing is kept of an image that was deleted since. `None` for
+    /// a pending sample, which is gone if one of its images was deleted on request.
     pub began: Option<OffsetDateTime>,
+    /// Faces that the run needs when it is finished: a pending sample is recorded only if they are
+    /// stored ([`FacesNotStored`](super::StoreError::FacesNotStored)).
+    pub faces: Option<NeededFaces>,
+}
+
+/// Images whose faces must be stored.
+#[derive(Clone, Debug)]
+pub struct NeededFaces {
+    /// Hashes of the images' files.
+    pub images: Vec<ContentHash>,
+    /// Digest of the graphs that searched them.
+    pub graphs: ContentHash,
 }
 
 /// A thumbnail to store.

@@ -8,6 +8,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use stellar_score::content::ContentHash;
 
 use crate::{
     harness::{Answer, App, tells},
@@ -235,16 +236,33 @@ async fn a_finished_run_of_real_images_gets_aps_from_its_own_photos() {
         let response = app.send(crate::runs::put(&run, name, form)).await;
         assert_eq!(response.status, 202, "{response:?}");
     }
+    // Their faces stay in the cache of the instance that scored them. They must be stored for the
+    // instance that finishes a run.
+    app.until_run(&run, "its first scores", |run| run["counts"]["scored"] == 2).await;
+    let graphs = app.scoring.face_graphs().unwrap();
+    let images: Vec<_> =
+        ["astronaut.jpg", "astronaut-face.jpg"].map(|name| ContentHash::of(&golden(name))).to_vec();
+    let stored = || async { app.store.faces(&images, graphs).await.unwrap().len() };
+    assert_eq!(stored().await, 2);
+    app.store.purge_faces(None).await.unwrap();
+    let form = Form::new()
+        .file("image", golden("astronaut.jpg"))
+        .file("reference", golden("astronaut-face.jpg"))
+        .field("metadata", json!({"attributes": {"Male": false, "Young": false}}).to_string());
+    app.send(crate::runs::put(&run, "three", form)).await;
+    app.until_run(&run, "the third score", |run| run["counts"]["scored"] == 3).await;
+    assert_eq!(stored().await, 2, "the third sample was not recorded without them");
+
     // An image without a face counts as wrong.
     let form = Form::new().file("image", png(1)).file("reference", golden("astronaut-face.jpg"));
     let metadata = json!({"attributes": {"Male": false, "Young": true}}).to_string();
     app.send(crate::runs::put(&run, "none", form.field("metadata", metadata))).await;
-    app.until_run(&run, "its scores", |run| run["counts"]["scored"] == 3).await;
+    app.until_run(&run, "its scores", |run| run["counts"]["scored"] == 4).await;
     app.close(&run).await;
 
     let report = app.report(&run, "?policy=none").await.ok();
     let aps = row(&report, "aps");
-    assert_eq!((&aps["n"], &aps["std"]), (&json!(3), &Value::Null), "{report}");
+    assert_eq!((&aps["n"], &aps["std"]), (&json!(4), &Value::Null), "{report}");
     let whole = app.get(&format!("/v1/runs/{run}/attributes")).await.ok();
     close(&aps["mean"], whole["auc"].as_f64(), "aps");
     let listed = app.get(&format!("/v1/runs/{run}/samples")).await.ok();

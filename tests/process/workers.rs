@@ -191,11 +191,20 @@ fn forwarding(cluster: &Cluster) {
         (here.status, here.json()["rewards"].clone())
     );
 
+    let recorded = |route: &str| {
+        let rows = api.get("/v1/audit?limit=200").json()["items"].clone();
+        let rows = rows.as_array().expect("rows").clone();
+        rows.iter().filter(|row| row["route"] == route && row["status"] == 200).count()
+    };
+    until("the audit log", || (recorded("/v1/rewards") > 0).then_some(()));
+
     let stateful = client::send(api.address, "POST /rl/cosmos/api/reward/ping", &[], &[]);
     assert_eq!(stateful.expect("a response").status, 503);
     until("the count of workers", || (api.gauge("stellar_workers") > 0.5).then_some(()));
     worker.kill();
     until("the death of the worker to show", || (api.score(sample()).status == 503).then_some(()));
+    // Only the worker records what it answered.
+    assert_eq!((recorded("/v1/score"), recorded("/v1/rewards")), (1, 1));
 }
 
 fn base64(bytes: &[u8]) -> String {

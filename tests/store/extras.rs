@@ -20,6 +20,7 @@ fn with_extras(name: &str, evidence: &'static [u8], images: &[&[u8]]) -> NewSamp
             evidence: Some(evidence.into()),
             thumbnails: images.iter().map(thumbnail).collect(),
             began: Some(at(0)),
+            faces: None,
         },
         ..scored("A", name, vec![number("m", 0.5)])
     }

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
-    Accepted, NewPending, NewSample, NewScore, RecordOutcome, RunFacts, SampleStatus, Store,
-    StoreError, SubmittedState,
+    Accepted, NeededFaces, NewPending, NewSample, NewScore, RecordOutcome, RunFacts, SampleStatus,
+    Store, StoreError, SubmittedState,
 };
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::builders::{FOLDER, counts, name, new_run, pending, scored_sample};
@@ -121,6 +122,70 @@ pub(crate) async fn pending_samples_are_recorded_together(db: Database) {
 
 fn number_of(place: usize) -> NewScore {
     number("m", place as f64)
+}
+
+/// The run needs the faces when another instance finishes it.
+pub(crate) async fn a_pending_sample_is_recorded_only_with_the_faces_that_it_needs(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    let graphs = ContentHash::of(b"graphs");
+    let mut samples = Vec::new();
+    for number in 0..6 {
+        let new = pending(&run, &format!("{number}"));
+        store.accept(&new).await.unwrap();
+        let mut sample = scored_sample(&new, vec![number_of(number)]);
+        let images = vec![new.image, new.references[0]];
+        sample.extras.faces = Some(NeededFaces { images, graphs });
+        if number % 2 == 0 {
+            store.save_faces(&faces(new.image)).await.unwrap();
+        }
+        samples.push(sample);
+    }
+    let record_all = || async {
+        let recorded = join_all(samples.iter().map(|new| store.record_pending(new, run.id))).await;
+        recorded.into_iter().map(|result| match result {
+            Ok(recorded) => recorded.map(|one| one.outcome),
+            Err(StoreError::FacesNotStored { images: 2 }) => Some(RecordOutcome::Rescored),
+            Err(error) => panic!("{error}"),
+        })
+    };
+    let lacking = Some(RecordOutcome::Rescored);
+    assert!(record_all().await.all(|outcome| outcome == lacking), "the photo's are missing");
+    store.save_faces(&faces(samples[0].references[0])).await.unwrap();
+    let created = Some(RecordOutcome::Created);
+    let outcomes: Vec<_> = record_all().await.collect();
+    assert_eq!(outcomes, [created, lacking, created, lacking, created, lacking]);
+    assert_eq!(counts(&store, run.id).await, (3, 0, 3), "the others stay pending");
+    for sample in &samples {
+        store.save_faces(&faces(sample.image)).await.unwrap();
+    }
+    assert_eq!(record_all().await.collect::<Vec<_>>(), [None, created].repeat(3));
+    assert_eq!(counts(&store, run.id).await, (0, 0, 6));
+}
+
+/// Searches are timed by the clock of a worker, deletions by that of another instance.
+pub(crate) async fn faces_that_a_pending_sample_needs_are_stored_whatever_the_clocks_say(
+    db: Database,
+) {
+    let store = db.open().await;
+    let (run, other) = (
+        new_run(&store).await,
+        store.create_run(&name("other"), &RunFacts::default(), at(0)).await.unwrap().0,
+    );
+    let (copy, new) = (pending(&other, "1"), pending(&run, "1"));
+    store.accept(&copy).await.unwrap();
+    store.save_faces(&faces(copy.image)).await.unwrap();
+    store.delete_run(other.id).await.unwrap().unwrap();
+    let graphs = ContentHash::of(b"graphs");
+    let stored = || async { store.faces(&[new.image], graphs).await.unwrap().len() };
+    assert_eq!(stored().await, 0, "nothing refers to the image");
+    let long_before = OffsetDateTime::now_utc() - Duration::minutes(1);
+    store.save_found_faces(&faces(new.image), long_before).await.unwrap();
+    assert_eq!(stored().await, 0, "deleted since");
+
+    store.accept(&new).await.unwrap();
+    store.save_found_faces(&faces(new.image), long_before).await.unwrap();
+    assert_eq!(stored().await, 1, "a pending sample needs them");
 }
 
 pub(crate) async fn a_submission_is_identified_by_name_and_content(db: Database) {

@@ -20,7 +20,12 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, sync::oneshot};
 
-use super::{audit::address, drain, error::ApiError, request_id};
+use super::{
+    audit::{RecordedElsewhere, address},
+    drain,
+    error::ApiError,
+    request_id,
+};
 use crate::{
     config::{Config, Protocol},
     dispatch::{NoPlace, Places},
@@ -161,6 +166,7 @@ impl Forward {
         self.places.count("answered");
         let (mut parts, body) = response.into_parts();
         drop_headers(&mut parts.headers);
+        parts.extensions.insert(RecordedElsewhere);
         let chunks = stream::try_unfold((body, connection), async |(mut body, connection)| {
             let frame = tokio::time::timeout(SILENCE, body.frame()).await;
             match frame.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))? {

@@ -255,7 +255,7 @@ pub(crate) async fn guard(
     };
     if let Some(audited) = audited {
         // Samples are many, and rows of their own tell when they came.
-        audited.end(response.status(), scope != Some(Scope::Score)).await;
+        audited.end(&response, scope != Some(Scope::Score)).await;
     }
     let response = described(response, caller.as_ref());
     match permit {

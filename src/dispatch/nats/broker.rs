@@ -9,7 +9,7 @@ use async_nats::{
         self, Context, ErrorCode,
         consumer::{AckPolicy, PullConsumer, pull},
         context::GetStreamErrorKind,
-        stream::{RetentionPolicy, StorageType, Stream},
+        stream::{Info, RetentionPolicy, StorageType, Stream},
     },
 };
 
@@ -51,6 +51,15 @@ pub(crate) enum BrokerError {
     /// The servers refuse the connection, or an address is wrong.
     #[error("cannot connect to NATS (dispatch.nats.servers): {0}")]
     Connect(String),
+}
+
+/// State of the stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Queue {
+    /// Number of samples that are queued or in flight.
+    pub(crate) samples: u64,
+    /// Number of copies of the stream.
+    pub(crate) replicas: usize,
 }
 
 /// A connection to the broker, which is opened again if it is lost.
@@ -175,13 +184,15 @@ impl Broker {
         &self.installation
     }
 
-    /// Returns the number of queued samples without changing anything; `None` if there is no stream
-    /// yet.
-    pub(crate) async fn queued(&self) -> Result<Option<u64>, String> {
+    /// Returns the state of the stream without changing anything; `None` if there is none yet.
+    pub(crate) async fn queue(&self) -> Result<Option<Queue>, String> {
         let stream = self.context.get_stream(self.stream_name());
         let found = tokio::time::timeout(PATIENCE, stream).await;
         match found.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))? {
-            Ok(stream) => Ok(Some(stream.cached_info().state.messages)),
+            Ok(stream) => {
+                let Info { state, config, .. } = stream.cached_info();
+                Ok(Some(Queue { samples: state.messages, replicas: config.num_replicas }))
+            }
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(why)
                     if why.error_code() == ErrorCode::STREAM_NOT_FOUND =>

@@ -7,8 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::jetstream::{AckKind, Message, consumer::PullConsumer, message::Acker};
-use futures_util::StreamExt as _;
+use async_nats::jetstream::{
+    AckKind, Message,
+    consumer::{Info, PullConsumer},
+    message::Acker,
+};
+use futures_util::{StreamExt as _, stream};
+use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
@@ -30,6 +35,9 @@ const AFTER_LEAVING: Duration = Duration::from_secs(1);
 /// Time limit of an acknowledgement: while there is no connection, they wait for it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Answers that are sent at the same time.
+const ANSWERS: usize = 64;
+
 /// The messages of one instance.
 pub(super) struct Inbox {
     broker: Broker,
@@ -45,13 +53,15 @@ pub(super) struct Inbox {
 struct State {
     /// Fetched, and not taken yet.
     fetched: VecDeque<Uuid>,
-    /// All messages, fetched or taken.
-    held: HashMap<Uuid, Arc<Acker>>,
+    /// All messages, fetched or taken. `None` for a sample whose message the broker has lost.
+    held: HashMap<Uuid, Option<Arc<Acker>>>,
     taken_at: Option<Instant>,
     /// Messages that may wait to be taken.
     wanted: usize,
     /// Silence after which the broker gives a message to others, as the consumer has it.
     ack_wait: Option<Duration>,
+    /// When the consumer was created.
+    created: Option<OffsetDateTime>,
 }
 
 impl Inbox {
@@ -65,13 +75,16 @@ impl Inbox {
     ) -> Arc<Self> {
         let (state, room) = (Mutex::default(), Notify::new());
         let this = Arc::new(Self { broker, pack, state, room, work });
-        let (fetching, keeping) = (Arc::clone(&this), Arc::clone(&this));
-        let (of_fetching, of_keeping) = (stopping.clone(), stopping.clone());
+        let [fetching, keeping, measuring] = std::array::from_fn(|_| Arc::clone(&this));
+        let [of_fetching, of_keeping, of_measuring] = std::array::from_fn(|_| stopping.clone());
         supervisor.watch("fetching", stopping.clone(), move || {
             Arc::clone(&fetching).fetch_all(of_fetching.clone())
         });
         supervisor.watch("acknowledging", stopping.clone(), move || {
             Arc::clone(&keeping).keep(of_keeping.clone())
+        });
+        supervisor.watch("measuring", stopping.clone(), move || {
+            Arc::clone(&measuring).measure(of_measuring.clone())
         });
         this
     }
@@ -105,7 +118,7 @@ impl Inbox {
     /// Answers a message.
     pub(super) async fn answer(&self, sample: Uuid, kind: AckKind) {
         let acker = self.state().held.remove(&sample);
-        if let Some(acker) = acker {
+        if let Some(Some(acker)) = acker {
             send(&acker, kind).await;
         }
     }
@@ -115,11 +128,9 @@ impl Inbox {
         let left: Vec<_> = {
             let mut state = self.state();
             let fetched = std::mem::take(&mut state.fetched);
-            fetched.into_iter().filter_map(|sample| state.held.remove(&sample)).collect()
+            fetched.into_iter().filter_map(|sample| state.held.remove(&sample)?).collect()
         };
-        for acker in left {
-            send(&acker, AckKind::Nak(None)).await;
-        }
+        send_all(left, AckKind::Nak(None)).await;
     }
 
     async fn fetch_all(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
@@ -141,7 +152,7 @@ impl Inbox {
             let fetched = async {
                 if consumer.is_none() {
                     let found = self.broker.consumer(&self.pack).await?;
-                    self.state().ack_wait = Some(found.cached_info().config.ack_wait);
+                    self.recognise(found.cached_info());
                     consumer = Some(found);
                 }
                 let consumer = consumer.as_ref().ok_or("no consumer")?;
@@ -152,6 +163,23 @@ impl Inbox {
                 consumer = None;
                 tokio::time::sleep(AFTER_FAILURE).await;
             }
+        }
+    }
+
+    /// Takes over the settings of the consumer. Forgets the messages if it is another one than
+    /// before, since the storage of the broker is lost: their answers would count for messages that
+    /// have the same numbers now.
+    fn recognise(&self, consumer: &Info) {
+        let mut state = self.state();
+        state.ack_wait = Some(consumer.config.ack_wait);
+        let before = state.created.replace(consumer.created);
+        if before.is_some_and(|before| before != consumer.created) {
+            tracing::warn!(messages = state.held.len(), "the broker has lost its messages");
+            for sample in std::mem::take(&mut state.fetched) {
+                state.held.remove(&sample);
+            }
+            // Their samples are being scored here, and must not be taken a second time.
+            state.held.values_mut().for_each(|acker| *acker = None);
         }
     }
 
@@ -178,14 +206,13 @@ impl Inbox {
         };
         let mut state = self.state();
         // Redelivered while this instance still had it: the newer message counts.
-        if state.held.insert(sample, Arc::new(acker)).is_none() {
+        if state.held.insert(sample, Some(Arc::new(acker))).is_none() {
             state.fetched.push_back(sample);
         }
     }
 
     /// Says that this instance is at it, before the broker gives its samples to others.
     async fn keep(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
-        let mut gauges = tokio::time::interval(GAUGES_EVERY);
         let mut beaten = Instant::now();
         let mut stops = false;
         while !(stops && self.state().held.is_empty()) {
@@ -200,13 +227,20 @@ impl Inbox {
                         self.state().wanted = 0;
                         self.leave_fetched().await;
                     }
-                    let held: Vec<_> = self.state().held.values().cloned().collect();
-                    for acker in held {
-                        send(&acker, AckKind::Progress).await;
-                    }
+                    let held: Vec<_> = self.state().held.values().flatten().cloned().collect();
+                    send_all(held, AckKind::Progress).await;
                 }
-                _ = gauges.tick() => self.report().await,
                 () = stopped(&mut stopping), if !stops => stops = true,
+            }
+        }
+    }
+
+    async fn measure(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
+        let mut ticks = tokio::time::interval(GAUGES_EVERY);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => self.report().await,
+                () = stopped(&mut stopping) => return,
             }
         }
     }
@@ -214,6 +248,7 @@ impl Inbox {
     async fn report(&self) {
         let Ok(stream) = self.broker.stream().await else { return };
         if let Ok(info) = stream.consumer_info(consumer_name(&self.pack)).await {
+            self.recognise(&info);
             let telemetry = self.broker.telemetry();
             telemetry.pending.set(info.num_pending as i64);
             telemetry.in_flight.set(info.num_ack_pending as i64);
@@ -224,6 +259,16 @@ impl Inbox {
 /// Pause after which a sample may be taken again.
 pub(super) fn soon() -> AckKind {
     AckKind::Nak(Some(AFTER_LEAVING))
+}
+
+/// Sends the same answer for several messages, without waiting for one after the other.
+async fn send_all(ackers: Vec<Arc<Acker>>, kind: AckKind) {
+    stream::iter(ackers)
+        .for_each_concurrent(ANSWERS, |acker| {
+            let kind = kind.clone();
+            async move { send(&acker, kind).await }
+        })
+        .await;
 }
 
 /// Sends an answer. If it is lost, the broker gives the sample to somebody once more.

@@ -54,6 +54,9 @@ struct Hands {
     /// The suspect that scoring has. Nothing else is taken: its death would count for all of it.
     alone: Option<Uuid>,
     suspects: VecDeque<Uuid>,
+    /// Attempts that perhaps began, or have not ended, because the database failed. They are ended
+    /// as soon as it works: otherwise each would count as a death.
+    unended: HashSet<Uuid>,
 }
 
 impl Jetstream {
@@ -94,11 +97,21 @@ impl Jetstream {
                 Ok(found)
             }
             Err(error) => {
+                self.hands().unended.extend(samples);
                 for sample in samples {
                     self.inbox.answer(*sample, soon()).await;
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Ends attempts without an outcome, now or before the next samples are taken.
+    async fn end_attempts(&self, attempts: HashSet<Uuid>) {
+        let ended = self.store.end_attempts(&attempts.iter().copied().collect::<Vec<_>>()).await;
+        if let Err(error) = ended {
+            tracing::warn!(%error, "failed to end attempts, will retry");
+            self.hands().unended.extend(attempts);
         }
     }
 
@@ -141,6 +154,10 @@ impl Dispatch for Jetstream {
         if suspects {
             return self.take_suspect().await;
         }
+        let unended = std::mem::take(&mut self.hands().unended);
+        if !unended.is_empty() {
+            self.end_attempts(unended).await;
+        }
         let samples = self.inbox.take(room);
         if samples.is_empty() {
             return Ok(Vec::new());
@@ -176,9 +193,7 @@ impl Dispatch for Jetstream {
             Outcome::Settled => AckKind::Ack,
             Outcome::Postponed(pause) => AckKind::Nak(Some(pause)),
             Outcome::Left => {
-                if let Err(error) = self.store.end_attempts(&[sample]).await {
-                    tracing::warn!(%error, %sample, "failed to end an attempt");
-                }
+                self.end_attempts([sample].into()).await;
                 soon()
             }
         };
@@ -190,11 +205,8 @@ impl Dispatch for Jetstream {
     }
 
     async fn leave(&self) {
-        let Hands { taken, suspects, .. } = std::mem::take(&mut *self.hands());
-        let taken: Vec<_> = taken.into_iter().collect();
-        if let Err(error) = self.store.end_attempts(&taken).await {
-            tracing::warn!(%error, "failed to end attempts");
-        }
+        let Hands { taken, suspects, unended, .. } = std::mem::take(&mut *self.hands());
+        self.end_attempts(taken.union(&unended).copied().collect()).await;
         for sample in taken.into_iter().chain(suspects) {
             self.inbox.answer(sample, soon()).await;
         }

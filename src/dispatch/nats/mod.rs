@@ -20,6 +20,6 @@ mod publisher;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::broker::Broker;
+pub(crate) use self::broker::{Broker, Queue};
 pub(crate) use self::jetstream::Jetstream;
 pub(crate) use self::places::{NoPlace, Places};

@@ -47,6 +47,12 @@ pub enum StoreError {
         /// Id of the sample that has the name.
         existing: Uuid,
     },
+    /// Faces that the run needs when it is finished are not stored, or not any more.
+    #[error("the faces in {images} images of the sample are not stored; store them, then retry")]
+    FacesNotStored {
+        /// Number of images.
+        images: usize,
+    },
     /// The run exists with other facts.
     #[error(
         "run {run} was created with another value of {fact}; send the same facts, or create \

@@ -219,6 +219,10 @@ impl Connection for PgConnection {
         " FOR KEY SHARE OF runs"
     }
 
+    fn lock_shared_faces(&self) -> &'static str {
+        " FOR KEY SHARE"
+    }
+
     fn lock_shared_deletions(&self) -> &'static str {
         " FOR SHARE"
     }

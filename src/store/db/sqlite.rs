@@ -401,6 +401,10 @@ impl Connection for SqliteConnection {
         ""
     }
 
+    fn lock_shared_faces(&self) -> &'static str {
+        ""
+    }
+
     fn lock_shared_deletions(&self) -> &'static str {
         ""
     }
