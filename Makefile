@@ -6,8 +6,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 export PATH := $(CURDIR)/.runtime/bin:$(PATH)
-# nextest where it is installed, cargo's own runner elsewhere.
-TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "nextest run" || echo "test")
+# nextest where it is installed, cargo's own runner elsewhere. Tests of whole processes wait for a quarter of their time, so
+# there are more of them than cores.
+THREADS := $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
+TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "nextest run --test-threads $(THREADS)" || echo "test")
 MINUTES ?= 10
 EXAMPLES ?= 15
 SAMPLES ?= 2000

@@ -1,6 +1,6 @@
 """The statements with which the service accepts and records samples on PostgreSQL, for scripts/layouts_bench.py.
 
-They are those of src/store/submissions.rs (`accept`), src/store/group_commit.rs (`record`) and src/store/faces.rs
+They are those of src/store/accepting.rs (`accept`), src/store/group_commit.rs (`record`) and src/store/faces.rs
 (`faces`), with literals where the service binds arguments. `LAYOUTS` are the ways to store scores that are compared.
 """
 

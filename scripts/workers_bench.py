@@ -10,7 +10,8 @@ that large.
 
 `scale` lets 1 to 8 workers score a run each time: `--samples` for each worker, with a simulated engine that takes `--ms` for
 a sample with all metrics. The run has three of them, for which 100 ms are about 65 samples per second. It prints samples
-per second, the share of linear scaling, and the cores that API instance and workers used. Everything runs on loopback
+per second, the share of linear scaling, the cores that API instance and workers used and those that everything used,
+how many samples a transaction recorded, and how long a sample waited for its transaction. Everything runs on loopback
 addresses: with n cores, more than n cores' worth of work cannot scale. PostgreSQL flushes its log.
 """
 
@@ -21,6 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -85,6 +87,36 @@ def cpu_seconds(processes):
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def busy_cores():
+    """Processor seconds of everything on this machine."""
+    user, nice, system = map(int, Path("/proc/stat").read_text().split()[1:4])
+    return (user + nice + system) / os.sysconf("SC_CLK_TCK")
+
+
+def seconds_by_program():
+    """Processor seconds of the programs that run now."""
+    found = Counter()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, fields = stat.read_text().partition("(")[2].rpartition(")")
+        except OSError:
+            continue
+        found[name] += sum(map(int, fields.split()[11:13])) / os.sysconf("SC_CLK_TCK")
+    return found
+
+
+def transactions(workers):
+    """Count, seconds and samples of the transactions that recorded scores."""
+    names = (
+        'stellar_store_operation_seconds_count{resource="group_commit"}',
+        'stellar_store_operation_seconds_sum{resource="group_commit"}',
+        "stellar_store_group_size_count",
+        "stellar_store_group_size_sum",
+    )
+    found = [worker.metrics() for worker in workers]
+    return [sum(values.get(name, 0) for values in found) for name in names]
+
+
 def score_run(cluster, name, samples):
     """Sends a run to a stopped queue, starts the workers, and returns samples per second of the middle of the run."""
     api = cluster.apis[0]
@@ -124,6 +156,7 @@ def scale(options, root):
             for worker in cluster.workers:
                 worker.ready()
             marks, processes = [], [service.process for service in cluster.services]
+            before, busy, programs = transactions(cluster.workers), busy_cores(), seconds_by_program()
             # From now on all workers score. The end of a run is not measured: they do not end at the same moment.
             while True:
                 done = scored(cluster.apis[0], run)
@@ -131,14 +164,20 @@ def scale(options, root):
                 if done >= 0.9 * samples:
                     break
                 time.sleep(0.2)
+            recorded = [now - then for now, then in zip(transactions(cluster.workers), before, strict=True)]
+            busy, programs = busy_cores() - busy, seconds_by_program() - programs
         seconds = marks[-1][0] - marks[0][0]
         rate = (marks[-1][1] - marks[0][1]) / seconds
         cores = (marks[-1][2] - marks[0][2]) / seconds
-        rows.append((size, rate, cores))
-    print("| workers | samples/s | of linear | cores used |\n|---:|---:|---:|---:|")
-    for size, rate, cores in rows:
+        calls, waited, groups, grouped = recorded
+        shares = ", ".join(f"{name} {used / seconds:.2f}" for name, used in programs.most_common(6))
+        print(f"{size} workers, cores by program: {shares}", file=sys.stderr)
+        rows.append((size, rate, cores, busy / seconds, grouped / max(groups, 1), waited / max(calls, 1) * 1e3))
+    heads = ("workers", "samples/s", "of linear", "cores of the service", "of all", "samples a transaction", "ms to record")
+    print(f"| {' | '.join(heads)} |\n|{'---:|' * len(heads)}")
+    for size, rate, *rest in rows:
         linear = rate / (rows[0][1] / rows[0][0] * size)
-        print(f"| {size} | {rate:.1f} | {linear:.2f} | {cores:.2f} |")
+        print(f"| {size} | {rate:.1f} | {linear:.2f} | {' | '.join(f'{value:.2f}' for value in rest)} |")
 
 
 def main():

@@ -30,14 +30,15 @@ impl FaceMemory for StoredFaces {
         image: ContentHash,
         graphs: ContentHash,
         faces: Vec<u8>,
-        began: OffsetDateTime,
+        began: Option<OffsetDateTime>,
     ) -> BoxFuture<'_, Result<(), FaceMemoryError>> {
         Box::pin(async move {
             let record = FacesRecord { image, graphs, faces, created: OffsetDateTime::now_utc() };
-            self.0
-                .save_found_faces(&record, began)
-                .await
-                .map_err(|error| Arc::new(error) as FaceMemoryError)
+            let saved = match began {
+                Some(began) => self.0.save_found_faces(&record, began).await,
+                None => self.0.save_needed_faces(&record).await,
+            };
+            saved.map_err(|error| Arc::new(error) as FaceMemoryError)
         })
     }
 }

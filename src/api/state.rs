@@ -133,6 +133,11 @@ impl App {
         Self { generation: Some(Generation::new(generator, config, telemetry)), ..self }
     }
 
+    /// Accepts requests that other instances forward with this proof.
+    pub(crate) fn trust(&self, proof: String) {
+        self.keys.trust(proof);
+    }
+
     /// Forwards requests that need models to workers.
     #[must_use]
     pub(crate) fn with_workers(self, config: &Config, places: Places) -> Self {

@@ -77,8 +77,8 @@ impl HttpService for Service {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let answered = async {
             let response = self.client.request(request).await.map_err(|error| {
-                // Nothing was sent, so every request may be repeated.
                 let kind = if error.is_connect() {
+                    // Nothing was sent, so every request may be repeated.
                     HttpErrorKind::Connect
                 } else {
                     HttpErrorKind::Interrupted

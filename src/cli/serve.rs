@@ -183,7 +183,10 @@ fn with_places(
     let runs = app.runs();
     let (supervisor, stopping) = (runs.supervisor(), runs.stopping());
     match advertised {
-        Some(url) => places.offer(url, app.has_room(), supervisor, &stopping),
+        Some(url) => {
+            app.trust(places.proof());
+            places.offer(url, app.has_room(), supervisor, &stopping);
+        }
         None if graphs == Graphs::Elsewhere => {
             places.clone().count_workers(supervisor, &stopping);
             return app.with_workers(config, places);

@@ -41,9 +41,9 @@ pub(crate) trait Dispatch: Send + Sync {
     /// Says that samples have become pending. It does not wait, and may be in vain.
     fn announce(&self, sample: PendingId);
 
-    /// Takes samples that no other instance scores, oldest first. They stay taken until
-    /// [`end`](Self::end). Others could score them too if there are workers; then at most `room`
-    /// come. A suspect comes alone, when no other sample is taken.
+    /// Takes due samples, about oldest first. They stay taken until [`end`](Self::end). If other
+    /// workers could score them, at most `room` come. A suspect comes alone, when no other sample
+    /// is taken.
     async fn take(&self, room: usize) -> Result<Vec<Taken>, StoreError>;
 
     /// Returns how long a call of [`take`](Self::take) would be in vain, as far as is known.
@@ -55,7 +55,8 @@ pub(crate) trait Dispatch: Send + Sync {
     /// Ends what `take` began.
     async fn end(&self, sample: Uuid, outcome: Outcome);
 
-    /// Announces what was announced in vain. One instance at a time calls it, every few seconds.
+    /// Announces pending samples whose announcement is lost. One instance at a time calls it, every
+    /// few seconds.
     async fn reconcile(&self) -> Result<(), StoreError> {
         Ok(())
     }

@@ -96,8 +96,11 @@ impl Dispatch for Local {
         self.note.begin(sample);
     }
 
-    async fn end(&self, sample: Uuid, _: Outcome) {
-        self.note.end(sample);
+    async fn end(&self, sample: Uuid, outcome: Outcome) {
+        match outcome {
+            Outcome::Left => self.note.leave(sample),
+            Outcome::Settled | Outcome::Postponed(_) => self.note.end(sample),
+        }
         self.taken().remove(&sample);
     }
 

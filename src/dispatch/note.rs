@@ -3,7 +3,7 @@
 //!
 //! Every sample in flight at a crash becomes a suspect (`suspects.rs`) and is retried alone. Only a
 //! suspect that was alone when the process died again is charged with the crash, and it is given up
-//! after [`DEATHS`].
+//! after [`DEATHS_ALONE`].
 //!
 //! The note is a file in the folder `store.spool`, which one process owns, also if images are in a
 //! bucket. It is not synced: a killed process loses nothing by that, and a power failure is not the
@@ -25,7 +25,7 @@ use super::suspects::Suspect;
 /// Number of crashes with only this sample in flight after which it is given up. On a machine so
 /// busy that random kills hit one attempt in seven, a limit of three failed six of 2,000 suspects
 /// (`docs/RELIABILITY.md`); a limit of six would fail one of 100,000.
-pub(super) const DEATHS: u32 = 6;
+pub(super) const DEATHS_ALONE: u32 = 6;
 
 /// Note of the samples in flight of one spool folder.
 pub(super) struct Note {
@@ -74,7 +74,7 @@ impl Note {
     /// Returns what a sample is suspected of; `None` if it may run next to others.
     pub(super) fn suspected(&self, sample: Uuid) -> Option<Suspect> {
         let deaths = self.note().suspects.get(&sample).copied()?;
-        Some(Suspect::new(deaths, DEATHS, self.opened))
+        Some(Suspect::new(deaths, DEATHS_ALONE, self.opened))
     }
 
     /// Records that an attempt begins.
@@ -84,12 +84,19 @@ impl Note {
         self.write(&note);
     }
 
-    /// Records that the process survived an attempt.
+    /// Records that the process survived an attempt, or that the sample was given up.
     pub(super) fn end(&self, sample: Uuid) {
         let mut note = self.note();
         note.in_flight.retain(|each| *each != sample);
         note.suspects.remove(&sample);
         self.write(&note);
+    }
+
+    /// Records that a sample is left. It stays a suspect if no attempt had begun.
+    pub(super) fn leave(&self, sample: Uuid) {
+        if self.note().in_flight.contains(&sample) {
+            self.end(sample);
+        }
     }
 
     fn write(&self, note: &Samples) {
@@ -117,6 +124,21 @@ mod tests {
     }
 
     #[test]
+    fn a_suspect_that_is_left_untried_stays_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let [a, b] = ids();
+        let first = Note::open(folder.path()).unwrap();
+        first.begin(a);
+        first.begin(b);
+        let second = Note::open(folder.path()).unwrap();
+        second.leave(a);
+        assert_eq!(deaths(&second, a), Some(0));
+        second.begin(b);
+        second.leave(b);
+        assert_eq!(deaths(&second, b), None, "the process survived its attempt");
+    }
+
+    #[test]
     fn samples_in_flight_at_a_crash_are_suspects_and_only_a_lone_suspect_is_charged() {
         let folder = tempfile::tempdir().unwrap();
         let [a, b, c] = ids();
@@ -128,7 +150,7 @@ mod tests {
         let second = Note::open(folder.path()).unwrap();
         assert_eq!([a, b, c].map(|sample| deaths(&second, sample)), [Some(0), Some(0), None]);
         second.begin(a);
-        for death in 1..=DEATHS {
+        for death in 1..=DEATHS_ALONE {
             let next = Note::open(folder.path()).unwrap();
             assert_eq!([a, b].map(|sample| deaths(&next, sample)), [Some(death), Some(0)]);
             next.begin(a);
@@ -152,12 +174,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [a] = ids();
         Note::open(folder.path()).unwrap().begin(a);
-        for death in 0..=DEATHS {
+        for death in 0..=DEATHS_ALONE {
             let now = Note::open(folder.path()).unwrap();
             let suspect = now.suspected(a).unwrap();
             assert_eq!(suspect.deaths, death);
-            assert_eq!(suspect.gives_up, death == DEATHS);
-            let rests = (1..DEATHS).contains(&death).then_some(now.opened + REST);
+            assert_eq!(suspect.gives_up, death == DEATHS_ALONE);
+            let rests = (1..DEATHS_ALONE).contains(&death).then_some(now.opened + REST);
             assert_eq!(suspect.rests_until, rests, "{death}");
             now.begin(a);
         }

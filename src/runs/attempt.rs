@@ -21,7 +21,8 @@ pub(super) enum Attempt {
         why: String,
         blame: Blame,
     },
-    /// The service is stopping, or the store is unavailable: the row stays unchanged.
+    /// The service is stopping or offloaded, or the store is unavailable: there is no outcome, and
+    /// the sample stays due.
     Untouched,
 }
 

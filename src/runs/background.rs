@@ -40,8 +40,8 @@ const AFTER_FULL: Duration = Duration::from_millis(500);
 /// Longest pause after a failure; the pause quadruples with each further one.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
-/// Samples are taken when this part of the places is free.
-const TAKES: usize = 4;
+/// Samples are taken when one part in this many of the concurrency is free.
+const PARTS: usize = 4;
 
 /// Images of a sample that are read at the same time.
 const IMAGES_AT_ONCE: usize = 4;
@@ -72,8 +72,7 @@ struct Running {
 }
 
 impl Runs {
-    /// Starts the background tasks: scoring, which includes samples left pending by an earlier
-    /// process, finishing of runs, and housekeeping. Without graphs, nothing is scored.
+    /// Starts the background tasks. Without graphs, nothing is scored or finished here.
     pub fn start(self: &Arc<Self>) -> Background {
         let mut tasks = Vec::new();
         if self.scoring.engine().has_graphs() {
@@ -134,8 +133,8 @@ impl Runs {
         }
     }
 
-    /// Logs the pending samples of other spool folders, which this process does not score: those of
-    /// other instances, and those left behind when `store.spool` was changed.
+    /// Logs the pending samples of other spools, which this process does not score: those of other
+    /// instances, and those left behind when `store.spool` or `store.s3` was changed.
     async fn log_elsewhere(&self) {
         match self.store.pending_elsewhere(self.files.id()).await {
             Ok(others) => {
@@ -143,8 +142,9 @@ impl Runs {
                     tracing::warn!(
                         samples,
                         spool,
-                        "samples are pending in another spool folder: unless another instance uses \
-                         the folder with this `id`, set `store.spool` to it, or delete their runs"
+                        "samples are pending in another spool: unless another instance has it, \
+                         start one with the spool of this id (store.spool or store.s3), or delete \
+                         their runs"
                     );
                 }
             }
@@ -166,7 +166,7 @@ impl Runs {
             let limit = self.concurrency_limit();
             let room = limit.saturating_sub(running.len());
             // Several at a time, since each call is a transaction.
-            let enough = room >= limit.div_ceil(TAKES) || running.is_empty();
+            let enough = room >= limit.div_ceil(PARTS) || running.is_empty();
             if room > 0 && enough && ahead.iter().all(Taken::rests) {
                 match self.dispatch.take(room).await {
                     Ok(taken) => ahead.extend(taken),
@@ -178,6 +178,10 @@ impl Runs {
             if limit == 0 {
                 for taken in ahead.drain(..) {
                     self.dispatch.end(taken.sample.id, Outcome::Left).await;
+                }
+                if running.is_empty() {
+                    // Suspects too: other workers can score them.
+                    self.dispatch.leave().await;
                 }
             }
             let alone = |running: &HashMap<Id, Running>| running.values().any(|one| one.alone);
@@ -201,6 +205,7 @@ impl Runs {
                 running.insert(task.id(), Running { sample: id, alone: suspect.is_some() });
             }
             let idle = match ahead.front() {
+                None if limit == 0 => AFTER_REST,
                 None => self.dispatch.pause().await,
                 Some(next) if next.rests() => AFTER_REST,
                 Some(_) => LOOK_EVERY,
@@ -360,7 +365,17 @@ impl Runs {
     }
 
     async fn record(&self, row: &NewSample, run: Uuid) -> Attempt {
-        match self.store.record_pending(row, run).await {
+        let mut recorded = self.store.record_pending(row, run).await;
+        if let (Err(StoreError::FacesNotStored { .. }), Some(needed)) =
+            (&recorded, &row.extras.faces)
+        {
+            // They were cached here, and deleted from the store with another run.
+            if let Err(error) = self.scoring.store_faces_again(&needed.images).await {
+                return Attempt::Later { why: error.to_string(), blame: Blame::Room };
+            }
+            recorded = self.store.record_pending(row, run).await;
+        }
+        match recorded {
             Ok(Some(_)) => {
                 // The image is no longer referenced. Reference and auxiliary images are needed
                 // until the run is finished, so checking them now would be in vain.
@@ -369,10 +384,7 @@ impl Runs {
             }
             Ok(None) => Attempt::Gone,
             Err(error @ StoreError::FacesNotStored { .. }) => {
-                // They were cached here, and deleted from the store with another run.
-                if let Some(needed) = &row.extras.faces {
-                    self.scoring.store_faces_again(&needed.images);
-                }
+                // They are not cached any more either: the next attempt finds them again.
                 Attempt::Later { why: error.to_string(), blame: Blame::Room }
             }
             Err(error @ (StoreError::SampleConflict { .. } | StoreError::Invalid { .. })) => {

@@ -163,17 +163,20 @@ impl Runs {
     /// fitted on the run's own reference images, separately for each kind of prompt.
     async fn judge(&self, run: &RunRecord, samples: Vec<RunSample>) -> Result<(), FinishError> {
         let aps = metrics::find("aps").expect("the registry has `aps`");
-        let (mut ids, mut rows) = (Vec::new(), Vec::new());
+        let (mut ids, mut images, mut rows) = (Vec::new(), Vec::new(), Vec::new());
         for sample in samples {
             let (Some(image), Some(reference)) = (sample.image, sample.reference) else { continue };
             let Metadata { attributes, prompt_kind, .. } = serde_json::from_value(sample.metadata)?;
             ids.push(sample.id);
+            images.push([image, reference]);
             rows.push(RunFaces { image, reference, attributes, prompt_kind });
         }
         let (judged, known) = self.scoring.run_attributes(rows).await?;
-        let ids = ids.into_iter().zip(known).filter_map(|(id, known)| known.then_some(id));
+        let with_faces = ids.into_iter().zip(images).zip(known);
+        let (ids, images): (Vec<_>, Vec<_>) =
+            with_faces.filter_map(|(row, known)| known.then_some(row)).unzip();
         let (mut scores, mut outcomes) = (Vec::new(), Vec::new());
-        for (id, predictions) in ids.zip(&judged.predictions) {
+        for (id, predictions) in ids.into_iter().zip(&judged.predictions) {
             let score = share_right(predictions).map_or_else(
                 || ScoreValue::Null { reason: NullReason::NoAttributes.code().to_owned() },
                 ScoreValue::Number,
@@ -181,6 +184,7 @@ impl Runs {
             scores.push((id, score));
             outcomes.push((id, outcomes_of(predictions)));
         }
+        let graphs = self.scoring.face_graphs().filter(|_| self.scoring.stores_faces());
         let written = self
             .store
             .add_run_wide(&RunWideScores {
@@ -192,6 +196,7 @@ impl Runs {
                 metric_version: aps.version,
                 scores,
                 outcomes,
+                faces: graphs.map(|graphs| (graphs, images)),
             })
             .await?;
         tracing::info!(run = %run.id, written, auc = judged.auc, "attributes of run evaluated");

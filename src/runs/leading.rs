@@ -57,7 +57,7 @@ impl Runs {
         }
     }
 
-    /// Announces samples that were announced in vain, if this instance leads that.
+    /// Announces pending samples whose announcement is lost, if this instance leads that.
     pub(super) async fn reconcile(self: Arc<Self>) {
         let mut stopping = self.stopping();
         while !wait(&mut stopping, EVERY).await {
@@ -65,7 +65,7 @@ impl Runs {
                 continue;
             }
             if let Err(error) = self.dispatch.reconcile().await {
-                tracing::warn!(%error, "failed to compare samples with the broker, will retry");
+                tracing::warn!(%error, "failed to read the pending samples, will retry");
             }
         }
     }

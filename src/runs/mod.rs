@@ -56,13 +56,16 @@ use crate::{
     telemetry::RunsTelemetry,
 };
 
+/// Time limit of releasing what is left at the end.
+const CLOSING: Duration = Duration::from_secs(3);
+
 /// State shared by requests and background tasks.
 pub struct Runs {
     store: Store,
     scoring: Arc<Scoring>,
     files: Arc<Spool>,
     dispatch: Box<dyn Dispatch>,
-    /// Whether other instances score them too.
+    /// Whether samples come through the broker, so that other instances score them too.
     has_workers: bool,
     leader: Leader,
     traces: SampleTraces,
@@ -219,9 +222,12 @@ impl Runs {
         self.dispatch.forget_run(run).await;
     }
 
-    /// Sends announcements that are not sent yet. No sample may be accepted afterwards.
+    /// Sends announcements and releases files that are left. No sample may be accepted afterwards.
     pub async fn close(&self) {
         self.dispatch.close().await;
+        if tokio::time::timeout(CLOSING, self.files.release_last(&self.store)).await.is_err() {
+            tracing::warn!("files are not released: a later sweep will do it");
+        }
     }
 
     /// Remembers the current request's trace for a sample that is about to be accepted.

@@ -258,6 +258,18 @@ impl Spool {
         }
     }
 
+    /// Releases what the last samples of a stopping service have left, if other instances delete
+    /// it. In a folder, the next start finds it.
+    pub(super) async fn release_last(self: &Arc<Self>, store: &Store) {
+        if !self.is_shared() {
+            return;
+        }
+        let files: Vec<_> = std::mem::take(&mut *self.loose()).into_iter().collect();
+        if let Err(error) = self.delete_unreferenced(store, &files).await {
+            tracing::warn!(%error, files = files.len(), "failed to release files: the sweep will");
+        }
+    }
+
     fn postponed(&self) -> MutexGuard<'_, BTreeSet<ContentHash>> {
         self.postponed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -271,8 +283,11 @@ impl Spool {
         files: &[ContentHash],
     ) -> Result<(), StoreError> {
         if self.is_shared() {
-            let gone = self.unneeded(store, files).await?;
-            return store.note_released(&self.id, &gone).await;
+            let noted = async {
+                let gone = self.unneeded(store, files).await?;
+                store.note_released(&self.id, &gone).await
+            };
+            return noted.await.inspect_err(|_| self.release(files.iter().copied()));
         }
         self.postponed().extend(files);
         let mut turns = Turns::new(&self.root);

@@ -3,7 +3,7 @@
 mod networks;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap},
     error::Error,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -69,14 +69,15 @@ pub trait FaceMemory: Send + Sync {
         graphs: ContentHash,
     ) -> BoxFuture<'a, Result<HashMap<ContentHash, Vec<u8>>, FaceMemoryError>>;
 
-    /// Stores the faces that the graphs of this digest found in an image by a search that started
-    /// at `began`. An image deleted since then is not stored.
+    /// Stores the faces that the graphs of this digest found in an image. For a request, `began` is
+    /// the time at which the search started: nothing is stored if the image was deleted since then.
+    /// Without, it is for a sample of a run: nothing is stored if nothing needs the image any more.
     fn save(
         &self,
         image: ContentHash,
         graphs: ContentHash,
         faces: Vec<u8>,
-        began: OffsetDateTime,
+        began: Option<OffsetDateTime>,
     ) -> BoxFuture<'_, Result<(), FaceMemoryError>>;
 }
 
@@ -92,21 +93,21 @@ pub(super) struct FaceFinder {
     own: Arc<OnceCell<Arc<OwnNetworks>>>,
 }
 
-/// Images whose faces are cached and could not be stored, with the time at which the search began.
+/// Images whose faces are cached and could not be stored.
 #[derive(Default)]
-struct Unsaved(Mutex<BTreeMap<ContentHash, OffsetDateTime>>);
+struct Unsaved(Mutex<BTreeSet<ContentHash>>);
 
 /// Most images that are remembered as unsaved. Their faces would be found again.
 const MOST_UNSAVED: usize = 10_000;
 
 impl Unsaved {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ContentHash, OffsetDateTime>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<ContentHash>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, image: ContentHash, began: OffsetDateTime) {
+    fn note(&self, image: ContentHash) {
         let mut images = self.lock();
-        images.entry(image).or_insert(began);
+        images.insert(image);
         if images.len() > MOST_UNSAVED {
             images.pop_first();
         }
@@ -135,12 +136,18 @@ impl FaceFinder {
         self.memory.get().is_some()
     }
 
-    /// Notes images whose faces are cached and not stored. The next sample of a run stores them.
-    pub(super) fn store_again(&self, images: &[ContentHash]) {
-        let now = OffsetDateTime::now_utc();
+    /// Stores the cached faces of images that a sample of a run needs.
+    pub(super) async fn store_again(&self, images: &[ContentHash]) -> Result<(), FaceMemoryError> {
+        let (Some(memory), Some(graphs)) = (self.memory.get(), self.engine.family_digest(FAMILY))
+        else {
+            return Ok(());
+        };
         for image in images {
-            self.unsaved.note(*image, now);
+            if let Some(features) = self.engine.cached_family(FAMILY, *image) {
+                memory.save(*image, graphs, write(&features), None).await?;
+            }
         }
+        Ok(())
     }
 
     /// Returns the faces of the images for which they are known, from the feature cache or the
@@ -181,23 +188,12 @@ impl FaceFinder {
         let must_be_stored = job.is_background();
         let found = self.recall_or_find(image, job);
         let feature = self.engine.family_feature(FAMILY, image, found).await?;
-        if must_be_stored {
-            self.save_again(image, &feature.features).await?;
+        if must_be_stored && self.unsaved.lock().contains(&image) {
+            // Another process may finish the run, and needs them then.
+            self.store_again(&[image]).await.map_err(EngineError::NotStored)?;
+            self.unsaved.lock().remove(&image);
         }
         Ok(feature)
-    }
-
-    /// Stores faces that could not be stored when they were found. Another process may finish the
-    /// run, and needs them then.
-    async fn save_again(&self, image: ContentHash, features: &Features) -> Result<(), EngineError> {
-        let began = self.unsaved.lock().get(&image).copied();
-        let graphs = self.engine.family_digest(FAMILY);
-        let (Some(began), Some(memory), Some(graphs)) = (began, self.memory.get(), graphs) else {
-            return Ok(());
-        };
-        memory.save(image, graphs, write(features), began).await.map_err(EngineError::NotStored)?;
-        self.unsaved.lock().remove(&image);
-        Ok(())
     }
 
     /// Loads the faces in an image from the storage, or finds them and stores them there.
@@ -207,6 +203,7 @@ impl FaceFinder {
         job: Arc<ImageJob>,
     ) -> impl Future<Output = Result<Features, EngineError>> + Send + use<> {
         let memory = self.memory.get().cloned().zip(self.engine.family_digest(FAMILY));
+        let is_requested = !job.is_background();
         let (find, unsaved) = (self.find(job), Arc::clone(&self.unsaved));
         async move {
             let Some((memory, graphs)) = memory else { return find.await };
@@ -219,12 +216,12 @@ impl FaceFinder {
                 }
                 Err(error) => tracing::warn!(%error, "failed to load faces"),
             }
-            let began = OffsetDateTime::now_utc();
+            let began = is_requested.then(OffsetDateTime::now_utc);
             let features = find.await?;
             if let Err(error) = memory.save(image, graphs, write(&features), began).await {
                 // A request needs the scores alone. A sample of a run is tried again.
                 tracing::warn!(%error, "failed to store faces");
-                unsaved.note(image, began);
+                unsaved.note(image);
             }
             Ok(features)
         }

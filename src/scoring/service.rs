@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     EncodedImage, FeatureUse, ImageFaces, RelationEvidence, Sample, Scorecard, ScoringError,
-    faces::{self, FaceMemory},
+    faces::{self, FaceMemory, FaceMemoryError},
     images::{DecodeBudget, Decoder},
     plan::{Plan, plan},
     probes::{ProbeCache, probe_cache},
@@ -73,10 +73,12 @@ impl Scoring {
         self.sources.faces.has_memory()
     }
 
-    /// Stores the faces in these images again when a sample of a run needs them. They are cached,
-    /// and their storage has lost them.
-    pub fn store_faces_again(&self, images: &[ContentHash]) {
-        self.sources.faces.store_again(images);
+    /// Stores the cached faces of images that a sample of a run needs.
+    ///
+    /// # Errors
+    /// Fails if they cannot be stored now.
+    pub async fn store_faces_again(&self, images: &[ContentHash]) -> Result<(), FaceMemoryError> {
+        self.sources.faces.store_again(images).await
     }
 
     /// Adds another cache from which deleted images are evicted; the first one stays.

@@ -1,8 +1,9 @@
 //! Attempts of workers, which share the pending samples of a bucket.
 //!
-//! A message broker says who scores a sample. The row only counts: an attempt that begins while the
-//! one before has not ended follows the death of a worker. If the broker gives a sample to two
-//! workers, the second result finds no pending row.
+//! A message broker says who scores a sample. The row only counts: `begun` is set when an attempt
+//! begins, and reset when it ends. If the next attempt finds it set, the worker before has died,
+//! and `deaths` grows. If the broker gives a sample to two workers, the second result finds no
+//! pending row.
 
 use uuid::Uuid;
 

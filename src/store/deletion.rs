@@ -8,7 +8,7 @@
 //! photo that refers to it, so that another run with the same image keeps what it needs. Deletion
 //! by image deletes them whatever else refers to it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -47,7 +47,14 @@ impl Store {
     /// its run are recomputed from the remaining samples; faces are deleted with the last reference
     /// to their image.
     pub async fn delete_sample(&self, id: Uuid) -> Result<Option<Deleted>, StoreError> {
-        on_backend!(self, pool => with_retries(id, || delete_sample(pool, id)).await)
+        on_backend!(self, pool => {
+            let deleted = with_retries(id, || delete_sample(pool, id)).await?;
+            if deleted.is_some() {
+                return Ok(deleted);
+            }
+            // A pending sample may have been recorded between the two looks.
+            with_retries(id, || delete_sample(pool, id)).await
+        })
     }
 
     /// Deletes a run with everything in it. Returns `None` if no run has this id.
@@ -125,6 +132,8 @@ async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Dele
     execute(connection, "DELETE FROM evidence WHERE sample = ", id).await?;
     let scores = execute(connection, "DELETE FROM scores WHERE sample = ", id).await?;
     let samples = execute(connection, "DELETE FROM samples WHERE id = ", id).await?;
+    // Before the run, in the same order as recording a sample.
+    let faces = delete_unused_images(connection, &images).await?;
     if let Some(run) = run {
         execute(
             connection,
@@ -140,7 +149,6 @@ async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Dele
                 .await?;
         }
     }
-    let faces = delete_unused_images(connection, &images).await?;
     transaction.commit().await?;
     let images = images.into_iter().collect();
     Ok(Some(Deleted { samples, scores, faces, images, ..Deleted::default() }))
@@ -153,32 +161,40 @@ async fn delete_pending<D: sqlx::Database<Connection: Connection>>(
     id: Uuid,
 ) -> Result<Option<Deleted>, StoreError> {
     let connection = &mut *transaction;
-    let mut sql = Sql::new(
-        "SELECT run, image, reason, reference_hashes, auxiliary_hashes
-         FROM pending_samples
-         WHERE id = ",
-    );
-    sql.bind(id).push(connection.lock_for_deletion());
-    let rows = connection.fetch(sql).await?;
+    let find = |lock: &'static str| {
+        let mut sql = Sql::new(
+            "SELECT run, image, reason, reference_hashes, auxiliary_hashes
+             FROM pending_samples
+             WHERE id = ",
+        );
+        sql.bind(id).push(lock);
+        sql
+    };
+    let rows = connection.fetch(find("")).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let row = Reader::new(row, "pending_samples", id);
     let (run, image) = (row.uuid("run")?, row.hash("image")?);
+    // The files first, then the sample, in the same order as recording it.
+    let others = spools::lock_image(connection, run, image, spools::Owners::Any).await?;
+    let locked = find(connection.lock_for_deletion());
+    let rows = connection.fetch(locked).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let row = Reader::new(row, "pending_samples", id);
     let mut images = BTreeSet::from([image]);
     for column in ["reference_hashes", "auxiliary_hashes"] {
         let digits: Vec<String> = row.json(column)?;
         images.extend(digits.iter().filter_map(|hex| ContentHash::from_hex(hex)));
     }
     let failed = row.optional_text("reason")?.is_some();
-    let others = spools::lock_image(connection, run, image, spools::Owners::Any).await?;
     let samples = execute(connection, "DELETE FROM pending_samples WHERE id = ", id).await?;
     spools::release_image(connection, run, image, others).await?;
+    let faces = delete_unused_images(connection, &images).await?;
     let count = if failed {
         "UPDATE runs SET failed = failed - 1 WHERE id = "
     } else {
         "UPDATE runs SET waiting = waiting - 1 WHERE id = "
     };
     execute(connection, count, run).await?;
-    let faces = delete_unused_images(connection, &images).await?;
     transaction.commit().await?;
     Ok(Some(Deleted { samples, faces, images: images.into_iter().collect(), ..Deleted::default() }))
 }
@@ -293,6 +309,10 @@ async fn delete_image<P: Connections>(
     sql.bind(image.to_hex()).push(")");
     connection.execute(sql).await?;
     let photos = execute(connection, "DELETE FROM photos WHERE image = ", image.to_hex()).await?;
+    // A sample that is being accepted with a photo of its run is seen below, or does not find it.
+    let mut sql = Sql::new("SELECT image FROM kept_files WHERE image = ");
+    sql.bind(image.to_hex()).push(" ORDER BY run, folder").push(connection.lock_for_deletion());
+    connection.fetch(sql).await?;
     let waiting = fail_waiting(connection, image).await?;
     spools::release(connection, None, Some(image)).await?;
     let kept = execute(connection, "DELETE FROM kept_files WHERE image = ", image.to_hex()).await?;
@@ -331,7 +351,7 @@ async fn delete_image<P: Connections>(
         Some(row) => Reader::new(row, "samples", image.to_hex()).int::<u8>("used")? == 1,
         None => false,
     };
-    note_deleted(connection, &BTreeSet::from([image])).await?;
+    note_deleted(connection, &[image]).await?;
     transaction.commit().await?;
     let known = used || photos + faces + kept + thumbnails > 0 || !waiting.is_empty();
     let mut images = waiting;
@@ -352,16 +372,24 @@ async fn fail_waiting<C: Connection>(
         "SELECT id, run, image FROM pending_samples WHERE state = 'waiting' AND (image = ",
     );
     sql.bind(hex.as_str()).push(" OR reference_hashes LIKE ").bind(pattern.as_str());
-    sql.push(" OR auxiliary_hashes LIKE ").bind(pattern.as_str()).push(") ORDER BY id");
-    sql.push(connection.lock_for_deletion());
-    let mut images = BTreeSet::new();
+    sql.push(" OR auxiliary_hashes LIKE ").bind(pattern.as_str()).push(")");
+    let mut samples = BTreeMap::new();
     for row in &connection.fetch(sql).await? {
         let row = Reader::new(row, "pending_samples", "");
-        let (id, run, own) = (row.uuid("id")?, row.uuid("run")?, row.hash("image")?);
-        let detail = format!("the image {hex} was deleted on request");
-        let others = spools::lock_image(connection, run, own, spools::Owners::Any).await?;
-        pending::give_up(connection, id, (run, own), "image_deleted", &detail, others).await?;
-        images.insert(own);
+        samples.insert(row.uuid("id")?, (row.uuid("run")?, row.hash("image")?));
+    }
+    let mut images = BTreeSet::new();
+    if samples.is_empty() {
+        return Ok(images);
+    }
+    // All files first, then all samples, in the same order as recording them.
+    let files = samples.values().map(|(run, own)| (*run, own.to_hex())).collect();
+    spools::lock_images(connection, &files).await?;
+    let waiting = pending::lock_pending(connection, &samples.keys().copied().collect()).await?;
+    let detail = format!("the image {hex} was deleted on request");
+    for (id, of) in samples.into_iter().filter(|(id, _)| waiting.contains(id)) {
+        pending::give_up(connection, id, of, "image_deleted", &detail, true).await?;
+        images.insert(of.1);
     }
     Ok(images)
 }
@@ -399,27 +427,17 @@ async fn delete_unused_images<C: Connection>(
 ) -> Result<u64, StoreError> {
     let mut gone = 0;
     for images in images.iter().copied().collect::<Vec<_>>().chunks(AT_ONCE) {
+        let candidates = unused(connection, images).await?;
+        if candidates.is_empty() {
+            continue;
+        }
         // A pending sample that is recorded from now on waits, and then finds that its faces are
-        // gone. Those that were recorded before are seen below.
+        // gone. Those that were recorded before are seen by the second look.
         let mut sql = Sql::new("SELECT image FROM faces WHERE image IN ");
-        sql.tuple(images.iter().map(|image| image.to_hex().into()));
+        sql.tuple(candidates.iter().map(|image| image.to_hex().into()));
         sql.push(" ORDER BY image").push(connection.lock_for_deletion());
         connection.fetch(sql).await?;
-        let mut unused: BTreeSet<ContentHash> = images.iter().copied().collect();
-        for text in [
-            // Pending samples, and reference images on which a run's probes will be fitted. First,
-            // because a pending sample becomes one of the others.
-            "SELECT DISTINCT image FROM kept_files WHERE image IN ",
-            "SELECT DISTINCT image FROM samples WHERE image IN ",
-            "SELECT DISTINCT image FROM sample_photos WHERE image IN ",
-            "SELECT DISTINCT image FROM photos WHERE image IN ",
-        ] {
-            let mut sql = Sql::new(text);
-            sql.tuple(images.iter().map(|image| image.to_hex().into()));
-            for used in hashes(connection, sql).await? {
-                unused.remove(&used);
-            }
-        }
+        let unused = unused(connection, &candidates).await?;
         if unused.is_empty() {
             continue;
         }
@@ -434,11 +452,34 @@ async fn delete_unused_images<C: Connection>(
     Ok(gone)
 }
 
+/// Returns those images that nothing refers to.
+async fn unused<C: Connection>(
+    connection: &mut C,
+    images: &[ContentHash],
+) -> Result<Vec<ContentHash>, StoreError> {
+    let mut unused: BTreeSet<ContentHash> = images.iter().copied().collect();
+    for text in [
+        // Pending samples, and reference images on which a run's probes will be fitted. First,
+        // because a pending sample becomes one of the others.
+        "SELECT DISTINCT image FROM kept_files WHERE image IN ",
+        "SELECT DISTINCT image FROM samples WHERE image IN ",
+        "SELECT DISTINCT image FROM sample_photos WHERE image IN ",
+        "SELECT DISTINCT image FROM photos WHERE image IN ",
+    ] {
+        let mut sql = Sql::new(text);
+        sql.tuple(images.iter().map(|image| image.to_hex().into()));
+        for used in hashes(connection, sql).await? {
+            unused.remove(&used);
+        }
+    }
+    Ok(unused.into_iter().collect())
+}
+
 /// Records that images were deleted: every instance evicts them, and a search that began earlier
 /// does not store its result.
 async fn note_deleted<C: Connection>(
     connection: &mut C,
-    images: &BTreeSet<ContentHash>,
+    images: &[ContentHash],
 ) -> Result<(), StoreError> {
     let now = to_microseconds(OffsetDateTime::now_utc());
     let mut sql = Sql::new("INSERT INTO deleted_images (image, deleted) VALUES ");

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::Store;
@@ -51,18 +51,23 @@ pub struct FacesState {
 impl Store {
     /// Stores the faces that the face graphs found in an image.
     pub async fn save_faces(&self, record: &FacesRecord) -> Result<(), StoreError> {
-        on_backend!(self, pool => save(pool, record, None).await)
+        on_backend!(self, pool => save(pool, record, Wanted::Always).await)
+    }
+
+    /// Like [`save_faces`](Self::save_faces), for a sample of a run: nothing is stored for an image
+    /// that no pending sample, unfinished run or dataset needs any more. No clock matters.
+    pub async fn save_needed_faces(&self, record: &FacesRecord) -> Result<(), StoreError> {
+        on_backend!(self, pool => save(pool, record, Wanted::IfNeeded).await)
     }
 
     /// Like [`save_faces`](Self::save_faces), for a search that began at this time: nothing is
-    /// stored for an image that any instance has deleted since, unless a pending sample, an
-    /// unfinished run or a dataset needs it. Its owner has sent it again then.
+    /// stored for an image that any instance has deleted since.
     pub async fn save_found_faces(
         &self,
         record: &FacesRecord,
         began: OffsetDateTime,
     ) -> Result<(), StoreError> {
-        on_backend!(self, pool => save(pool, record, Some(began)).await)
+        on_backend!(self, pool => save(pool, record, Wanted::UnlessDeletedSince(began)).await)
     }
 
     /// Returns the stored faces of these images. Images without any are missing from the result.
@@ -87,13 +92,7 @@ impl Store {
         sql.bind(graphs.to_hex()).push(" AND image IN (");
         match of {
             ImagesOf::Run(run) => {
-                sql.push("SELECT image FROM samples WHERE run = ").bind(run);
-                sql.push(
-                    " UNION
-                     SELECT sample_photos.image FROM sample_photos
-                     JOIN samples ON samples.id = sample_photos.sample",
-                );
-                sql.push(" WHERE samples.run = ").bind(run).push(")");
+                sql.push(OF_RUN[0]).bind(run).push(OF_RUN[1]).bind(run).push(")");
             }
             ImagesOf::Dataset(dataset) => {
                 sql.push("SELECT image FROM photos WHERE dataset = ").bind(dataset).push(")");
@@ -117,23 +116,33 @@ impl Store {
     }
 }
 
+/// When faces are stored.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Always,
+    IfNeeded,
+    UnlessDeletedSince(OffsetDateTime),
+}
+
 async fn save<P: Connections>(
     pool: &P,
     record: &FacesRecord,
-    began: Option<OffsetDateTime>,
+    wanted: Wanted,
 ) -> Result<(), StoreError> {
     let mut transaction = pool.begin().await?;
-    if let Some(began) = began {
-        let mut sql = Sql::new("SELECT image FROM deleted_images WHERE image = ");
-        sql.bind(record.image.to_hex()).push(" AND deleted >= ").bind(to_microseconds(began));
-        // The times come from the clocks of two instances, and can be wrong. These rows cannot.
-        sql.push(" AND NOT EXISTS (SELECT 1 FROM kept_files WHERE kept_files.image = ");
-        sql.bind(record.image.to_hex());
-        sql.push(") AND NOT EXISTS (SELECT 1 FROM photos WHERE photos.image = ");
-        sql.bind(record.image.to_hex()).push(")");
-        if !transaction.fetch(sql).await?.is_empty() {
-            return Ok(());
+    let is_wanted = match wanted {
+        Wanted::Always => true,
+        Wanted::IfNeeded => lock_need(&mut *transaction, record.image).await?,
+        Wanted::UnlessDeletedSince(began) => {
+            let mut sql = Sql::new("SELECT image FROM deleted_images WHERE image = ");
+            sql.bind(record.image.to_hex()).push(" AND deleted >= ").bind(to_microseconds(began));
+            // A deletion of the image waits for this transaction, so that it sees the faces.
+            sql.push(transaction.lock_shared_deletions());
+            transaction.fetch(sql).await?.is_empty()
         }
+    };
+    if !is_wanted {
+        return Ok(());
     }
     let mut sql = Sql::new("INSERT INTO faces (image, graphs, faces, created) VALUES ");
     sql.tuple([
@@ -152,6 +161,24 @@ async fn save<P: Connections>(
     Ok(())
 }
 
+/// Returns whether a pending sample, an unfinished run or a dataset needs an image. All deletions
+/// remove these rows before the faces, so they wait for this transaction and then see the faces.
+async fn lock_need<C: Connection>(
+    connection: &mut C,
+    image: ContentHash,
+) -> Result<bool, StoreError> {
+    for text in
+        ["SELECT image FROM kept_files WHERE image = ", "SELECT image FROM photos WHERE image = "]
+    {
+        let mut sql = Sql::new(text);
+        sql.bind(image.to_hex()).push(" LIMIT 1").push(connection.lock_shared_rows());
+        if !connection.fetch(sql).await?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Faces that are stored, by image and graphs.
 pub(super) type StoredFaces = HashSet<(ContentHash, ContentHash)>;
 
@@ -162,7 +189,11 @@ impl NeededFaces {
     }
 }
 
-/// Returns those needed faces that are stored, and locks them against deletion.
+/// Age after which faces that are needed again have their retention restarted.
+const OLD: Duration = Duration::DAY;
+
+/// Returns those needed faces that are stored, locks them against deletion, and restarts their
+/// retention.
 pub(super) async fn lock_needed<C: Connection>(
     connection: &mut C,
     needed: impl Iterator<Item = &NeededFaces>,
@@ -171,21 +202,60 @@ pub(super) async fn lock_needed<C: Connection>(
     for NeededFaces { images, graphs } in needed {
         by_graphs.entry(*graphs).or_default().extend(images);
     }
+    let now = OffsetDateTime::now_utc();
     let mut stored = HashSet::new();
     for (graphs, images) in by_graphs {
         for images in images.into_iter().collect::<Vec<_>>().chunks(AT_ONCE) {
-            let mut sql = Sql::new("SELECT image FROM faces WHERE graphs = ");
+            let mut sql = Sql::new("SELECT image, created FROM faces WHERE graphs = ");
             sql.bind(graphs.to_hex()).push(" AND image IN ");
             sql.tuple(images.iter().map(|image| image.to_hex().into()));
             // In this order by all transactions, so that they queue rather than deadlock.
-            sql.push(" ORDER BY image").push(connection.lock_shared_faces());
+            sql.push(" ORDER BY image").push(connection.lock_shared_rows());
+            let mut old = Vec::new();
             for row in &connection.fetch(sql).await? {
-                stored.insert((Reader::new(row, "faces", "").hash("image")?, graphs));
+                let row = Reader::new(row, "faces", "");
+                let image = row.hash("image")?;
+                if row.time("created")? < now - OLD {
+                    old.push(image);
+                }
+                stored.insert((image, graphs));
+            }
+            if !old.is_empty() {
+                let mut sql = Sql::new("UPDATE faces SET created = ");
+                sql.bind(to_microseconds(now)).push(" WHERE graphs = ").bind(graphs.to_hex());
+                sql.push(" AND image IN ").tuple(old.iter().map(|image| image.to_hex().into()));
+                connection.execute(sql).await?;
             }
         }
     }
     Ok(stored)
 }
+
+/// Returns those images of a run's samples whose faces are stored. A deletion of an image waits
+/// until the transaction ends.
+pub(super) async fn stored_of_run<C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+    graphs: ContentHash,
+) -> Result<HashSet<ContentHash>, StoreError> {
+    // Locks the table: `exclude_recordings` waits.
+    let mut sql = Sql::new("SELECT image FROM deleted_images WHERE 1 = 0");
+    sql.push(connection.lock_shared_deletions());
+    connection.fetch(sql).await?;
+    let mut sql = Sql::new("SELECT image FROM faces WHERE graphs = ");
+    sql.bind(graphs.to_hex()).push(" AND image IN (").push(OF_RUN[0]).bind(run);
+    sql.push(OF_RUN[1]).bind(run).push(")");
+    let rows = connection.fetch(sql).await?;
+    rows.iter().map(|row| Reader::new(row, "faces", "").hash("image")).collect()
+}
+
+/// Selects the images of a run's samples; its id follows each part.
+const OF_RUN: [&str; 2] = [
+    "SELECT image FROM samples WHERE run = ",
+    " UNION
+     SELECT sample_photos.image FROM sample_photos
+     JOIN samples ON samples.id = sample_photos.sample WHERE samples.run = ",
+];
 
 async fn load<P: Connections>(
     pool: &P,

@@ -8,8 +8,8 @@
 //! ```text
 //! methods.rs, cards.rs, runs.rs, packs.rs      methods, runs and packs
 //! group_commit.rs ── record.rs                 recording, in shared transactions or alone
-//! submissions.rs, pending.rs, claims.rs        samples to score later
-//! spools.rs, quarantine.rs                     their files
+//! accepting.rs, pending.rs, attempts.rs        samples to score later, and the attempts at them
+//! spools.rs, quarantine.rs, leadership.rs      their files, and which instance has which role
 //! imports.rs, run_wide.rs ── columns.rs        scores of many samples at once
 //! samples.rs, scores.rs, attributes.rs         reading samples, scores and the evidence of `aps`
 //! run_data/                                    a run as columns
@@ -28,6 +28,7 @@
 //!
 //! Nothing outside this module knows SQL. "Not found" is `Ok(None)`, never an error.
 
+mod accepting;
 mod attempts;
 mod attributes;
 mod audit;
@@ -67,13 +68,13 @@ mod studies;
 mod study_answers;
 mod study_plan;
 mod submission_record;
-mod submissions;
 mod summaries;
 mod telemetry;
 mod whole;
 
 use std::sync::Arc;
 
+pub use accepting::{Accepted, NewPending, SampleStatus, Submitted, SubmittedState};
 pub use attempts::PendingId;
 pub use attributes::{AttributeColumn, AttributeLabels, Outcomes};
 pub use audit::{AuditEntry, AuditQuery};
@@ -114,7 +115,6 @@ pub use submission_record::{
     BoardChange, NewSubmission, NewVerification, SubmissionRecord, SubmissionState,
     SubmissionsQuery, Verification,
 };
-pub use submissions::{Accepted, NewPending, SampleStatus, Submitted, SubmittedState};
 pub use summaries::kinds::KindSummary;
 pub use summaries::moments::{MetricSummary, Moments};
 pub use summaries::slice::{APS_AREA, MetricSums, Slice, SliceSummary};

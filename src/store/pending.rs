@@ -65,6 +65,8 @@ pub struct PendingRecord {
     pub due: OffsetDateTime,
     /// Number of workers that died during an attempt.
     pub deaths: u32,
+    /// Whether the last attempt has not ended: its worker has died, or is still at it.
+    pub unended: bool,
 }
 
 impl Store {
@@ -180,7 +182,8 @@ pub(super) fn pending_rows() -> Sql {
     Sql::new(
         "SELECT pending_samples.id, pending_samples.run, methods.name AS method_name,
              runs.name AS run_name, metrics, pending_samples.name, content, prompt, image,
-             reference_hashes, auxiliary_hashes, metadata, attempts, due, deaths + begun AS deaths
+             reference_hashes, auxiliary_hashes, metadata, attempts, due, deaths + begun AS deaths,
+             begun
          FROM pending_samples JOIN runs ON runs.id = pending_samples.run
          JOIN methods ON methods.id = runs.method
          WHERE pending_samples.state = 'waiting'",
@@ -224,6 +227,7 @@ pub(super) fn pending_record<R: Row>(row: &R) -> Result<PendingRecord, StoreErro
         attempts: row.int("attempts")?,
         due: row.time("due")?,
         deaths: row.int("deaths")?,
+        unended: row.int::<u32>("begun")? > 0,
     })
 }
 

@@ -11,10 +11,12 @@ use super::columns::{self, Origin};
 use super::db::{
     Connection, Connections, Reader, Sql, StoreError, on_backend, to_microseconds, with_retries,
 };
+use super::faces::stored_of_run;
 use super::packs::ensure_pack;
 use super::runs::lock_run;
 use super::sample::ScoreValue;
 use super::summaries::running;
+use crate::content::ContentHash;
 use crate::pack_id::PackId;
 
 /// Run-wide scores of existing samples.
@@ -36,6 +38,9 @@ pub struct RunWideScores {
     pub scores: Vec<(Uuid, ScoreValue)>,
     /// Evidence behind the score of each sample, by its id.
     pub outcomes: Vec<(Uuid, AttributeLabels)>,
+    /// Images that each of the outcomes is about, in the same order, with the face graphs. Those
+    /// of images whose faces have been deleted are not written.
+    pub faces: Option<(ContentHash, Vec<[ContentHash; 2]>)>,
 }
 
 impl Store {
@@ -68,7 +73,14 @@ async fn transaction<P: Connections>(pool: &P, new: &RunWideScores) -> Result<u6
     let key = of.summary(new.run);
     running::claim(connection, key).await?;
     let written = columns::write(connection, &of, &rows.collect::<Vec<_>>(), false).await?;
-    let outcomes: Vec<_> = new.outcomes.iter().filter(|(id, _)| there.contains(id)).collect();
+    let mut outcomes: Vec<_> = new.outcomes.iter().collect();
+    if let Some((graphs, images)) = &new.faces {
+        let stored = stored_of_run(connection, new.run, *graphs).await?;
+        let mut images = images.iter();
+        let all_stored = |images: &[ContentHash; 2]| images.iter().all(|it| stored.contains(it));
+        outcomes.retain(|_| images.next().is_none_or(all_stored));
+    }
+    outcomes.retain(|(id, _)| there.contains(id));
     write_outcomes(connection, &new.pack.digest, &outcomes, |(id, outcomes)| (*id, json(outcomes)))
         .await?;
     running::recompute(connection, key).await?;

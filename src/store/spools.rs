@@ -50,7 +50,9 @@ impl Store {
         folder: &str,
         photos: &BTreeSet<ContentHash>,
     ) -> Result<Vec<ContentHash>, StoreError> {
-        on_backend!(self, pool => unknown(&mut *pool.reader().await?, run, folder, photos).await)
+        on_backend!(self, pool => {
+            unknown(&mut *pool.reader().await?, (run, folder), photos, "").await
+        })
     }
 
     /// Returns the bytes of the files that a key sent and that a run still needs, in all folders.
@@ -166,19 +168,19 @@ pub(super) async fn keep_files<C: Connection>(
 }
 
 /// Returns those of these images that the run has not stored in this folder as reference or
-/// auxiliary images.
+/// auxiliary images. `lock` is the clause with which the others are selected.
 pub(super) async fn unknown<C: Connection>(
     connection: &mut C,
-    run: Uuid,
-    folder: &str,
+    (run, folder): (Uuid, &str),
     photos: &BTreeSet<ContentHash>,
+    lock: &'static str,
 ) -> Result<Vec<ContentHash>, StoreError> {
     if photos.is_empty() {
         return Ok(Vec::new());
     }
     let mut sql = Sql::new("SELECT image FROM kept_files WHERE photo = 1 AND folder = ");
     sql.bind(folder).push(" AND run = ").bind(run).push(" AND image IN ");
-    sql.tuple(photos.iter().map(|image| image.to_hex().into()));
+    sql.tuple(photos.iter().map(|image| image.to_hex().into())).push(lock);
     let rows = connection.fetch(sql).await?;
     let known = rows.iter().map(|row| Reader::new(row, "kept_files", run).hash("image"));
     let known: HashSet<_> = known.collect::<Result<_, _>>()?;

@@ -154,7 +154,7 @@ impl FaceMemory for Faces {
         image: ContentHash,
         _graphs: ContentHash,
         faces: Vec<u8>,
-        _began: OffsetDateTime,
+        _began: Option<OffsetDateTime>,
     ) -> BoxFuture<'_, Result<(), FaceMemoryError>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(image, faces);
         async { Ok(()) }.boxed()

@@ -85,6 +85,7 @@ async fn record(app: &App, method: &str, kinds: &[&str], shift: f64) -> Uuid {
             .map(|(id, place)| (*id, ScoreValue::Number(f64::from(u8::from(right(*place))))))
             .collect(),
         outcomes: samples.iter().map(|(id, place)| (*id, outcome(*place))).collect(),
+        faces: None,
     };
     app.store.add_run_wide(&wide).await.unwrap();
     refresh_stale(&app.store).await.unwrap();

@@ -66,7 +66,7 @@ fn a_sample_that_kills_the_process_is_isolated_and_fails_after_a_few_deaths() {
     let folder = folder();
     let at = folder.path();
     let settings = [("STELLAR_RUNS__CONCURRENCY", "4")];
-    let mut server = Server::start(at, &settings);
+    let mut server = Server::quick(at, &settings);
     let run = new_run(&server);
     let (killer, bystander) = (png(1), png(2));
     block(&kept(at, &killer));
@@ -84,7 +84,7 @@ fn a_sample_that_kills_the_process_is_isolated_and_fails_after_a_few_deaths() {
     fs::remove_file(kept(at, &bystander)).expect("the pipe is there");
     fs::write(kept(at, &bystander), &bystander).expect("a file");
     for death in 0..DEATHS {
-        server = Server::start(at, &settings);
+        server = Server::quick(at, &settings);
         until_in_flight(at, &[&killing]);
         submit(&server, &run, &format!("later{death}"), &png(100 + death));
         // After each score the service may begin another sample; it must not.
@@ -96,7 +96,7 @@ fn a_sample_that_kills_the_process_is_isolated_and_fails_after_a_few_deaths() {
         assert!(scored == 3 || death > 0, "{scored} samples scored");
         server.kill();
     }
-    server = Server::start(at, &settings);
+    server = Server::quick(at, &settings);
     until_scored(&server, &run, 3 + 1 + u64::from(DEATHS));
     until("the sample to fail", || (counts(&server, &run).1 == 1).then_some(()));
     let failed = server.get(&format!("/v1/runs/{run}/samples?state=failed")).json();
@@ -115,7 +115,7 @@ fn a_hanging_sample_does_not_delay_the_stop_and_is_scored_at_the_next_start() {
     let folder = folder();
     let at = folder.path();
     let settings = [("STELLAR_SERVER__DRAIN_SECONDS", "2")];
-    let server = Server::start(at, &settings);
+    let server = Server::quick(at, &settings);
     let run = new_run(&server);
     let image = png(1);
     block(&kept(at, &image));
@@ -127,7 +127,7 @@ fn a_hanging_sample_does_not_delay_the_stop_and_is_scored_at_the_next_start() {
     assert_eq!(status.code(), Some(0), "{log}");
     fs::remove_file(kept(at, &image)).expect("the pipe is there");
     fs::write(kept(at, &image), &image).expect("a file");
-    let server = Server::start(at, &settings);
+    let server = Server::quick(at, &settings);
     until_scored(&server, &run, 1);
     assert_eq!(counts(&server, &run), (1, 0));
 }

@@ -70,6 +70,11 @@ impl Ran {
     }
 }
 
+/// Settings of a service whose engine is simulated. It starts in a tenth of the time, so it is for
+/// tests that do not need the numbers of real models. Samples take long enough to be interrupted.
+pub(crate) const QUICK: [(&str, &str); 2] =
+    [("STELLAR_ENGINE__PROVIDER", "simulated"), ("STELLAR_ENGINE__SIMULATED_MS", "60")];
+
 /// A running service.
 pub(crate) struct Server {
     child: Child,
@@ -81,6 +86,11 @@ impl Server {
     /// Starts the service on a free port with its database in `folder`.
     pub(crate) fn start(folder: &Path, settings: &[(&str, &str)]) -> Self {
         Self::run(serve(folder), folder, settings)
+    }
+
+    /// Starts the service as [`start`](Self::start) does, with a simulated engine.
+    pub(crate) fn quick(folder: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::start(folder, &[&QUICK, settings].concat())
     }
 
     /// Starts a worker on a free port with its notes in `folder`.
@@ -118,9 +128,14 @@ impl Server {
 
     /// Value of a gauge without labels.
     pub(crate) fn gauge(&self, name: &str) -> f64 {
+        self.find_gauge(name).unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    /// The same; `None` while it has no value.
+    pub(crate) fn find_gauge(&self, name: &str) -> Option<f64> {
         let text = String::from_utf8(self.get("/metrics").body).expect("text");
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().expect("a number")
+        value.map(|value| value.parse().expect("a number"))
     }
 
     /// Resident memory of the process, in bytes.

@@ -11,7 +11,7 @@ use crate::harness::{Server, folder, program, run};
 #[test]
 fn health_is_ready_exactly_while_a_service_is() {
     let folder = folder();
-    let server = Server::start(folder.path(), &[]);
+    let server = Server::quick(folder.path(), &[]);
     let address = server.address.to_string();
     // The configured address, with the port of the running service.
     let ask = || run(program(&["health"]).env("STELLAR_SERVER__LISTEN", &address));

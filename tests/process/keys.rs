@@ -26,7 +26,7 @@ impl Server {
 #[test]
 fn a_key_is_effective_in_running_services_at_once_and_so_is_its_revocation() {
     let folder = folder();
-    let server = Server::start(folder.path(), &[]);
+    let server = Server::quick(folder.path(), &[]);
     assert_eq!(server.get("/v1/runs").status, 200);
     let file = folder.path().join("ci.key");
     let path = file.to_str().unwrap();
@@ -120,12 +120,12 @@ fn without_a_key_only_this_machine_is_served_and_both_ways_out_are_named() {
     ]);
     let open =
         [("STELLAR_SERVER__LISTEN", "0.0.0.0:0"), ("STELLAR_SERVER__ALLOW_ANONYMOUS", "true")];
-    let server = Server::start(folder.path(), &open);
+    let server = Server::quick(folder.path(), &open);
     let local = (std::net::Ipv4Addr::LOCALHOST, server.address.port()).into();
     assert_eq!(client::send(local, "GET /v1/runs", &[], &[]).unwrap().status, 200);
     drop(server);
     run(&mut keys(folder.path(), &["create", "ci", "--scopes", "read"])).printed();
-    let server = Server::start(folder.path(), &open[..1]);
+    let server = Server::quick(folder.path(), &open[..1]);
     let local = (std::net::Ipv4Addr::LOCALHOST, server.address.port()).into();
     let status = client::send(local, "GET /v1/runs", &[], &[]).unwrap().status;
     assert_eq!(status, 401);

@@ -122,7 +122,7 @@ fn start(folder: &TempDir, database: &Database) -> Server {
         ("STELLAR_SERVER__SHUTDOWN_DELAY_SECONDS", DELAY),
         ("STELLAR_STORE__MIN_FREE_MIB", "1"),
     ];
-    Server::start(folder.path(), &settings)
+    Server::quick(folder.path(), &settings)
 }
 
 fn scored(seed: u32) -> Form {

@@ -118,9 +118,9 @@ fn spooled_files(folder: &Path) -> usize {
 }
 
 /// The scores of a run that nothing disturbs, with its images in a folder.
-pub(crate) fn calm_scores() -> BTreeMap<String, Vec<Value>> {
+pub(crate) fn calm_scores(settings: &[(&str, &str)]) -> BTreeMap<String, Vec<Value>> {
     let calm = folder();
-    let server = Server::start(calm.path(), &[]);
+    let server = Server::start(calm.path(), settings);
     let run = new_run(&server);
     submit(&Mutex::new(server.address), &run);
     let expected = scores(&server, &run);
@@ -156,7 +156,7 @@ pub(crate) fn submitted_under_kills(wild: &Path, settings: &[(&str, &str)]) -> (
 
 #[test]
 fn repeated_kills_do_not_change_the_scores_of_a_run() {
-    let expected = calm_scores();
+    let expected = calm_scores(&[]);
     let wild = folder();
     let (server, run) = submitted_under_kills(wild.path(), &[]);
     // No acknowledged sample is lost, and none counts twice.
@@ -168,7 +168,7 @@ fn repeated_kills_do_not_change_the_scores_of_a_run() {
 #[test]
 fn sigterm_stops_scoring_and_event_streams_and_the_next_start_resumes() {
     let folder = folder();
-    let server = Server::start(folder.path(), &[]);
+    let server = Server::quick(folder.path(), &[]);
     let run = new_run(&server);
     submit(&Mutex::new(server.address), &run);
     let mut watching =
@@ -181,14 +181,14 @@ fn sigterm_stops_scoring_and_event_streams_and_the_next_start_resumes() {
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(!log.contains("drain deadline exceeded"), "{log}");
     assert!(started.elapsed() < Duration::from_secs(20), "an event stream delayed the stop");
-    let server = Server::start(folder.path(), &[]);
+    let server = Server::quick(folder.path(), &[]);
     assert_eq!(scores(&server, &run).len(), SAMPLES as usize);
 }
 
 #[test]
 fn a_spool_in_use_by_another_service_is_refused() {
     let (one, other) = (folder(), folder());
-    let _server = Server::start(one.path(), &[]);
+    let _server = Server::quick(one.path(), &[]);
     let files = one.path().join("files").display().to_string();
     let mut second = crate::harness::serve(other.path());
     crate::harness::run(second.env("STELLAR_STORE__SPOOL", &files))
@@ -199,7 +199,7 @@ fn a_spool_in_use_by_another_service_is_refused() {
 fn blocked_samples_are_logged_at_start_and_stay_pending() {
     let folder = folder();
     // Creates the database and the spool.
-    drop(Server::start(folder.path(), &[]));
+    drop(Server::quick(folder.path(), &[]));
     let url = format!("sqlite:{}", folder.path().join("stellar.db").display());
     let id = read(&folder.path().join("files/id"));
     let accept = async {
@@ -214,7 +214,7 @@ fn blocked_samples_are_logged_at_start_and_stay_pending() {
         run.id
     };
     let run = tokio::runtime::Runtime::new().expect("a runtime").block_on(accept);
-    let server = Server::start(folder.path(), &[]);
+    let server = Server::quick(folder.path(), &[]);
     let log = until("the log message", || {
         let log = read(&folder.path().join("log.txt"));
         log.contains("samples are blocked by a pack that is not loaded").then_some(log)

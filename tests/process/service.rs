@@ -29,7 +29,7 @@ fn hold(server: &Server, length: usize) -> Exchange {
 #[test]
 fn sigterm_refuses_new_connections_drains_in_flight_work_and_exits_with_0() {
     let folder = folder();
-    let server = Server::start(folder.path(), &[]);
+    let server = Server::quick(folder.path(), &[]);
     let body = form(1).finish();
     let mut held = hold(&server, body.len());
     server.terminate();
@@ -41,7 +41,7 @@ fn sigterm_refuses_new_connections_drains_in_flight_work_and_exits_with_0() {
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains("stopped"), "{log}");
 
-    let server = Server::start(folder.path(), &[]);
+    let server = Server::quick(folder.path(), &[]);
     assert_eq!(server.counted("mine", "aesthetic"), 1, "the acknowledged sample is stored");
 }
 
@@ -50,7 +50,7 @@ fn with_a_shutdown_delay_sigterm_makes_the_service_not_ready_while_it_still_answ
     let folder = folder();
     let settings =
         [("STELLAR_SERVER__SHUTDOWN_DELAY_SECONDS", "3"), ("STELLAR_SERVER__DRAIN_SECONDS", "20")];
-    let server = Server::start(folder.path(), &settings);
+    let server = Server::quick(folder.path(), &settings);
     server.terminate();
     let body = until("the service to leave", || {
         let answer = server.get("/readyz");
@@ -67,7 +67,7 @@ fn with_a_shutdown_delay_sigterm_makes_the_service_not_ready_while_it_still_answ
     let (status, log) = server.ended();
     assert_eq!(status.code(), Some(0), "{log}");
 
-    let server = Server::start(folder.path(), &settings);
+    let server = Server::quick(folder.path(), &settings);
     let started = Instant::now();
     server.interrupt();
     assert_eq!(server.ended().0.code(), Some(0));
@@ -77,7 +77,7 @@ fn with_a_shutdown_delay_sigterm_makes_the_service_not_ready_while_it_still_answ
 #[test]
 fn an_idle_service_stops_at_once_despite_silent_connections() {
     let folder = folder();
-    let server = Server::start(folder.path(), &[]);
+    let server = Server::quick(folder.path(), &[]);
     let silent = TcpStream::connect(server.address).unwrap();
     // The service accepts connections in order, so it has accepted the silent one by now.
     assert_eq!(server.get("/livez").status, 200);
@@ -92,7 +92,7 @@ fn an_idle_service_stops_at_once_despite_silent_connections() {
 #[test]
 fn an_endless_request_delays_the_stop_by_the_drain_time_only() {
     let folder = folder();
-    let server = Server::start(folder.path(), &[("STELLAR_SERVER__DRAIN_SECONDS", "1")]);
+    let server = Server::quick(folder.path(), &[("STELLAR_SERVER__DRAIN_SECONDS", "1")]);
     let _held = hold(&server, 1000);
     server.terminate();
     let (status, log) = server.ended();
@@ -103,7 +103,7 @@ fn an_endless_request_delays_the_stop_by_the_drain_time_only() {
 #[test]
 fn a_second_signal_ends_the_process_at_once() {
     let folder = folder();
-    let server = Server::start(folder.path(), &[("STELLAR_SERVER__DRAIN_SECONDS", "600")]);
+    let server = Server::quick(folder.path(), &[("STELLAR_SERVER__DRAIN_SECONDS", "600")]);
     let _held = hold(&server, 1000);
     server.terminate();
     until("new connections to be refused", || TcpStream::connect(server.address).err());
@@ -116,13 +116,13 @@ fn a_second_signal_ends_the_process_at_once() {
 #[test]
 fn acknowledged_samples_survive_a_kill() {
     let folder = folder();
-    let server = Server::start(folder.path(), &[]);
+    let server = Server::quick(folder.path(), &[]);
     let response = server.score(form(1));
     assert_eq!(response.status, 200);
     let response = response.json();
     server.kill();
 
-    let server = Server::start(folder.path(), &[]);
+    let server = Server::quick(folder.path(), &[]);
     let stored =
         server.get(&format!("/v1/samples/{}", response["sample"].as_str().unwrap())).json();
     assert_eq!(stored["scores"][0]["value"], response["scores"]["aesthetic"]["value"]);

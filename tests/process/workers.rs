@@ -13,9 +13,9 @@ use tempfile::TempDir;
 
 use crate::{
     database::{self, Database, Kind},
-    harness::{Server, folder, golden, program, run, until},
+    harness::{QUICK, Server, folder, golden, program, run, until},
     runs::{SAMPLES, calm_scores, named_run, new_run, scores, submit},
-    s3::{borrowed, settings},
+    s3::{borrowed, settings, until_all_are_released},
     support::{client, form::Form},
 };
 
@@ -23,7 +23,8 @@ use crate::{
 struct Cluster {
     settings: Vec<(&'static str, String)>,
     folders: TempDir,
-    _objects: ObjectStore,
+    objects: ObjectStore,
+    url: String,
 }
 
 impl Cluster {
@@ -44,7 +45,7 @@ impl Cluster {
             ("STELLAR_DISPATCH__NATS__PREFIX", format!("process-{}", uuid())),
             ("STELLAR_DISPATCH__NATS__ACK_SECONDS", "2".to_owned()),
         ]);
-        Some(Self { settings, folders, _objects: objects })
+        Some(Self { settings, folders, objects, url: database.url.clone() })
     }
 
     fn folder(&self, name: &str) -> std::path::PathBuf {
@@ -94,7 +95,7 @@ fn deaths(cluster: &Cluster) {
     first.kill();
     api.kill();
     let (api, third) = (cluster.api(), cluster.worker("third"));
-    assert_eq!(scores(&api, &run), calm_scores());
+    assert_eq!(scores(&api, &run), calm_scores(&QUICK));
     assert_eq!(api.counted("mine", "aesthetic"), u64::from(SAMPLES));
     // The instance that accepts has no models, and one of the others finishes the run.
     let ready = api.get("/readyz");
@@ -112,7 +113,7 @@ fn deaths(cluster: &Cluster) {
     second.terminate();
     let (status, log) = second.ended();
     assert!(status.success(), "{log}");
-    assert_eq!(scores(&api, &again), calm_scores());
+    assert_eq!(scores(&api, &again), calm_scores(&QUICK));
     drop(third);
 }
 
@@ -127,10 +128,16 @@ fn offloaded(cluster: &Cluster) {
     let run = new_run(&api);
     submit(&Mutex::new(api.address), &run);
     assert_eq!(offload(&lent).expect("a response").status, 200);
-    assert_eq!(scores(&api, &run), calm_scores());
+    assert_eq!(scores(&api, &run), calm_scores(&QUICK));
     let refused = offload(&api).expect("a response");
     assert_eq!(refused.status, 503, "it has no models: {}", refused.json());
-    drop(other);
+    // Whoever stops has released the images of its last samples.
+    for worker in [lent, other] {
+        worker.terminate();
+        let (status, log) = worker.ended();
+        assert!(status.success(), "{log}");
+    }
+    until_all_are_released(&cluster.objects, &cluster.url);
 }
 
 #[test]
@@ -148,7 +155,7 @@ fn sample() -> Form {
 
 fn forwarding(cluster: &Cluster) {
     let alone = folder();
-    let alone = Server::start(alone.path(), &[]);
+    let alone = Server::quick(alone.path(), &[]);
     let expected = alone.score(sample());
     assert_eq!(expected.status, 200);
 
@@ -193,8 +200,10 @@ fn forwarding(cluster: &Cluster) {
 
     let recorded = |route: &str| {
         let rows = api.get("/v1/audit?limit=200").json()["items"].clone();
-        let rows = rows.as_array().expect("rows").clone();
-        rows.iter().filter(|row| row["route"] == route && row["status"] == 200).count()
+        let mut rows = rows.as_array().expect("rows").clone();
+        rows.retain(|row| row["route"] == route && row["status"] == 200);
+        assert!(rows.iter().all(|row| row["address"] == "127.0.0.1"), "{rows:?}");
+        rows.len()
     };
     until("the audit log", || (recorded("/v1/rewards") > 0).then_some(()));
 
@@ -203,7 +212,7 @@ fn forwarding(cluster: &Cluster) {
     until("the count of workers", || (api.gauge("stellar_workers") > 0.5).then_some(()));
     worker.kill();
     until("the death of the worker to show", || (api.score(sample()).status == 503).then_some(()));
-    // Only the worker records what it answered.
+    // Only the instance that the client asked records it.
     assert_eq!((recorded("/v1/score"), recorded("/v1/rewards")), (1, 1));
 }
 

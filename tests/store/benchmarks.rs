@@ -104,6 +104,7 @@ async fn judge(store: &Store, run: Uuid, method: usize, samples: &[(Uuid, u32)])
         metric_version: 1,
         scores: judged().map(|(id, place)| (*id, share(*place))).collect(),
         outcomes: judged().map(|(id, place)| (*id, outcomes(*place))).collect(),
+        faces: None,
     };
     store.add_run_wide(&scores).await.unwrap();
 }

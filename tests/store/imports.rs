@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
+use stellar_score::content::ContentHash;
 use stellar_score::store::{AttributeLabels, NewImport, RunWideScores, SampleStatus, ScoreValue};
 use uuid::Uuid;
 
@@ -97,7 +98,8 @@ pub(crate) async fn a_repeated_import_replaces_the_scores_of_its_source(db: Data
 pub(crate) async fn scores_of_a_whole_run_are_added_once(db: Database) {
     let store = db.open().await;
     let one = scored("A", "1", vec![number("m", 0.5)]);
-    let two = scored("A", "2", vec![number("aps", 0.125)]);
+    let mut two = scored("A", "2", vec![number("aps", 0.125)]);
+    two.image = ContentHash::of(b"another image");
     let run = store.record(&one).await.unwrap().run.unwrap();
     store.record(&two).await.unwrap();
     let outcomes: AttributeLabels = BTreeMap::from([("Young".to_owned(), (true, false))]);
@@ -114,6 +116,7 @@ pub(crate) async fn scores_of_a_whole_run_are_added_once(db: Database) {
             (Uuid::now_v7(), ScoreValue::Number(0.75)),
         ],
         outcomes: vec![(one.id, outcomes.clone()), (two.id, outcomes.clone())],
+        faces: None,
     };
     assert_eq!(
         store.add_run_wide(&wide).await.unwrap(),
@@ -140,8 +143,16 @@ pub(crate) async fn scores_of_a_whole_run_are_added_once(db: Database) {
         );
     }
     assert_eq!(db.count("attribute_outcomes").await, 0);
-    store.add_run_wide(&RunWideScores { metric: "again".into(), ..wide }).await.unwrap();
-    assert!(db.count("attribute_outcomes").await > 0);
+    // The faces of the second image were deleted while the scores were computed.
+    let graphs = ContentHash::of(b"graphs");
+    for image in [one.image, one.references[0], two.references[0]] {
+        store.save_faces(&crate::datasets::faces(image)).await.unwrap();
+    }
+    let images = [&one, &two].map(|sample| [sample.image, sample.references[0]]).to_vec();
+    let wide = RunWideScores { metric: "again".into(), faces: Some((graphs, images)), ..wide };
+    assert_eq!(store.add_run_wide(&wide).await.unwrap(), 2, "the scores stay");
+    let read = store.outcomes(run, &official().digest, &names).await.unwrap();
+    assert_eq!(read["Young"], [Some((true, false)), None, None]);
     assert!(store.delete_run(run).await.unwrap().is_some());
     assert_eq!(db.count("attribute_outcomes").await, 0);
 }

@@ -144,7 +144,8 @@ on_both_databases! {
         a_sample_is_pending_until_it_is_recorded
         pending_samples_are_recorded_together
         a_pending_sample_is_recorded_only_with_the_faces_that_it_needs
-        faces_that_a_pending_sample_needs_are_stored_whatever_the_clocks_say
+        faces_are_stored_for_a_sample_while_something_needs_its_image
+        faces_that_are_needed_again_are_kept_for_longer
         a_submission_is_identified_by_name_and_content
         a_failed_sample_may_be_resubmitted_with_other_content
         photos_referenced_by_hash_must_be_stored_for_the_run

@@ -12,7 +12,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::builders::{FOLDER, counts, name, new_run, pending, scored_sample};
-use crate::datasets::faces;
+use crate::datasets::{faces, photo};
 use crate::harness::*;
 
 pub(crate) async fn kept(store: &Store, new: &NewPending) -> BTreeSet<ContentHash> {
@@ -163,10 +163,9 @@ pub(crate) async fn a_pending_sample_is_recorded_only_with_the_faces_that_it_nee
     assert_eq!(counts(&store, run.id).await, (0, 0, 6));
 }
 
-/// Searches are timed by the clock of a worker, deletions by that of another instance.
-pub(crate) async fn faces_that_a_pending_sample_needs_are_stored_whatever_the_clocks_say(
-    db: Database,
-) {
+/// No clock matters: searches would be timed by that of a worker, deletions by that of another
+/// instance.
+pub(crate) async fn faces_are_stored_for_a_sample_while_something_needs_its_image(db: Database) {
     let store = db.open().await;
     let (run, other) = (
         new_run(&store).await,
@@ -179,13 +178,39 @@ pub(crate) async fn faces_that_a_pending_sample_needs_are_stored_whatever_the_cl
     let graphs = ContentHash::of(b"graphs");
     let stored = || async { store.faces(&[new.image], graphs).await.unwrap().len() };
     assert_eq!(stored().await, 0, "nothing refers to the image");
-    let long_before = OffsetDateTime::now_utc() - Duration::minutes(1);
-    store.save_found_faces(&faces(new.image), long_before).await.unwrap();
-    assert_eq!(stored().await, 0, "deleted since");
+    store.save_needed_faces(&faces(new.image)).await.unwrap();
+    assert_eq!(stored().await, 0, "nothing needs them");
 
     store.accept(&new).await.unwrap();
-    store.save_found_faces(&faces(new.image), long_before).await.unwrap();
+    store.save_needed_faces(&faces(new.image)).await.unwrap();
     assert_eq!(stored().await, 1, "a pending sample needs them");
+
+    // A search that began after the deletion, for a sample that was in flight meanwhile.
+    store.delete_sample(new.id).await.unwrap().unwrap();
+    store.save_needed_faces(&faces(new.image)).await.unwrap();
+    assert_eq!(stored().await, 0, "deleted meanwhile");
+
+    let enrolled = photo("D", "000", "0");
+    store.enrol(&enrolled).await.unwrap();
+    store.save_needed_faces(&faces(enrolled.image)).await.unwrap();
+    assert_eq!(store.faces(&[enrolled.image], graphs).await.unwrap().len(), 1);
+}
+
+pub(crate) async fn faces_that_are_needed_again_are_kept_for_longer(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    let new = pending(&run, "1");
+    store.accept(&new).await.unwrap();
+    // They were found long ago.
+    store.save_faces(&faces(new.image)).await.unwrap();
+    store.save_faces(&faces(ContentHash::of(b"another"))).await.unwrap();
+    let mut sample = scored_sample(&new, vec![]);
+    let graphs = ContentHash::of(b"graphs");
+    sample.extras.faces = Some(NeededFaces { images: vec![new.image], graphs });
+    store.record_pending(&sample, run.id).await.unwrap().unwrap();
+    let month = Duration::days(30);
+    assert_eq!(store.purge_faces(Some(OffsetDateTime::now_utc() - month)).await.unwrap(), 1);
+    assert_eq!(store.faces(&[new.image], graphs).await.unwrap().len(), 1);
 }
 
 pub(crate) async fn a_submission_is_identified_by_name_and_content(db: Database) {

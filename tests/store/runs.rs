@@ -251,6 +251,7 @@ pub(crate) async fn every_change_of_scores_raises_the_revision(db: Database) {
         metric_version: 1,
         scores: vec![(new.id, ScoreValue::Number(0.75))],
         outcomes: vec![],
+        faces: None,
     };
     store.add_run_wide(&wide).await.unwrap();
     assert!(grown().await);

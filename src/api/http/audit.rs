@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use axum::{
     extract::{RawPathParams, Request},
     http::{HeaderMap, StatusCode},
-    response::Response,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -18,10 +17,6 @@ const CLIENT_LEFT: u16 = 499;
 
 /// Longest resource, in characters. Longer ones are refused by their routes.
 const RESOURCE: usize = 256;
-
-/// Marks a response of another instance, which has recorded the request.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct RecordedElsewhere;
 
 /// A write in progress. It is also recorded if the client leaves, since deletions then go on.
 #[derive(Debug)]
@@ -57,14 +52,10 @@ impl Audited {
         Some(Self { log: log.clone(), entry: Some(entry) })
     }
 
-    /// Records the outcome, unless another instance has. If `durable` is set, waits until it is
-    /// stored.
-    pub(super) async fn end(mut self, response: &Response, durable: bool) {
+    /// Records the outcome. If `durable` is set, waits until it is stored.
+    pub(super) async fn end(mut self, status: StatusCode, durable: bool) {
         let Some(entry) = self.entry.take() else { return };
-        if response.extensions().get::<RecordedElsewhere>().is_some() {
-            return;
-        }
-        let entry = AuditEntry { status: response.status().as_u16(), ..entry };
+        let entry = AuditEntry { status: status.as_u16(), ..entry };
         if durable {
             self.log.record(entry).await;
         } else {

@@ -20,15 +20,11 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, sync::oneshot};
 
-use super::{
-    audit::{RecordedElsewhere, address},
-    drain,
-    error::ApiError,
-    request_id,
-};
+use super::{audit::address, drain, error::ApiError, request_id};
 use crate::{
     config::{Config, Protocol},
     dispatch::{NoPlace, Places},
+    server::Peer,
     supervisor::AbortOnDrop,
 };
 
@@ -73,6 +69,10 @@ const STATEFUL: &str = "/rl/cosmos/";
 /// Names the client's address to the worker.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
+/// Proves to the worker that the request comes from an instance on the same database. The link
+/// between them is plain HTTP, which has the keys of clients too.
+const PROOF: HeaderName = HeaderName::from_static("x-stellar-forwarded");
+
 /// Headers of one connection, and those by which browsers say which page they show: this process
 /// has checked them.
 const DROPPED: [HeaderName; 11] = [
@@ -93,6 +93,7 @@ const DROPPED: [HeaderName; 11] = [
 #[derive(Clone, Debug)]
 pub(crate) struct Forward {
     places: Places,
+    proof: String,
     proxies: Vec<IpAddr>,
     request: Duration,
     reward: Duration,
@@ -100,12 +101,13 @@ pub(crate) struct Forward {
 }
 
 impl Forward {
-    /// Forwards to workers that have these places.
+    /// Forwards to workers that `places` finds.
     pub(crate) fn new(config: &Config, places: Places) -> Self {
         let waits = [Protocol::Pickle, Protocol::Unirl, Protocol::FlowFactory]
             .map(|protocol| config.rewards.wait_of(protocol));
         let wait = waits.into_iter().fold(config.rewards.wait(), Duration::max);
         Self {
+            proof: places.proof(),
             places,
             proxies: config.server.proxy_addresses(),
             request: config.server.deadline(),
@@ -134,7 +136,7 @@ impl Forward {
                     tracing::warn!(worker = url, "cannot connect to a worker, trying another one");
                     tried.insert(url);
                 }
-                _ => return Err(self.refuse(NoPlace::NoWorker)),
+                _ => return Err(self.refuse(NoPlace::Unreachable)),
             }
         };
         let failed = |problem: String| {
@@ -151,12 +153,13 @@ impl Forward {
             let _ = connection.await;
         }));
         let client = address(&request, &self.proxies);
-        let (request, sent) = noticing_end(prepared(request, &worker, client)?);
+        let (request, sent) = noticing_end(prepared(request, &worker, client, &self.proof)?);
         let mut response = std::pin::pin!(sender.send_request(request));
         let limit = self.limit(deadline);
         let late = async {
-            // Slow clients have a limit of their own (`bodies.rs`).
-            let _ = sent.await;
+            // A client has as much time for the body (`bodies.rs`). A worker that reads no further
+            // must not hold it for ever.
+            let _ = tokio::time::timeout(limit, sent).await;
             tokio::time::sleep(limit).await;
         };
         let response = tokio::select! {
@@ -166,7 +169,6 @@ impl Forward {
         self.places.count("answered");
         let (mut parts, body) = response.into_parts();
         drop_headers(&mut parts.headers);
-        parts.extensions.insert(RecordedElsewhere);
         let chunks = stream::try_unfold((body, connection), async |(mut body, connection)| {
             let frame = tokio::time::timeout(SILENCE, body.frame()).await;
             match frame.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))? {
@@ -190,6 +192,19 @@ impl Forward {
                 self.places.count("no_worker");
                 ApiError::unavailable(
                     "no worker with the loaded pack answers: start one (stellar-score worker)",
+                )
+            }
+            NoPlace::Unreachable => {
+                self.places.count("no_worker");
+                ApiError::unavailable(
+                    "workers answer, but this instance cannot connect to them: check their \
+                        dispatch.advertise and the network",
+                )
+            }
+            NoPlace::NoBroker => {
+                self.places.count("no_worker");
+                ApiError::unavailable(
+                    "the broker, which knows the workers, cannot be reached; retry later",
                 )
             }
         }
@@ -217,6 +232,21 @@ pub(crate) async fn guard(
     forwarded.unwrap_or_else(ApiError::into_response)
 }
 
+/// Takes over the client's address of a request that an instance with this proof has forwarded, and
+/// returns whether it has. The instance has recorded it in the audit log.
+pub(super) fn received(request: &mut Request, proof: &str) -> bool {
+    if request.headers().get(PROOF).is_none_or(|given| given.as_bytes() != proof.as_bytes()) {
+        return false;
+    }
+    let address =
+        request.headers().get(FORWARDED_FOR).and_then(|it| it.to_str().ok()?.parse().ok());
+    if let Some(address) = address {
+        request.extensions_mut().insert(Peer(address));
+        request.headers_mut().remove(FORWARDED_FOR);
+    }
+    true
+}
+
 /// Returns the part of a worker's URL that a connection needs.
 fn authority(url: &str) -> &str {
     url.trim_start_matches("http://").trim_end_matches('/')
@@ -227,6 +257,7 @@ fn prepared(
     mut request: Request,
     worker: &str,
     client: Option<IpAddr>,
+    proof: &str,
 ) -> Result<Request, ApiError> {
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let invalid = |error: &dyn std::fmt::Display| ApiError::internal(error);
@@ -238,6 +269,7 @@ fn prepared(
     headers.insert(header::HOST, text(authority(worker))?);
     // The worker's log and its problems then have the same id.
     headers.insert(&request_id::HEADER, text(&request_id::current())?);
+    headers.insert(PROOF, text(proof)?);
     headers.remove(FORWARDED_FOR);
     if let Some(client) = client {
         headers.insert(FORWARDED_FOR, text(&client.to_string())?);
@@ -284,6 +316,7 @@ mod tests {
             .header("connection", "close, x-hop")
             .header("x-hop", "1")
             .header("x-forwarded-for", "6.6.6.6")
+            .header("x-stellar-forwarded", "forged")
             .header("transfer-encoding", "chunked")
             .header("origin", "http://api.example")
             .header("sec-fetch-site", "same-origin")
@@ -292,13 +325,21 @@ mod tests {
             .body(Body::empty())
             .unwrap();
         let client = Some([10, 0, 0, 1].into());
-        let sent = prepared(request, "http://10.0.0.7:8080", client).unwrap();
+        let sent = prepared(request, "http://10.0.0.7:8080", client, "proof").unwrap();
         assert_eq!(sent.uri(), "/v1/score?evidence=true");
         let headers: BTreeSet<_> = sent.headers().iter().map(|(name, _)| name.as_str()).collect();
-        let expected = ["authorization", "host", "x-forwarded-for", "x-request-id"];
+        let expected =
+            ["authorization", "host", "x-forwarded-for", "x-request-id", "x-stellar-forwarded"];
         assert_eq!(headers, expected.into());
         assert_eq!(sent.headers()["x-forwarded-for"], "10.0.0.1");
         assert_eq!(sent.headers()["host"], "10.0.0.7:8080");
+
+        let mut forged = sent;
+        forged.extensions_mut().insert(Peer([10, 0, 0, 2].into()));
+        assert!(!received(&mut forged, "another proof"));
+        assert_eq!(forged.extensions().get::<Peer>().unwrap().0, IpAddr::from([10, 0, 0, 2]));
+        assert!(received(&mut forged, "proof"));
+        assert_eq!(forged.extensions().get::<Peer>().unwrap().0, IpAddr::from([10, 0, 0, 1]));
     }
 
     #[test]

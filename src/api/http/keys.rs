@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use axum::{
@@ -25,6 +25,7 @@ use super::{
     access::{Access, AccessTable},
     audit::{self, Audited},
     error::{ApiError, Code},
+    forward,
     key_limits::{self, Usage},
 };
 use crate::{
@@ -51,6 +52,8 @@ pub(crate) struct Keys {
     /// What each key has used, from its first request on. The operator creates keys, so they are
     /// few.
     used: Mutex<HashMap<Uuid, Arc<Usage>>>,
+    /// What requests have that another instance forwards.
+    proof: OnceLock<String>,
 }
 
 /// The key of a request, in its extensions.
@@ -124,7 +127,14 @@ impl Keys {
             metrics: config.keys.metrics,
             proxies: server.proxy_addresses(),
             used: Mutex::default(),
+            proof: OnceLock::new(),
         }
+    }
+
+    /// Accepts requests that another instance forwards with this proof.
+    pub(crate) fn trust(&self, proof: String) {
+        // Only the first call takes effect: a worker belongs to one database.
+        let _ = self.proof.set(proof);
     }
 
     /// Returns the key of a request; `None` if the service needs none.
@@ -220,6 +230,7 @@ pub(crate) async fn guard(
         return next.run(request).await;
     }
     let unread = !request.body().is_end_stream();
+    let is_forwarded = keys.proof.get().is_some_and(|proof| forward::received(&mut request, proof));
     let caller = match keys.authenticate(request.headers()).await {
         Ok(caller) => caller,
         Err(error) => return refusal(error, unread),
@@ -228,14 +239,19 @@ pub(crate) async fn guard(
         Ok(permit) => permit,
         Err(error) => return described(refusal(error, unread), caller.as_ref()),
     };
-    let audited = Audited::begin(
-        &keys.audit,
-        &request,
-        caller.as_ref().map(|caller| (caller.id, caller.name.clone())),
-        route.as_deref(),
-        parameters.as_ref().ok(),
-        &keys.proxies,
-    );
+    // The instance that forwards a request has its client's connection, and records it.
+    let audited = if is_forwarded {
+        None
+    } else {
+        Audited::begin(
+            &keys.audit,
+            &request,
+            caller.as_ref().map(|caller| (caller.id, caller.name.clone())),
+            route.as_deref(),
+            parameters.as_ref().ok(),
+            &keys.proxies,
+        )
+    };
     let scope = access.scope();
     let refused = caller.as_ref().is_some_and(|caller| !access.admits(&caller.scopes));
     let response = if let (true, Some(scope), Some(caller)) = (refused, scope, &caller) {
@@ -255,7 +271,7 @@ pub(crate) async fn guard(
     };
     if let Some(audited) = audited {
         // Samples are many, and rows of their own tell when they came.
-        audited.end(&response, scope != Some(Scope::Score)).await;
+        audited.end(response.status(), scope != Some(Scope::Score)).await;
     }
     let response = described(response, caller.as_ref());
     match permit {

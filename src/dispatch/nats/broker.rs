@@ -12,6 +12,7 @@ use async_nats::{
         stream::{Info, RetentionPolicy, StorageType, Stream},
     },
 };
+use time::OffsetDateTime;
 
 use crate::{
     config::{Nats, given, read_password},
@@ -238,9 +239,42 @@ impl Broker {
 
     /// Returns the consumer of a pack's workers, and creates it if it is missing.
     pub(super) async fn consumer(&self, pack: &str) -> Result<PullConsumer, async_nats::Error> {
-        let name = consumer_name(pack);
-        let config = pull::Config {
-            durable_name: Some(name.clone()),
+        let (name, config) = (consumer_name(pack), self.consumer_config(pack));
+        Ok(self.stream().await?.get_or_create_consumer(&name, config).await?)
+    }
+
+    /// Like [`consumer`](Self::consumer), with the settings of this instance. Also returns when the
+    /// stream was created.
+    pub(super) async fn configured_consumer(
+        &self,
+        pack: &str,
+    ) -> Result<(PullConsumer, OffsetDateTime), async_nats::Error> {
+        let (stream, found) = (self.stream().await?, self.consumer(pack).await?);
+        let created = stream.cached_info().created;
+        let (wanted, has) = (self.consumer_config(pack), &found.cached_info().config);
+        if (has.ack_wait, has.max_ack_pending) == (wanted.ack_wait, wanted.max_ack_pending) {
+            return Ok((found, created));
+        }
+        let (ack_seconds, max_ack_pending) = (wanted.ack_wait.as_secs(), wanted.max_ack_pending);
+        match stream.create_consumer(wanted).await {
+            Ok(changed) => {
+                tracing::info!(
+                    ack_seconds,
+                    max_ack_pending,
+                    "changed the settings of the consumer"
+                );
+                Ok((changed, created))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "failed to change the settings of the consumer");
+                Ok((found, created))
+            }
+        }
+    }
+
+    fn consumer_config(&self, pack: &str) -> pull::Config {
+        pull::Config {
+            durable_name: Some(consumer_name(pack)),
             description: Some("Workers of a pack".to_owned()),
             filter_subject: self.subject(&format!("work.{}.>", short(pack))),
             ack_policy: AckPolicy::Explicit,
@@ -248,8 +282,7 @@ impl Broker {
             max_ack_pending: self.settings.max_ack_pending.into(),
             max_waiting: 4096,
             ..Default::default()
-        };
-        Ok(self.stream().await?.get_or_create_consumer(&name, config).await?)
+        }
     }
 
     /// Returns the same connection for another database.

@@ -1,5 +1,5 @@
-//! Messages that this instance has: it fetches as many as it can use, and says until their end that
-//! it is at it.
+//! Messages that this instance has: it fetches as many as it can use, and tells the broker that it
+//! works on them until it answers them.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -47,21 +47,32 @@ pub(super) struct Inbox {
     room: Notify,
     /// Notified when messages have come.
     work: Arc<Notify>,
+    /// Notified when the broker waits for another time than before.
+    hurry: Notify,
 }
 
 #[derive(Default)]
 struct State {
     /// Fetched, and not taken yet.
     fetched: VecDeque<Uuid>,
-    /// All messages, fetched or taken. `None` for a sample whose message the broker has lost.
-    held: HashMap<Uuid, Option<Arc<Acker>>>,
+    /// All messages, fetched or taken.
+    held: HashMap<Uuid, Held>,
     taken_at: Option<Instant>,
     /// Messages that may wait to be taken.
     wanted: usize,
     /// Silence after which the broker gives a message to others, as the consumer has it.
     ack_wait: Option<Duration>,
-    /// When the consumer was created.
-    created: Option<OffsetDateTime>,
+}
+
+/// A message that this instance has.
+#[derive(Clone)]
+struct Held {
+    acker: Arc<Acker>,
+    /// When it came into the stream, by the broker's clock.
+    published: OffsetDateTime,
+    /// Whether the broker has lost it, with the rest of its storage. An answer would count for
+    /// another message, which has its number now.
+    lost: bool,
 }
 
 impl Inbox {
@@ -73,8 +84,8 @@ impl Inbox {
         supervisor: &Arc<Supervisor>,
         stopping: &watch::Receiver<bool>,
     ) -> Arc<Self> {
-        let (state, room) = (Mutex::default(), Notify::new());
-        let this = Arc::new(Self { broker, pack, state, room, work });
+        let (state, room, hurry) = (Mutex::default(), Notify::new(), Notify::new());
+        let this = Arc::new(Self { broker, pack, state, room, work, hurry });
         let [fetching, keeping, measuring] = std::array::from_fn(|_| Arc::clone(&this));
         let [of_fetching, of_keeping, of_measuring] = std::array::from_fn(|_| stopping.clone());
         supervisor.watch("fetching", stopping.clone(), move || {
@@ -117,9 +128,9 @@ impl Inbox {
 
     /// Answers a message.
     pub(super) async fn answer(&self, sample: Uuid, kind: AckKind) {
-        let acker = self.state().held.remove(&sample);
-        if let Some(Some(acker)) = acker {
-            send(&acker, kind).await;
+        let held = self.state().held.remove(&sample);
+        if let Some(held) = held.filter(|held| !held.lost) {
+            send(&held.acker, kind).await;
         }
     }
 
@@ -127,8 +138,9 @@ impl Inbox {
     pub(super) async fn leave_fetched(&self) {
         let left: Vec<_> = {
             let mut state = self.state();
+            state.wanted = 0;
             let fetched = std::mem::take(&mut state.fetched);
-            fetched.into_iter().filter_map(|sample| state.held.remove(&sample)?).collect()
+            fetched.into_iter().filter_map(|sample| state.held.remove(&sample)).collect()
         };
         send_all(left, AckKind::Nak(None)).await;
     }
@@ -151,8 +163,8 @@ impl Inbox {
             }
             let fetched = async {
                 if consumer.is_none() {
-                    let found = self.broker.consumer(&self.pack).await?;
-                    self.recognise(found.cached_info());
+                    let (found, created) = self.broker.configured_consumer(&self.pack).await?;
+                    self.recognise(created, found.cached_info());
                     consumer = Some(found);
                 }
                 let consumer = consumer.as_ref().ok_or("no consumer")?;
@@ -166,21 +178,25 @@ impl Inbox {
         }
     }
 
-    /// Takes over the settings of the consumer. Forgets the messages if it is another one than
-    /// before, since the storage of the broker is lost: their answers would count for messages that
-    /// have the same numbers now.
-    fn recognise(&self, consumer: &Info) {
+    /// Takes over the settings of the consumer, and notices if messages are of an earlier stream:
+    /// the storage of the broker is lost.
+    fn recognise(&self, stream_created: OffsetDateTime, consumer: &Info) {
         let mut state = self.state();
-        state.ack_wait = Some(consumer.config.ack_wait);
-        let before = state.created.replace(consumer.created);
-        if before.is_some_and(|before| before != consumer.created) {
-            tracing::warn!(messages = state.held.len(), "the broker has lost its messages");
-            for sample in std::mem::take(&mut state.fetched) {
-                state.held.remove(&sample);
-            }
-            // Their samples are being scored here, and must not be taken a second time.
-            state.held.values_mut().for_each(|acker| *acker = None);
+        if state.ack_wait.replace(consumer.config.ack_wait) != Some(consumer.config.ack_wait) {
+            self.hurry.notify_one();
         }
+        let State { fetched, held, .. } = &mut *state;
+        for held in held.values_mut() {
+            held.lost |= held.published < stream_created;
+        }
+        fetched.retain(|sample| {
+            let lost = held.get(sample).is_none_or(|held| held.lost);
+            if lost {
+                held.remove(sample);
+            }
+            !lost
+        });
+        // The others are being scored here, and must not be taken a second time.
     }
 
     async fn fetch_some(
@@ -197,21 +213,27 @@ impl Inbox {
     }
 
     fn keep_one(&self, message: Message) {
+        let published = message.info().map_or(OffsetDateTime::UNIX_EPOCH, |info| info.published);
         let (message, acker) = message.split();
         let Ok(sample) = Uuid::from_slice(&message.payload) else {
-            tracing::error!(subject = %message.subject, "a message without the id of a sample");
+            tracing::error!(
+                subject = %message.subject,
+                "dropped a message that is not the id of a sample: does something else publish to \
+                    this stream?"
+            );
             // It is not one of ours, and no other worker can use it.
             tokio::spawn(async move { send(&acker, AckKind::Term).await });
             return;
         };
+        let held = Held { acker: Arc::new(acker), published, lost: false };
         let mut state = self.state();
         // Redelivered while this instance still had it: the newer message counts.
-        if state.held.insert(sample, Some(Arc::new(acker))).is_none() {
+        if state.held.insert(sample, held).is_none() {
             state.fetched.push_back(sample);
         }
     }
 
-    /// Says that this instance is at it, before the broker gives its samples to others.
+    /// Tells the broker that this instance works on its samples, before it gives them to others.
     async fn keep(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
         let mut beaten = Instant::now();
         let mut stops = false;
@@ -224,12 +246,16 @@ impl Inbox {
                     let unused = self.state().taken_at.is_some_and(|at| at.elapsed() > ack_wait);
                     if unused {
                         // Scoring pauses: others need not wait for it.
-                        self.state().wanted = 0;
                         self.leave_fetched().await;
                     }
-                    let held: Vec<_> = self.state().held.values().flatten().cloned().collect();
+                    let held = {
+                        let state = self.state();
+                        state.held.values().filter(|held| !held.lost).cloned().collect()
+                    };
                     send_all(held, AckKind::Progress).await;
                 }
+                // With the new time.
+                () = self.hurry.notified() => {}
                 () = stopped(&mut stopping), if !stops => stops = true,
             }
         }
@@ -248,7 +274,7 @@ impl Inbox {
     async fn report(&self) {
         let Ok(stream) = self.broker.stream().await else { return };
         if let Ok(info) = stream.consumer_info(consumer_name(&self.pack)).await {
-            self.recognise(&info);
+            self.recognise(stream.cached_info().created, &info);
             let telemetry = self.broker.telemetry();
             telemetry.pending.set(info.num_pending as i64);
             telemetry.in_flight.set(info.num_ack_pending as i64);
@@ -262,12 +288,9 @@ pub(super) fn soon() -> AckKind {
 }
 
 /// Sends the same answer for several messages, without waiting for one after the other.
-async fn send_all(ackers: Vec<Arc<Acker>>, kind: AckKind) {
-    stream::iter(ackers)
-        .for_each_concurrent(ANSWERS, |acker| {
-            let kind = kind.clone();
-            async move { send(&acker, kind).await }
-        })
+async fn send_all(messages: Vec<Held>, kind: AckKind) {
+    stream::iter(messages)
+        .for_each_concurrent(ANSWERS, |held| async move { send(&held.acker, kind).await })
         .await;
 }
 

@@ -29,8 +29,8 @@ use crate::{
 /// samples only were beside the culprit.
 const SUSPECT: u32 = 3;
 
-/// Deaths that a suspect is charged with before it fails.
-const DEATHS: u32 = 3;
+/// Deaths of workers that score a suspect alone, after which it fails.
+const DEATHS_ALONE: u32 = 3;
 
 /// Longest pause of scoring: the inbox notifies when messages have come.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -92,7 +92,7 @@ impl Jetstream {
                     // Recorded, failed or deleted.
                     self.inbox.answer(*gone, AckKind::Ack).await;
                 }
-                let again = found.iter().filter(|sample| sample.deaths > 0).count();
+                let again = found.iter().filter(|sample| sample.unended).count();
                 self.broker.telemetry().redelivered.inc_by(again as u64);
                 Ok(found)
             }
@@ -131,7 +131,7 @@ impl Jetstream {
         }
         let of = |sample: PendingRecord| {
             let charged = sample.deaths.saturating_sub(SUSPECT);
-            Taken { suspect: Some(Suspect::new(charged, DEATHS, self.started)), sample }
+            Taken { suspect: Some(Suspect::new(charged, DEATHS_ALONE, self.started)), sample }
         };
         Ok(found.into_iter().map(of).collect())
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::Instant};
 
 use super::broker::{Broker, short};
+use crate::content::ContentHash;
 use crate::supervisor::{Supervisor, stopped};
 
 /// Time limit of an answer. Workers without room do not answer.
@@ -40,6 +41,10 @@ pub(crate) enum NoPlace {
     Busy,
     /// Nobody is there.
     NoWorker,
+    /// Workers are there, and cannot be connected to.
+    Unreachable,
+    /// Nobody can be asked.
+    NoBroker,
 }
 
 /// Finds workers with room for a request.
@@ -59,6 +64,11 @@ impl Places {
         self.broker.subject(&format!("ask.{of}.{pack}"))
     }
 
+    /// Returns what proves to a worker that a request comes from an instance on the same database.
+    pub(crate) fn proof(&self) -> String {
+        ContentHash::of(format!("forwarded by {}", self.broker.installation()).as_bytes()).to_hex()
+    }
+
     /// Counts a forwarded request.
     pub(crate) fn count(&self, outcome: &str) {
         self.broker.telemetry().forwarded(outcome);
@@ -66,6 +76,10 @@ impl Places {
 
     /// Returns the URL of the worker with room that answers first, except these.
     pub(crate) async fn find(&self, but: &BTreeSet<String>) -> Result<String, NoPlace> {
+        if !self.broker.is_connected() {
+            // The client would send the question after its next connection.
+            return Err(NoPlace::NoBroker);
+        }
         let question = encoded(&Question::Room(but.clone()));
         let request = self.broker.client().request(self.subject(), question);
         match tokio::time::timeout(PATIENCE, request).await {
@@ -75,7 +89,7 @@ impl Places {
             }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "failed to ask for a worker");
-                Err(NoPlace::NoWorker)
+                Err(NoPlace::NoBroker)
             }
             Err(_) => Err(NoPlace::Busy),
         }
@@ -89,11 +103,11 @@ impl Places {
         supervisor: &Arc<Supervisor>,
         stopping: &watch::Receiver<bool>,
     ) {
-        let (this, has_room, stopped) = (Arc::new(self), Arc::new(has_room), stopping.clone());
+        let (this, has_room, stop) = (Arc::new(self), Arc::new(has_room), stopping.clone());
         drop(supervisor.watch("places", stopping.clone(), move || {
             let (this, has_room, url) = (Arc::clone(&this), Arc::clone(&has_room), url.clone());
-            let stopped = stopped.clone();
-            async move { this.answer(&url, &*has_room, stopped).await }
+            let stop = stop.clone();
+            async move { this.answer(&url, &*has_room, stop).await }
         }));
     }
 
@@ -136,15 +150,15 @@ impl Places {
         stopping: &watch::Receiver<bool>,
     ) {
         let this = Arc::new(self);
-        let stopped = stopping.clone();
+        let stop = stopping.clone();
         drop(supervisor.watch("workers", stopping.clone(), move || {
-            let (this, mut stopping) = (Arc::clone(&this), stopped.clone());
+            let (this, mut stopping) = (Arc::clone(&this), stop.clone());
             async move {
                 loop {
                     this.broker.telemetry().workers.set(this.count_once().await as i64);
                     tokio::select! {
                         () = tokio::time::sleep(COUNT_EVERY) => {}
-                        () = crate::supervisor::stopped(&mut stopping) => return,
+                        () = stopped(&mut stopping) => return,
                     }
                 }
             }

@@ -192,7 +192,7 @@ async fn publish(broker: &Broker, samples: Vec<PendingId>) -> Published {
     }
     if let Some(error) = failure {
         let samples = outcomes.failed;
-        tracing::warn!(%error, samples, "failed to publish samples, will retry");
+        tracing::warn!(%error, samples, "failed to publish samples: the next comparison will");
     }
     for (outcome, count) in
         [("new", outcomes.new), ("queued", outcomes.queued), ("failed", outcomes.failed)]

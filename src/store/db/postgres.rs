@@ -219,7 +219,7 @@ impl Connection for PgConnection {
         " FOR KEY SHARE OF runs"
     }
 
-    fn lock_shared_faces(&self) -> &'static str {
+    fn lock_shared_rows(&self) -> &'static str {
         " FOR KEY SHARE"
     }
 

@@ -195,9 +195,9 @@ pub(crate) trait Connection: Send {
     /// deletion until the transaction ends. Several transactions can hold this lock.
     fn lock_shared_runs(&self) -> &'static str;
 
-    /// Returns the clause that locks the selected rows of the table `faces` against deletion until
-    /// the transaction ends. Several transactions can hold this lock.
-    fn lock_shared_faces(&self) -> &'static str;
+    /// Returns the clause that locks the selected rows of one table against deletion until the
+    /// transaction ends. Several transactions can hold this lock.
+    fn lock_shared_rows(&self) -> &'static str;
 
     /// Returns the clause with which a recording selects from the table `deleted_images`: it holds
     /// off [`exclude_recordings`](Self::exclude_recordings) until the transaction ends.

@@ -401,7 +401,7 @@ impl Connection for SqliteConnection {
         ""
     }
 
-    fn lock_shared_faces(&self) -> &'static str {
+    fn lock_shared_rows(&self) -> &'static str {
         ""
     }
 

@@ -215,7 +215,9 @@ async fn transaction<P: Connections>(
     ensure_pack(connection, &new.pack, created).await?;
     let photos = new.references.iter().chain(&new.auxiliary).copied().collect();
     keep_files(connection, &new.folder, new.run, &new.files, &photos, new.key).await?;
-    let missing = unknown(connection, new.run, &new.folder, &photos).await?;
+    // A deletion of a photo waits, and then sees the sample.
+    let lock = connection.lock_shared_rows();
+    let missing = unknown(connection, (new.run, &new.folder), &photos, lock).await?;
     if !missing.is_empty() {
         return Err(StoreError::ImageUnknown { images: missing });
     }
