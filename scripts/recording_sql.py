@@ -158,19 +158,19 @@ def record(group: Sequence[Sample], layout: str, evidence: int) -> str:
     images = rows([[f"CAST({run} AS uuid)", text(sample.image)] for sample in group])
     ids = ", ".join(text(sample.id) for sample in group)
     photos = sorted((sample.id, sample.photo) for sample in group)
+    needed = ", ".join(text(image) for image in sorted({of for sample in group for of in (sample.image, sample.photo)}))
     full = [[*sample_row(of), "1024", "1024", text(json.dumps([of.photo])), "'[]'", METADATA, NOW] for of in group]
     of_evidence = ""
     if evidence:
         # Compressed bytes look random.
         found = [[text(uuid7(random.Random(of.id))), text(of.id), text(PACK), bytea(evidence, of.id)] for of in group]
-        of_evidence = f"""SELECT image, deleted FROM deleted_images WHERE deleted >= {NOW} FOR SHARE;
-INSERT INTO evidence (id, sample, pack, evidence) VALUES {rows(found)};
-"""
+        of_evidence = f"INSERT INTO evidence (id, sample, pack, evidence) VALUES {rows(found)};\n"
     return f"""BEGIN;
 SELECT runs.id FROM runs WHERE runs.id IN ({run}) ORDER BY runs.id FOR KEY SHARE OF runs;
 SELECT run, image FROM kept_files WHERE photo = 0 AND (run, image) IN (VALUES {images}) ORDER BY run, image, folder
     FOR NO KEY UPDATE;
 SELECT id FROM pending_samples WHERE state = 'waiting' AND id IN ({ids}) ORDER BY id FOR NO KEY UPDATE;
+SELECT image, created FROM faces WHERE graphs = {text(PACK)} AND image IN ({needed}) ORDER BY image FOR KEY SHARE;
 INSERT INTO packs (digest, name, weights, created) VALUES ({text(PACK)}, 'bench', 'official', {NOW})
     ON CONFLICT (digest) DO NOTHING;
 INSERT INTO samples (id, run, name, content, prompt, image, width, height, reference_hashes, auxiliary_hashes, metadata,
@@ -196,7 +196,7 @@ def faces(group: Sequence[Sample], size: int) -> str:
     images = ", ".join(text(of.image) for of in group)
     given = rows([[text(of.image), text(PACK), bytea(size, of.id), NOW] for of in group])
     return f"""BEGIN;
-SELECT image FROM deleted_images WHERE image IN ({images}) AND deleted >= {NOW};
+SELECT image FROM kept_files WHERE image IN ({images}) FOR KEY SHARE;
 INSERT INTO faces (image, graphs, faces, created) VALUES {given}
     ON CONFLICT (image, graphs) DO UPDATE SET faces = excluded.faces, created = excluded.created;
 COMMIT;
@@ -204,10 +204,15 @@ COMMIT;
 
 
 def read(group: Sequence[Sample]) -> str:
-    """Reads the pending rows of pulled ids."""
+    """Takes pulled ids: reads their pending rows and counts the attempts (src/store/attempts.rs). A crash may lose it."""
     ids = ", ".join(text(of.id) for of in group)
-    return f"""SELECT pending_samples.id, pending_samples.run, methods.name AS method_name, runs.name AS run_name,
-    metrics, pending_samples.name, content, prompt, image, reference_hashes, auxiliary_hashes, metadata, attempts, due
-    FROM pending_samples JOIN runs ON runs.id = pending_samples.run JOIN methods ON methods.id = runs.method
-    WHERE pending_samples.state = 'waiting' AND pending_samples.id IN ({ids});
+    return f"""BEGIN;
+SET LOCAL synchronous_commit = off;
+SELECT pending_samples.id, pending_samples.run, methods.name AS method_name, runs.name AS run_name,
+    metrics, pending_samples.name, content, prompt, image, reference_hashes, auxiliary_hashes, metadata, attempts, due,
+    deaths + begun AS deaths, begun FROM pending_samples JOIN runs ON runs.id = pending_samples.run JOIN methods ON methods.id = runs.method
+    WHERE pending_samples.state = 'waiting' AND pending_samples.id IN ({ids}) ORDER BY pending_samples.id
+    FOR NO KEY UPDATE OF pending_samples;
+UPDATE pending_samples SET deaths = deaths + begun, begun = 1 WHERE id IN ({ids});
+COMMIT;
 """

@@ -46,7 +46,7 @@ class System:
     in_flight: int = 128
     max_ack_pending: int = 4096
     group: int = 64
-    writers: int = 4
+    writers: int = 1
     fetch_seconds: float = 0.03
     """From the answer of JetStream until the images of a pull are there."""
     accepting: bool = True

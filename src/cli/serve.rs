@@ -319,9 +319,7 @@ impl Service {
             move || purge_expired(expiring.clone(), Arc::clone(&of_purge), retention.clone());
         let purge = runs.supervisor().watch("retention", runs.stopping(), purge);
         if let Some(generator) = &generator {
-            let (of_watch, limit) = (Arc::clone(generator), config.generator.deadline());
-            let watch = move || notice_hanging(Arc::clone(&of_watch), limit);
-            drop(runs.supervisor().watch("generator", runs.stopping(), watch));
+            watch_generator(&runs, Arc::clone(generator), config.generator.deadline());
         }
         let background = runs.start();
         starting.finish(api::router(Arc::new(app)));
@@ -395,16 +393,12 @@ impl Service {
     }
 }
 
-/// Interval of the check for hanging batches.
-const GRAPHS_EVERY: Duration = Duration::from_secs(1);
-
 /// Detects batches of the generator that take longer than the deadline of a request.
-async fn notice_hanging(generator: Arc<Generator>, limit: Duration) {
-    let mut seconds = tokio::time::interval(GRAPHS_EVERY);
-    loop {
-        seconds.tick().await;
-        generator.engine().notice_hanging(limit);
-    }
+fn watch_generator(runs: &Runs, generator: Arc<Generator>, limit: Duration) {
+    drop(runs.supervisor().watch("generator", runs.stopping(), move || {
+        let generator = Arc::clone(&generator);
+        async move { generator.engine().watch_hanging(limit).await }
+    }));
 }
 
 /// Signals that stop the service: SIGTERM (orchestrators) and SIGINT (Ctrl-C).

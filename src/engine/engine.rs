@@ -31,6 +31,9 @@ use crate::tensor::{Features, Tensor};
 #[cfg(test)]
 mod tests;
 
+/// Interval of the check for hanging batches.
+const HANGING_EVERY: Duration = Duration::from_millis(500);
+
 /// All graphs of a pack, resident, behind one cache.
 ///
 /// Dropping it finishes queued items and joins all threads.
@@ -379,6 +382,16 @@ impl Engine {
     /// refuses work until the batch ends.
     pub fn notice_hanging(&self, limit: Duration) {
         self.lanes.iter().for_each(|loaded| loaded.lane.notice_hanging(limit));
+    }
+
+    /// Calls [`notice_hanging`](Self::notice_hanging) every half second, until the future is
+    /// dropped.
+    pub async fn watch_hanging(&self, limit: Duration) {
+        let mut ticks = tokio::time::interval(HANGING_EVERY);
+        loop {
+            ticks.tick().await;
+            self.notice_hanging(limit);
+        }
     }
 
     /// Returns the engine's health, to read or to watch.

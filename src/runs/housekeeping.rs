@@ -10,9 +10,6 @@ use super::{
     pause::{AFTER_FAILURE, stopped, wait},
 };
 
-/// Interval of the check for hanging graphs.
-const GRAPHS_EVERY: Duration = Duration::from_millis(500);
-
 /// Interval of the check for files that other instances released.
 const RELEASED_EVERY: Duration = Duration::from_secs(2);
 
@@ -64,8 +61,9 @@ impl Runs {
     /// Detects graphs whose current batch takes longer than the deadline of a request.
     pub(super) async fn notice_hanging_graphs(self: Arc<Self>) {
         let mut stopping = self.stopping();
-        while !wait(&mut stopping, GRAPHS_EVERY).await {
-            self.scoring.engine().notice_hanging(self.deadline);
+        tokio::select! {
+            () = self.scoring.engine().watch_hanging(self.deadline) => {}
+            () = stopped(&mut stopping) => {}
         }
     }
 }

@@ -11,16 +11,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::db::{
-    Argument, Backend, Connection, Connections, Reader, Row, Sql, StoreError, on_backend, read,
-    to_microseconds, with_retries, write,
+    Argument, Backend, Connection, Connections, Reader, Sql, StoreError, on_backend, with_retries,
 };
 use super::summaries::running::{self, SummaryKey};
 use super::summaries::slices;
+use super::unused_images::{delete_unused_images, hashes, note_deleted};
 use super::{Store, board, pending, preferences, spools};
 use crate::content::ContentHash;
 
@@ -71,21 +70,6 @@ impl Store {
     /// samples and scores stay. Returns `None` if the image is unknown.
     pub async fn delete_image(&self, image: ContentHash) -> Result<Option<Deleted>, StoreError> {
         on_backend!(self, pool => with_retries(Uuid::now_v7(), || delete_image(pool, image)).await)
-    }
-
-    /// Returns the images deleted since a time, each with the time of its deletion.
-    pub async fn deleted_images(
-        &self,
-        since: OffsetDateTime,
-    ) -> Result<Vec<(ContentHash, OffsetDateTime)>, StoreError> {
-        let mut sql = Sql::new("SELECT image, deleted FROM deleted_images WHERE deleted >= ");
-        sql.bind(to_microseconds(since));
-        on_backend!(self, pool => read(pool, sql, deleted_image).await)
-    }
-
-    /// Removes the records of images deleted before a time.
-    pub async fn forget_deletions(&self, before: OffsetDateTime) -> Result<(), StoreError> {
-        on_backend!(self, pool => forget_deletions(pool, before).await)
     }
 
     /// Purges deleted rows from SQLite's write-ahead log, where they would stay until overwritten.
@@ -402,111 +386,4 @@ async fn execute<C: Connection>(
     let mut sql = Sql::new(text);
     sql.bind(argument);
     Ok(connection.execute(sql).await?)
-}
-
-async fn hashes<C: Connection>(
-    connection: &mut C,
-    sql: Sql,
-) -> Result<BTreeSet<ContentHash>, StoreError> {
-    connection
-        .fetch(sql)
-        .await?
-        .iter()
-        .map(|row| Reader::new(row, "samples", "").hash("image"))
-        .collect()
-}
-
-/// Images per statement.
-const AT_ONCE: usize = 1_000;
-
-/// Deletes the faces and thumbnails of those images that no sample, enrolled photo or unfinished
-/// run refers to any more. Returns the number of images with faces.
-async fn delete_unused_images<C: Connection>(
-    connection: &mut C,
-    images: &BTreeSet<ContentHash>,
-) -> Result<u64, StoreError> {
-    let mut gone = 0;
-    for images in images.iter().copied().collect::<Vec<_>>().chunks(AT_ONCE) {
-        let candidates = unused(connection, images).await?;
-        if candidates.is_empty() {
-            continue;
-        }
-        // A pending sample that is recorded from now on waits, and then finds that its faces are
-        // gone. Those that were recorded before are seen by the second look.
-        let mut sql = Sql::new("SELECT image FROM faces WHERE image IN ");
-        sql.tuple(candidates.iter().map(|image| image.to_hex().into()));
-        sql.push(" ORDER BY image").push(connection.lock_for_deletion());
-        connection.fetch(sql).await?;
-        let unused = unused(connection, &candidates).await?;
-        if unused.is_empty() {
-            continue;
-        }
-        let mut sql = Sql::new("DELETE FROM faces WHERE image IN ");
-        sql.tuple(unused.iter().map(|image| image.to_hex().into()));
-        gone += connection.execute(sql).await?;
-        let mut sql = Sql::new("DELETE FROM thumbnails WHERE image IN ");
-        sql.tuple(unused.iter().map(|image| image.to_hex().into()));
-        connection.execute(sql).await?;
-        note_deleted(connection, &unused).await?;
-    }
-    Ok(gone)
-}
-
-/// Returns those images that nothing refers to.
-async fn unused<C: Connection>(
-    connection: &mut C,
-    images: &[ContentHash],
-) -> Result<Vec<ContentHash>, StoreError> {
-    let mut unused: BTreeSet<ContentHash> = images.iter().copied().collect();
-    for text in [
-        // Pending samples, and reference images on which a run's probes will be fitted. First,
-        // because a pending sample becomes one of the others.
-        "SELECT DISTINCT image FROM kept_files WHERE image IN ",
-        "SELECT DISTINCT image FROM samples WHERE image IN ",
-        "SELECT DISTINCT image FROM sample_photos WHERE image IN ",
-        "SELECT DISTINCT image FROM photos WHERE image IN ",
-    ] {
-        let mut sql = Sql::new(text);
-        sql.tuple(images.iter().map(|image| image.to_hex().into()));
-        for used in hashes(connection, sql).await? {
-            unused.remove(&used);
-        }
-    }
-    Ok(unused.into_iter().collect())
-}
-
-/// Records that images were deleted: every instance evicts them, and a search that began earlier
-/// does not store its result.
-async fn note_deleted<C: Connection>(
-    connection: &mut C,
-    images: &[ContentHash],
-) -> Result<(), StoreError> {
-    let now = to_microseconds(OffsetDateTime::now_utc());
-    let mut sql = Sql::new("INSERT INTO deleted_images (image, deleted) VALUES ");
-    sql.tuples(images.iter().map(|image| [image.to_hex().into(), now.into()]));
-    sql.push(" ON CONFLICT (image) DO UPDATE SET deleted = excluded.deleted");
-    connection.execute(sql).await?;
-    Ok(())
-}
-
-fn deleted_image<R: Row>(row: &R) -> Result<(ContentHash, OffsetDateTime), StoreError> {
-    let row = Reader::new(row, "deleted_images", "");
-    Ok((row.hash("image")?, row.time("deleted")?))
-}
-
-async fn forget_deletions<P: Connections>(
-    pool: &P,
-    before: OffsetDateTime,
-) -> Result<(), StoreError> {
-    let old = |text| {
-        let mut sql = Sql::new(text);
-        sql.bind(to_microseconds(before));
-        sql
-    };
-    // Read first, so that the single writer is not occupied for nothing.
-    let some = old("SELECT image FROM deleted_images WHERE deleted < ");
-    if pool.reader().await?.fetch(some).await?.is_empty() {
-        return Ok(());
-    }
-    write(pool, old("DELETE FROM deleted_images WHERE deleted < ")).await.map(drop)
 }

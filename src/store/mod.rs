@@ -22,7 +22,7 @@
 //! submission_record.rs, board.rs, bundles.rs   bundles of scores, and the change log of the board
 //! keys.rs, audit.rs                            API keys, and who wrote or deleted what
 //! whole/                                       whole databases: state, snapshot, restoration
-//! deletion.rs                                  deletion of a sample, run, dataset or image
+//! deletion.rs ── unused_images.rs              deletion of a sample, run, dataset or image
 //! db/                                          SQLite and PostgreSQL, beneath all others
 //! ```
 //!
@@ -70,6 +70,7 @@ mod study_plan;
 mod submission_record;
 mod summaries;
 mod telemetry;
+mod unused_images;
 mod whole;
 
 use std::sync::Arc;

@@ -1,9 +1,12 @@
 //! Deletion: what is deleted, what stays, and the means of what remains.
 
 use stellar_score::content::ContentHash;
-use stellar_score::store::{NewSample, Store};
+use stellar_score::store::{
+    NeededFaces, NewPending, NewSample, Recorded, RunFacts, Store, StoreError,
+};
 use uuid::Uuid;
 
+use crate::builders::{counts, name, new_run, pending, scored_sample};
 use crate::datasets::{faces, photo};
 use crate::harness::*;
 
@@ -173,4 +176,68 @@ pub(crate) async fn concurrent_deletions_and_recordings_keep_the_sums(db: Databa
     let found = only_summary(&store).await;
     assert_eq!((found.n, found.nulls), (16, 0));
     assert!((found.mean.unwrap() - 7.5).abs() < 1e-11, "{found:?}");
+}
+
+/// Records a pending sample as a worker does: it stores faces again that are cached and were
+/// deleted from the store.
+async fn record_with_faces(store: &Store, new: &NewPending) -> Option<Recorded> {
+    let graphs = ContentHash::of(b"graphs");
+    let images = vec![new.image, new.references[0]];
+    let mut sample = scored_sample(new, vec![number("m", 1.0)]);
+    sample.extras.faces = Some(NeededFaces { images: images.clone(), graphs });
+    loop {
+        match store.record_pending(&sample, new.run).await {
+            Ok(recorded) => return recorded,
+            Err(StoreError::FacesNotStored { .. }) => {
+                for image in &images {
+                    store.save_needed_faces(&faces(*image)).await.unwrap();
+                }
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Samples are recorded while others with the same images and photo are deleted, with their run and
+/// alone, pending and recorded ones.
+pub(crate) async fn concurrent_deletions_leave_recorded_samples_their_faces(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    let copy = store.create_run(&name("copy"), &RunFacts::default(), at(0)).await.unwrap().0;
+    let mut new = Vec::new();
+    for number in 0..40 {
+        for of in [&copy, &run] {
+            new.push(pending(of, &format!("{number}")));
+            store.accept(&new[new.len() - 1]).await.unwrap();
+        }
+    }
+    let (copies, kept): (Vec<_>, Vec<_>) = new.into_iter().partition(|new| new.run == copy.id);
+    for new in copies.iter().take(30).chain(kept.iter().take(8)) {
+        assert!(record_with_faces(&store, new).await.is_some());
+    }
+    let recordings = copies.iter().chain(&kept).map(|new| {
+        let (store, new) = (store.clone(), new.clone());
+        tokio::spawn(async move {
+            record_with_faces(&store, &new).await;
+        })
+    });
+    // Recorded before, being recorded, and perhaps still pending.
+    let gone: Vec<_> = kept[4..12].iter().map(|new| new.id).collect();
+    let deletions = gone.iter().map(|id| {
+        let (store, id) = (store.clone(), *id);
+        tokio::spawn(async move { assert!(store.delete_sample(id).await.unwrap().is_some()) })
+    });
+    let of_copy = tokio::spawn({
+        let store = store.clone();
+        async move { assert!(store.delete_run(copy.id).await.unwrap().is_some()) }
+    });
+    for work in recordings.chain(deletions).chain([of_copy]).collect::<Vec<_>>() {
+        work.await.unwrap();
+    }
+    assert_eq!(counts(&store, run.id).await, (0, 0, 32));
+    for new in kept {
+        let stays = !gone.contains(&new.id);
+        assert_eq!(known(&store, new.image).await, stays, "{}", new.name);
+        assert!(known(&store, new.references[0]).await);
+    }
 }

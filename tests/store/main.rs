@@ -123,7 +123,8 @@ on_both_databases! {
         deleting_a_dataset_leaves_others_unchanged
         deleting_an_image_deletes_its_faces_and_enrolments_everywhere
         deleting_the_unknown_returns_none
-        concurrent_deletions_and_recordings_keep_the_sums;
+        concurrent_deletions_and_recordings_keep_the_sums
+        concurrent_deletions_leave_recorded_samples_their_faces;
     extras:
         evidence_reads_back_in_the_order_of_recording
         extras_are_written_by_shared_transactions
