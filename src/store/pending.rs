@@ -1,8 +1,8 @@
 //! Pending samples: those that are due, attempts, failures.
 //!
 //! Locks are taken in one order, so that transactions queue rather than deadlock: the run (shared),
-//! its samples, the pending row, the run's counts, the summaries. Finishing or deleting a run first
-//! locks it against all of these.
+//! its samples, its files, the pending row, faces, thumbnails, the run's counts, the summaries.
+//! Finishing or deleting a run first locks it against all of these.
 
 use std::collections::{BTreeSet, HashSet};
 
