@@ -210,7 +210,8 @@ def read(group: Sequence[Sample]) -> str:
 SET LOCAL synchronous_commit = off;
 SELECT pending_samples.id, pending_samples.run, methods.name AS method_name, runs.name AS run_name,
     metrics, pending_samples.name, content, prompt, image, reference_hashes, auxiliary_hashes, metadata, attempts, due,
-    deaths + begun AS deaths, begun FROM pending_samples JOIN runs ON runs.id = pending_samples.run JOIN methods ON methods.id = runs.method
+    deaths + begun AS deaths, begun
+    FROM pending_samples JOIN runs ON runs.id = pending_samples.run JOIN methods ON methods.id = runs.method
     WHERE pending_samples.state = 'waiting' AND pending_samples.id IN ({ids}) ORDER BY pending_samples.id
     FOR NO KEY UPDATE OF pending_samples;
 UPDATE pending_samples SET deaths = deaths + begun, begun = 1 WHERE id IN ({ids});

@@ -76,33 +76,28 @@ def forward(options, root):
         print(f"| {name} | {statistics.median(values):.2f} | {percentile(values, 0.95):.2f} |")
 
 
-def cpu_seconds(processes):
-    ticks = 0
-    for process in processes:
-        try:
-            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def busy_cores():
-    """Processor seconds of everything on this machine."""
-    user, nice, system = map(int, Path("/proc/stat").read_text().split()[1:4])
-    return (user + nice + system) / os.sysconf("SC_CLK_TCK")
+def processor_seconds(pid):
+    """Name and processor seconds of a process; none if it has ended."""
+    try:
+        name, _, fields = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+    except OSError:
+        return "", 0
+    return name, sum(map(int, fields.split()[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def seconds_by_program():
     """Processor seconds of the programs that run now."""
     found = Counter()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            name, _, fields = stat.read_text().partition("(")[2].rpartition(")")
-        except OSError:
-            continue
-        found[name] += sum(map(int, fields.split()[11:13])) / os.sysconf("SC_CLK_TCK")
+    for folder in Path("/proc").glob("[0-9]*"):
+        name, seconds = processor_seconds(folder.name)
+        found[name] += seconds
     return found
+
+
+def machine_seconds():
+    """Processor seconds of everything on this machine."""
+    user, nice, system = map(int, Path("/proc/stat").read_text().split()[1:4])
+    return (user + nice + system) / os.sysconf("SC_CLK_TCK")
 
 
 def transactions(workers):
@@ -156,16 +151,16 @@ def scale(options, root):
             for worker in cluster.workers:
                 worker.ready()
             marks, processes = [], [service.process for service in cluster.services]
-            before, busy, programs = transactions(cluster.workers), busy_cores(), seconds_by_program()
+            before, busy, programs = transactions(cluster.workers), machine_seconds(), seconds_by_program()
             # From now on all workers score. The end of a run is not measured: they do not end at the same moment.
             while True:
                 done = scored(cluster.apis[0], run)
-                marks.append((time.monotonic(), done, cpu_seconds(processes)))
+                marks.append((time.monotonic(), done, sum(processor_seconds(process.pid)[1] for process in processes)))
                 if done >= 0.9 * samples:
                     break
                 time.sleep(0.2)
             recorded = [now - then for now, then in zip(transactions(cluster.workers), before, strict=True)]
-            busy, programs = busy_cores() - busy, seconds_by_program() - programs
+            busy, programs = machine_seconds() - busy, seconds_by_program() - programs
         seconds = marks[-1][0] - marks[0][0]
         rate = (marks[-1][1] - marks[0][1]) / seconds
         cores = (marks[-1][2] - marks[0][2]) / seconds

@@ -204,7 +204,7 @@ pub(crate) async fn respond(
     app.admission.room()?;
     // Before the body is read, which may take long.
     drop(app.scoring.engine().enter()?);
-    let (started, began) = (Instant::now(), OffsetDateTime::now_utc());
+    let (started, began) = (Instant::now(), Some(OffsetDateTime::now_utc()));
     let work = async {
         let mut form = form.await?;
         let loaded = app.scoring.engine().enter()?;

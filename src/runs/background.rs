@@ -26,7 +26,7 @@ use crate::{
     metrics::{self, Metric, REGISTRY},
     scoring::{EncodedImage, Metadata, Sample, Scorecard, in_background},
     service::{ProbesError, new_sample, probes},
-    store::{BlockedSamples, NeededFaces, NewSample, PendingRecord, StoreError},
+    store::{BlockedSamples, Extras, NeededFaces, NewSample, PendingRecord, StoreError},
     trace::span,
     vision,
 };
@@ -277,7 +277,6 @@ impl Runs {
 
     /// Reads the images, scores the sample, and builds the row to store.
     async fn prepare(&self, pending: &PendingRecord) -> Result<NewSample, Attempt> {
-        let began = OffsetDateTime::now_utc();
         let mut sample = self.sample(pending).instrument(span!("read")).await?;
         sample.dataset = match probes(&self.store, &self.scoring, &sample.metadata).await {
             Ok(dataset) => dataset,
@@ -297,12 +296,10 @@ impl Runs {
             .instrument(span!("score"))
             .await
             .map_err(|error| attempt(error, &self.scoring.engine().health().borrow()))?;
-        let extras = self.keeping.extras(&self.store, &self.scoring, &sample, &card, began);
-        let mut extras = in_background(extras).await;
         // A deletion on request fails the pending sample, so none can be missed. The times of other
         // deletions are those of another clock.
-        extras.began = None;
-        extras.faces = self.needed_faces(&card);
+        let extras = self.keeping.extras(&self.store, &self.scoring, &sample, &card, None);
+        let extras = Extras { faces: self.needed_faces(&card), ..in_background(extras).await };
         Ok(NewSample {
             id: pending.id,
             run: Some(pending.run.clone()),
@@ -315,7 +312,7 @@ impl Runs {
 
     /// Returns the faces that are needed when the run is finished, perhaps by another instance.
     fn needed_faces(&self, card: &Scorecard) -> Option<NeededFaces> {
-        let graphs = self.scoring.face_graphs().filter(|_| self.scoring.stores_faces())?;
+        let graphs = self.scoring.stored_face_graphs()?;
         Some(NeededFaces { images: card.searched.clone(), graphs })
     }
 

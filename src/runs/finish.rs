@@ -184,7 +184,7 @@ impl Runs {
             scores.push((id, score));
             outcomes.push((id, outcomes_of(predictions)));
         }
-        let graphs = self.scoring.face_graphs().filter(|_| self.scoring.stores_faces());
+        let graphs = self.scoring.stored_face_graphs();
         let written = self
             .store
             .add_run_wide(&RunWideScores {

@@ -132,16 +132,14 @@ impl FaceFinder {
         let _ = self.memory.set(memory);
     }
 
-    pub(super) fn has_memory(&self) -> bool {
-        self.memory.get().is_some()
+    /// Returns the storage, with the digest of the face graphs.
+    pub(super) fn storage(&self) -> Option<(&Arc<dyn FaceMemory>, ContentHash)> {
+        self.memory.get().zip(self.engine.family_digest(FAMILY))
     }
 
     /// Stores the cached faces of images that a sample of a run needs.
     pub(super) async fn store_again(&self, images: &[ContentHash]) -> Result<(), FaceMemoryError> {
-        let (Some(memory), Some(graphs)) = (self.memory.get(), self.engine.family_digest(FAMILY))
-        else {
-            return Ok(());
-        };
+        let Some((memory, graphs)) = self.storage() else { return Ok(()) };
         for image in images {
             if let Some(features) = self.engine.cached_family(FAMILY, *image) {
                 memory.save(*image, graphs, write(&features), None).await?;
@@ -202,7 +200,7 @@ impl FaceFinder {
         image: ContentHash,
         job: Arc<ImageJob>,
     ) -> impl Future<Output = Result<Features, EngineError>> + Send + use<> {
-        let memory = self.memory.get().cloned().zip(self.engine.family_digest(FAMILY));
+        let memory = self.storage().map(|(memory, graphs)| (Arc::clone(memory), graphs));
         let is_requested = !job.is_background();
         let (find, unsaved) = (self.find(job), Arc::clone(&self.unsaved));
         async move {

@@ -67,10 +67,11 @@ impl Scoring {
         self.sources.faces.keep_in(memory);
     }
 
-    /// Returns true if faces are stored beyond this process.
+    /// Returns the digest of the face graphs if the faces that they find are stored beyond this
+    /// process; `None` if not, or if the pack has none.
     #[must_use]
-    pub fn stores_faces(&self) -> bool {
-        self.sources.faces.has_memory()
+    pub fn stored_face_graphs(&self) -> Option<ContentHash> {
+        self.sources.faces.storage().map(|(_, graphs)| graphs)
     }
 
     /// Stores the cached faces of images that a sample of a run needs.

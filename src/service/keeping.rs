@@ -46,15 +46,15 @@ impl Keeping {
         self.evidence_days
     }
 
-    /// Collects what is kept of a scored sample. A thumbnail that fails is left out: it is no
-    /// reason to lose scores.
+    /// Collects what is kept of a scored sample. `began` is as in [`Extras`]. A thumbnail that fails
+    /// is left out: it is no reason to lose scores.
     pub async fn extras(
         self,
         store: &Store,
         scoring: &Scoring,
         sample: &Sample,
         card: &Scorecard,
-        began: OffsetDateTime,
+        began: Option<OffsetDateTime>,
     ) -> Extras {
         let evidence = || Evidence::of(card, scoring.pack()).to_stored(self.faces);
         let thumbnails = if self.has_thumbnails() {
@@ -63,7 +63,7 @@ impl Keeping {
             Vec::new()
         };
         let evidence = if self.evidence_days > 0 { evidence() } else { None };
-        Extras { evidence, thumbnails, began: Some(began), faces: None }
+        Extras { evidence, thumbnails, began, faces: None }
     }
 
     async fn thumbnails(

@@ -65,7 +65,7 @@ pub struct PendingRecord {
     pub due: OffsetDateTime,
     /// Number of workers that died during an attempt.
     pub deaths: u32,
-    /// Whether the last attempt has not ended: its worker has died, or is still at it.
+    /// Whether the last attempt has not ended: its worker has died, or still works on it.
     pub unended: bool,
 }
 

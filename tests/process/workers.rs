@@ -131,7 +131,7 @@ fn offloaded(cluster: &Cluster) {
     assert_eq!(scores(&api, &run), calm_scores(&QUICK));
     let refused = offload(&api).expect("a response");
     assert_eq!(refused.status, 503, "it has no models: {}", refused.json());
-    // Whoever stops has released the images of its last samples.
+    // A worker that stops has released the images of its last samples.
     for worker in [lent, other] {
         worker.terminate();
         let (status, log) = worker.ended();

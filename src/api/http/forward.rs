@@ -158,7 +158,7 @@ impl Forward {
         let limit = self.limit(deadline);
         let late = async {
             // A client has as much time for the body (`bodies.rs`). A worker that reads no further
-            // must not hold it for ever.
+            // must not block it forever.
             let _ = tokio::time::timeout(limit, sent).await;
             tokio::time::sleep(limit).await;
         };

@@ -238,9 +238,13 @@ impl Broker {
     }
 
     /// Returns the consumer of a pack's workers, and creates it if it is missing.
-    pub(super) async fn consumer(&self, pack: &str) -> Result<PullConsumer, async_nats::Error> {
+    pub(super) async fn consumer(
+        &self,
+        stream: &Stream,
+        pack: &str,
+    ) -> Result<PullConsumer, async_nats::Error> {
         let (name, config) = (consumer_name(pack), self.consumer_config(pack));
-        Ok(self.stream().await?.get_or_create_consumer(&name, config).await?)
+        Ok(stream.get_or_create_consumer(&name, config).await?)
     }
 
     /// Like [`consumer`](Self::consumer), with the settings of this instance. Also returns when the
@@ -249,7 +253,8 @@ impl Broker {
         &self,
         pack: &str,
     ) -> Result<(PullConsumer, OffsetDateTime), async_nats::Error> {
-        let (stream, found) = (self.stream().await?, self.consumer(pack).await?);
+        let stream = self.stream().await?;
+        let found = self.consumer(&stream, pack).await?;
         let created = stream.cached_info().created;
         let (wanted, has) = (self.consumer_config(pack), &found.cached_info().config);
         if (has.ack_wait, has.max_ack_pending) == (wanted.ack_wait, wanted.max_ack_pending) {

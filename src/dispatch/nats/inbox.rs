@@ -47,8 +47,8 @@ pub(super) struct Inbox {
     room: Notify,
     /// Notified when messages have come.
     work: Arc<Notify>,
-    /// Notified when the broker waits for another time than before.
-    hurry: Notify,
+    /// Notified when `ack_wait` has changed.
+    changed: Notify,
 }
 
 #[derive(Default)]
@@ -84,8 +84,8 @@ impl Inbox {
         supervisor: &Arc<Supervisor>,
         stopping: &watch::Receiver<bool>,
     ) -> Arc<Self> {
-        let (state, room, hurry) = (Mutex::default(), Notify::new(), Notify::new());
-        let this = Arc::new(Self { broker, pack, state, room, work, hurry });
+        let (state, room, changed) = (Mutex::default(), Notify::new(), Notify::new());
+        let this = Arc::new(Self { broker, pack, state, room, work, changed });
         let [fetching, keeping, measuring] = std::array::from_fn(|_| Arc::clone(&this));
         let [of_fetching, of_keeping, of_measuring] = std::array::from_fn(|_| stopping.clone());
         supervisor.watch("fetching", stopping.clone(), move || {
@@ -183,7 +183,7 @@ impl Inbox {
     fn recognise(&self, stream_created: OffsetDateTime, consumer: &Info) {
         let mut state = self.state();
         if state.ack_wait.replace(consumer.config.ack_wait) != Some(consumer.config.ack_wait) {
-            self.hurry.notify_one();
+            self.changed.notify_one();
         }
         let State { fetched, held, .. } = &mut *state;
         for held in held.values_mut() {
@@ -254,8 +254,8 @@ impl Inbox {
                     };
                     send_all(held, AckKind::Progress).await;
                 }
-                // With the new time.
-                () = self.hurry.notified() => {}
+                // The next pause has the new length.
+                () = self.changed.notified() => {}
                 () = stopped(&mut stopping), if !stops => stops = true,
             }
         }

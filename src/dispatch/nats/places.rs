@@ -37,13 +37,13 @@ enum Question {
 /// No worker takes a request now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoPlace {
-    /// Nobody has answered: those that are there have no room.
+    /// No worker has answered in time: none has room.
     Busy,
-    /// Nobody is there.
+    /// No worker listens.
     NoWorker,
-    /// Workers are there, and cannot be connected to.
+    /// Workers have answered, but a connection to them fails.
     Unreachable,
-    /// Nobody can be asked.
+    /// The broker cannot be reached.
     NoBroker,
 }
 

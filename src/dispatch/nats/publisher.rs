@@ -116,9 +116,9 @@ impl Publisher {
         // Before the messages, so that what is accepted meanwhile does not count as missing.
         let pending = store.pending_count(spool).await?;
         let queued = async {
-            // Also where no worker runs yet: autoscalers read the lag of the consumer.
-            self.broker.consumer(pack).await?;
             let stream = self.broker.stream().await?;
+            // Also where no worker runs yet: autoscalers read the lag of the consumer.
+            self.broker.consumer(&stream, pack).await?;
             Ok::<_, async_nats::Error>(stream.cached_info().state.messages)
         };
         let queued = match queued.await {
