@@ -46,8 +46,8 @@ impl Keeping {
         self.evidence_days
     }
 
-    /// Collects what is kept of a scored sample. `began` is as in [`Extras`]. A thumbnail that fails
-    /// is left out: it is no reason to lose scores.
+    /// Collects what is kept of a scored sample. `began` is as in [`Extras`]. A thumbnail that
+    /// fails is left out: it is no reason to lose scores.
     pub async fn extras(
         self,
         store: &Store,
