@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Checks the width of lines, the length of files and the links between pages. Prints what is wrong, and nothing if all is well.
+"""Checks the width of lines, the length of files, the links between pages and the names of schemas. Prints what is wrong, and
+nothing if all is well.
 
     scripts/check_text.py
 
@@ -7,6 +8,7 @@ Rust: no comment over 100 columns. `cargo fmt` breaks code at 100; where it cann
 No file has over 500 lines, except tables of constants.
 Markdown: no line over 120 columns, except tables, code, and lines that are one sentence. Relative links must lead to a file,
 and their anchors to a heading.
+Types of the API document have different names: of two that share one, the document has only the last.
 """
 
 import re
@@ -91,8 +93,20 @@ def long_rust(path: Path) -> list[str]:
     return [f"{name}: {count} lines: move one idea into a file of its own"] if count > LINES and name not in LONG else []
 
 
+def equal_schemas() -> list[str]:
+    attribute = r"\s*#\[(?:[^\[\]]|\[[^\]]*\])*\]|\s*//[^\n]*"
+    derived = re.compile(rf"#\[derive\(([^)]*)\)\]((?:{attribute})*)\s*(?:pub(?:\([^)]*\))? )?(?:struct|enum) (\w+)")
+    found: dict[str, list[str]] = {}
+    for path in files("src/**/*.rs", "crates/**/*.rs"):
+        for derives, attributes, name in derived.findall(path.read_text()):
+            if "ToSchema" in derives:
+                renamed = re.search(r"schema\([^\]]*\bas = (\w+)", attributes)
+                found.setdefault(renamed[1] if renamed else name, []).append(str(path.relative_to(ROOT)))
+    return [f"{name}: several types of the API document have this name: {', '.join(of)}" for name, of in found.items() if len(of) > 1]
+
+
 def main() -> int:
-    problems = []
+    problems = equal_schemas()
     for page in files("*.md"):
         problems += links(page) + wide_markdown(page)
     for source in files("*.rs"):

@@ -87,4 +87,8 @@ impl Evict for Generator {
     fn evict(&self, images: &HashSet<ContentHash>) -> u64 {
         self.engine().forget(images)
     }
+
+    fn evict_all(&self) -> u64 {
+        self.engine().forget_all()
+    }
 }

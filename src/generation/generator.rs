@@ -6,7 +6,7 @@ use serde_json::Value;
 use stellar_diffusion::Schedule;
 
 use super::GenerationError;
-use super::picture::Provenance;
+use super::picture::ImageProvenance;
 use super::request::Settings;
 use super::tower::{Tower, tower};
 use crate::engine::pack::{GeneratorSpec, generator_roles as roles};
@@ -89,7 +89,7 @@ impl Generator {
 
     /// Returns where an image with these settings is from.
     #[must_use]
-    pub fn provenance(&self, settings: Settings) -> Provenance {
-        Provenance::new(self.spec.system.clone(), self.pack.id(), settings)
+    pub fn provenance(&self, settings: Settings) -> ImageProvenance {
+        ImageProvenance::new(self.spec.system.clone(), self.pack.id(), settings)
     }
 }

@@ -36,6 +36,6 @@ pub use engine::engine_config;
 pub use error::GenerationError;
 pub use generator::Generator;
 pub use mask::Mask;
-pub use picture::{Flag, Picture, Provenance};
+pub use picture::{ImageFlag, ImageProvenance, Picture};
 pub use request::{Person, Request, Settings, Subject};
 pub use words::{WORD_FILES, Words};

@@ -28,7 +28,7 @@ pub struct Picture {
     /// The latents before the division by the scaling factor: channels, rows, columns.
     pub latents: Vec<f32>,
     /// What was not as expected.
-    pub flags: BTreeSet<Flag>,
+    pub flags: BTreeSet<ImageFlag>,
 }
 
 /// Something about an image that its user may not expect.
@@ -36,7 +36,7 @@ pub struct Picture {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Flag {
+pub enum ImageFlag {
     /// The prompt has no placeholder, so the person is not in it.
     NoPlaceholder,
     /// The photo has no mask, so its background counts too.
@@ -47,7 +47,7 @@ pub enum Flag {
     NegativeTruncated,
 }
 
-impl Flag {
+impl ImageFlag {
     /// Returns the name in responses and files.
     #[must_use]
     pub fn code(self) -> &'static str {
@@ -62,7 +62,7 @@ impl Flag {
 
 /// Where an image is from. It stands in the PNG, without prompt and photo, which are private.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct Provenance {
+pub struct ImageProvenance {
     /// Always true: the image shows nothing that happened.
     pub generated: bool,
     /// IPTC's digital source type.
@@ -78,7 +78,7 @@ pub struct Provenance {
     pub settings: Settings,
 }
 
-impl Provenance {
+impl ImageProvenance {
     pub(super) fn new(system: String, pack: PackId, settings: Settings) -> Self {
         Self {
             generated: true,
@@ -112,7 +112,7 @@ impl Picture {
     ///
     /// # Errors
     /// If the image has no pixels.
-    pub fn png(&self, provenance: &Provenance) -> Result<Vec<u8>, GenerationError> {
+    pub fn png(&self, provenance: &ImageProvenance) -> Result<Vec<u8>, GenerationError> {
         let failed = |error: png::EncodingError| GenerationError::Encode(error.to_string());
         let mut file = Vec::new();
         let mut encoder = png::Encoder::new(&mut file, self.width as u32, self.height as u32);
@@ -143,7 +143,7 @@ mod tests {
         };
         let settings = Settings { seed: 42, steps: 100, guidance: 5.0, width: 2, height: 1 };
         let pack = PackId { name: "größe".into(), digest: "12ab".into(), weights: Weights::Demo };
-        let provenance = Provenance::new("stellarnet-like".into(), pack, settings);
+        let provenance = ImageProvenance::new("stellarnet-like".into(), pack, settings);
         let file = picture.png(&provenance).unwrap();
         let image = decode(&file, &DecodeLimits::default()).unwrap();
         assert_eq!((image.width, image.height, image.pixels), (2, 1, picture.pixels.clone()));
@@ -165,8 +165,12 @@ mod tests {
 
     #[test]
     fn flags_have_the_same_name_everywhere() {
-        for flag in [Flag::NoPlaceholder, Flag::Unmasked, Flag::Truncated, Flag::NegativeTruncated]
-        {
+        for flag in [
+            ImageFlag::NoPlaceholder,
+            ImageFlag::Unmasked,
+            ImageFlag::Truncated,
+            ImageFlag::NegativeTruncated,
+        ] {
             assert_eq!(serde_json::to_value(flag).unwrap(), flag.code());
         }
     }

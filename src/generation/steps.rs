@@ -8,7 +8,7 @@ use stellar_diffusion::{Plan, Sampler, guide, randn, rgb8};
 use super::GenerationError;
 use super::condition::{Condition, values};
 use super::generator::Generator;
-use super::picture::{Flag, Picture};
+use super::picture::{ImageFlag, Picture};
 use super::prompt::{Parts, split};
 use super::request::{Person, Request, Settings};
 use crate::blocking::blocking;
@@ -105,19 +105,19 @@ impl Generator {
         let words = match request.person.as_ref().filter(|_| parts.right.is_some()) {
             Some(Person::Photo(subject)) => {
                 if subject.mask.is_none() {
-                    flags.insert(Flag::Unmasked);
+                    flags.insert(ImageFlag::Unmasked);
                 }
                 Some(self.words(subject).await?)
             }
             Some(Person::Words(words)) => Some(words.clone()),
             None => {
-                flags.insert(Flag::NoPlaceholder);
+                flags.insert(ImageFlag::NoPlaceholder);
                 None
             }
         };
         let with = self.condition(&parts, words.as_ref()).await?;
         if with.truncated {
-            flags.insert(Flag::Truncated);
+            flags.insert(ImageFlag::Truncated);
         }
         let without = match (&request.negative_prompt, settings.is_guided()) {
             (_, false) => None,
@@ -128,7 +128,7 @@ impl Generator {
             }
         };
         if without.as_ref().is_some_and(|without| without.truncated) {
-            flags.insert(Flag::NegativeTruncated);
+            flags.insert(ImageFlag::NegativeTruncated);
         }
         let mut sampler = Sampler::new(Arc::new(plan), noise);
         while let Some(timestep) = sampler.timestep() {

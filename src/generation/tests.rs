@@ -178,7 +178,7 @@ async fn words_are_cached_until_the_photo_is_forgotten_and_texts_with_them_are_n
 async fn flags_say_what_is_not_as_expected() {
     let fakes = fakes();
     let flags = async |request: &Request| -> Vec<&str> {
-        make(&fakes, request).await.flags.into_iter().map(Flag::code).collect()
+        make(&fakes, request).await.flags.into_iter().map(ImageFlag::code).collect()
     };
     assert_eq!(flags(&clown()).await, ["unmasked"]);
     let masked = Subject { mask: Some(golden("mask-colours.png")), ..face() };

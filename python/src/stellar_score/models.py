@@ -115,6 +115,8 @@ __all__ = [
     "GroupStatistics",
     "Health",
     "ImageFaces",
+    "ImageFlag",
+    "ImageProvenance",
     "ImageSource",
     "ImportResponse",
     "ImportedAnswers",
@@ -127,6 +129,7 @@ __all__ = [
     "LaneStatus",
     "LeaderboardResponse",
     "LeftOut",
+    "LeftOutAnnotator",
     "Line",
     "Match",
     "MatrixCategory",
@@ -231,6 +234,7 @@ __all__ = [
     "RunFlags",
     "RunOrder",
     "RunResponse",
+    "RunSampleForm",
     "RunState",
     "RunSubmission",
     "RunsResponse",
@@ -275,7 +279,6 @@ __all__ = [
     "StudyTask",
     "Subject",
     "SubmissionDetails",
-    "SubmissionForm",
     "SubmissionResponse",
     "SubmissionState",
     "SubmissionsResponse",
@@ -669,8 +672,8 @@ class ChangesResponse(TypedDict):
 class Check(TypedDict):
     """One check behind a response of `/readyz` or `/startupz`."""
     name: str
-    """What is checked: `start`, `graphs`, `store`, `disk`, `tasks` or `stop`; while the service starts, `migrations`,
-    `pack` and `graphs`.
+    """What is checked: `start`, `engine`, `graphs`, `store`, `disk`, `spool`, `tasks` or `stop`; while the service
+    starts, `migrations`, `pack` and `graphs`.
     """
     ok: bool
     """Whether the service can work as far as this check is concerned."""
@@ -1339,8 +1342,8 @@ class FirstPlacesRun(TypedDict):
     """Name of the run."""
 
 
-Flag = Literal["no_placeholder", "unmasked", "truncated", "negative_truncated"]
-"""Something about an image that its user may not expect."""
+Flag = Literal["truncated", "no_face_in_image", "faceless_photos", "ungrounded", "approximate_predicate"]
+"""A fact that a reader must know in addition to the number of a score."""
 
 
 class FlowFactoryHealth(TypedDict):
@@ -1481,13 +1484,13 @@ class GenerateForm(TypedDict):
 
 class GenerateResponse(TypedDict):
     """A generated image with its provenance."""
-    flags: List[Flag]
+    flags: List[ImageFlag]
     """What was not as expected, such as `unmasked`."""
     hash: str
     """Content hash of the file."""
     image: str
     """The PNG file, in base64."""
-    provenance: Provenance
+    provenance: ImageProvenance
     """Pack and settings of the image, as in the file."""
     seconds: float
     """Time to generate the image, in seconds."""
@@ -1650,6 +1653,38 @@ class ImageFaces(TypedDict):
     """Width and height of the upright image in pixels."""
 
 
+ImageFlag = Literal["no_placeholder", "unmasked", "truncated", "negative_truncated"]
+"""Something about an image that its user may not expect."""
+
+
+class Settings(TypedDict):
+    """Settings of an image."""
+    guidance: float
+    """Guidance scale; 1 and less is no guidance and half of the work."""
+    height: int
+    """Height in pixels."""
+    seed: int
+    """Seed of the noise. Only its low 32 bits count, as in PyTorch."""
+    steps: int
+    """Number of denoising steps."""
+    width: int
+    """Width in pixels."""
+
+
+class ImageProvenance(Settings):
+    """Where an image is from. It stands in the PNG, without prompt and photo, which are private."""
+    digital_source_type: str
+    """IPTC's digital source type."""
+    generated: bool
+    """Always true: the image shows nothing that happened."""
+    pack: PackId
+    """The pack with the weights."""
+    software: str
+    """The program and its version."""
+    system: str
+    """Label of the system."""
+
+
 ImageSource = Union[str, Dict[str, Any]]
 """Where an image is."""
 
@@ -1794,6 +1829,18 @@ class LeaderboardResponse(TypedDict):
 
 LeftOut = Literal["constant", "unlabelled", "no_target"]
 """Reason why an attribute does not count."""
+
+
+class LeftOutAnnotator(TypedDict):
+    """An annotator whose answers are left out."""
+    annotator: str
+    """Name of the annotator."""
+    answers: int
+    """Answers to this question that are left out."""
+    cause: str
+    """`operator`, or `gold` for wrong answers to gold items."""
+    reason: str
+    """The reason in words."""
 
 
 class ReportRow(TypedDict):
@@ -2744,32 +2791,17 @@ class Proportion(TypedDict):
     """`count / of`; null if `of` is 0."""
 
 
-class Settings(TypedDict):
-    """Settings of an image."""
-    guidance: float
-    """Guidance scale; 1 and less is no guidance and half of the work."""
-    height: int
-    """Height in pixels."""
-    seed: int
-    """Seed of the noise. Only its low 32 bits count, as in PyTorch."""
-    steps: int
-    """Number of denoising steps."""
-    width: int
-    """Width in pixels."""
-
-
-class Provenance(Settings):
-    """Where an image is from. It stands in the PNG, without prompt and photo, which are private."""
-    digital_source_type: str
-    """IPTC's digital source type."""
-    generated: bool
-    """Always true: the image shows nothing that happened."""
+class Provenance(TypedDict):
+    """Pack, graphs and versions behind the scores."""
+    dataset: NotRequired[Optional[DatasetSource]]
+    graphs: Dict[str, GraphSource]
+    """The checkpoint of every graph that was used, by role."""
+    metric_versions: Dict[str, int]
+    """Version of each metric's definition, by code."""
     pack: PackId
-    """The pack with the weights."""
-    software: str
-    """The program and its version."""
-    system: str
-    """Label of the system."""
+    """The model pack."""
+    service_version: str
+    """Version of the service."""
 
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
@@ -3020,7 +3052,7 @@ class StudyResults(TypedDict):
 
 class ResultsResponse(StudyResults):
     """Results of a study for one question."""
-    left_out: List[LeftOut]
+    left_out: List[LeftOutAnnotator]
     """Annotators whose answers are left out, with the reasons."""
     question: str
     """The question."""
@@ -3173,6 +3205,23 @@ class RunResponse(TypedDict):
     submission: NotRequired[Optional[RunSubmission]]
 
 
+class RunSampleForm(TypedDict):
+    """The form of `PUT /v1/runs/{id}/samples/{name}`."""
+    auxiliary: NotRequired[Optional[List[bytes]]]
+    """Auxiliary images: further images of the same person; repeat the field for several."""
+    auxiliary_hash: NotRequired[Optional[List[str]]]
+    """Like `reference_hash`, for auxiliary images."""
+    image: bytes
+    """The generated image: PNG, JPEG, WebP or PPM."""
+    metadata: NotRequired[Optional[Metadata]]
+    prompt: NotRequired[Optional[str]]
+    """The prompt that the image was generated from, used as sent: placeholders are not filled in."""
+    reference: NotRequired[Optional[List[bytes]]]
+    """Reference images, which the generator was given; repeat the field for several."""
+    reference_hash: NotRequired[Optional[List[str]]]
+    """BLAKE3 hash of an image that the run already has, instead of its file: 64 hexadecimal digits."""
+
+
 RunState = Literal["open", "finishing", "finished"]
 """State of a run."""
 
@@ -3267,7 +3316,7 @@ class SampleSizeResponse(TypedDict):
 
 
 SampleState = Literal["pending", "scored", "failed"]
-"""State of a submitted sample."""
+"""State of an accepted sample."""
 
 
 Samples = Literal["all", "common"]
@@ -3723,23 +3772,6 @@ class SubmissionDetails(SubmissionResponse):
     """A submission with what its bundle says."""
     facts: BundleFacts
     """The facts of its bundle: declarations, versions, settings, counts and means."""
-
-
-class SubmissionForm(TypedDict):
-    """The form of `PUT /v1/runs/{id}/samples/{name}`."""
-    auxiliary: NotRequired[Optional[List[bytes]]]
-    """Auxiliary images: further images of the same person; repeat the field for several."""
-    auxiliary_hash: NotRequired[Optional[List[str]]]
-    """Like `reference_hash`, for auxiliary images."""
-    image: bytes
-    """The generated image: PNG, JPEG, WebP or PPM."""
-    metadata: NotRequired[Optional[Metadata]]
-    prompt: NotRequired[Optional[str]]
-    """The prompt that the image was generated from, used as sent: placeholders are not filled in."""
-    reference: NotRequired[Optional[List[bytes]]]
-    """Reference images, which the generator was given; repeat the field for several."""
-    reference_hash: NotRequired[Optional[List[str]]]
-    """BLAKE3 hash of an image that the run already has, instead of its file: 64 hexadecimal digits."""
 
 
 SubmissionState = Literal["received", "verified", "withdrawn"]

@@ -24,7 +24,7 @@ use crate::api::{
 use crate::{
     blocking::blocking,
     content::ContentHash,
-    generation::{Flag, GenerationError, Picture, Provenance},
+    generation::{GenerationError, ImageFlag, ImageProvenance, Picture},
     telemetry::{GenerationOutcome, GenerationTelemetry},
 };
 
@@ -55,9 +55,9 @@ pub(super) struct GenerateResponse {
     /// Content hash of the file.
     hash: String,
     /// What was not as expected, such as `unmasked`.
-    flags: BTreeSet<Flag>,
+    flags: BTreeSet<ImageFlag>,
     /// Pack and settings of the image, as in the file.
-    provenance: Provenance,
+    provenance: ImageProvenance,
     /// Time to generate the image, in seconds.
     seconds: f64,
     /// The PNG file, in base64.
@@ -162,7 +162,7 @@ async fn respond(
 
 async fn encode(
     picture: Picture,
-    provenance: Provenance,
+    provenance: ImageProvenance,
 ) -> Result<(Picture, Vec<u8>), GenerationError> {
     blocking(move || picture.png(&provenance).map(|file| (picture, file))).await
 }

@@ -7,8 +7,8 @@ use utoipa::ToSchema;
 /// One check behind a response of `/readyz` or `/startupz`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Check {
-    /// What is checked: `start`, `graphs`, `store`, `disk`, `tasks` or `stop`; while the service
-    /// starts, `migrations`, `pack` and `graphs`.
+    /// What is checked: `start`, `engine`, `graphs`, `store`, `disk`, `spool`, `tasks` or `stop`;
+    /// while the service starts, `migrations`, `pack` and `graphs`.
     #[schema(example = "disk")]
     pub name: String,
     /// Whether the service can work as far as this check is concerned.

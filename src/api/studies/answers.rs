@@ -8,7 +8,6 @@ use axum::{
     http::StatusCode,
 };
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -18,6 +17,7 @@ use crate::api::state::{App, Shared};
 use crate::api::studies::{MOST_BYTES, find, question_of};
 use crate::{
     analysis::shown_order,
+    clock,
     store::{
         NewStudyAnswer, StudyAnswer, StudyChoice, StudyItem, StudyPlan, StudyRecord, StudyState,
     },
@@ -98,7 +98,7 @@ pub(crate) async fn respond(
         return Err(ApiError::new(Code::StudyClosed, problem));
     }
     let gold = study.plan.gold.as_ref();
-    let now = OffsetDateTime::now_utc();
+    let now = clock::now();
     let ids = app.store.add_study_answers(study.id, gold, &[answer], now).await?;
     Ok(AnswerResponse { id: ids.first().copied().unwrap_or_default() })
 }

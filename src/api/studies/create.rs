@@ -7,7 +7,6 @@ use axum::{
     extract::{Request, State},
     http::StatusCode,
 };
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::api::http::form::clean_label;
@@ -17,6 +16,7 @@ use crate::api::studies::StudyResponse;
 use crate::{
     analysis::{MOST_SETS, draw_items, sets, sets_per_prompt},
     blocking::blocking,
+    clock,
     content::ContentHash,
     label,
     scoring::Metadata,
@@ -108,7 +108,7 @@ pub(crate) async fn respond(app: &App, plan: StudyPlan) -> Result<(StudyResponse
         plan,
         state: StudyState::Draft,
         secret: ContentHash::of(&secret).to_hex(),
-        created: OffsetDateTime::now_utc(),
+        created: clock::now(),
     };
     let (stored, is_new) = app.store.create_study(&study, &items).await?;
     if stored.plan != study.plan {

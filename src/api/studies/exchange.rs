@@ -8,7 +8,6 @@ use axum::{
     response::Response,
 };
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -19,7 +18,7 @@ use crate::api::state::Shared;
 use crate::api::studies::{answers::checked, code, find, question_of};
 use crate::{
     analysis::shown_order,
-    spreadsheet,
+    clock, spreadsheet,
     store::{NewStudyAnswer, StudyItem, StudyRecord, StudyState},
 };
 
@@ -222,7 +221,7 @@ pub(crate) async fn import(
         new.push(answer);
     }
     let gold = study.plan.gold.as_ref();
-    let now = OffsetDateTime::now_utc();
+    let now = clock::now();
     let accepted = app.store.add_study_answers(study.id, gold, &new, now).await?.len();
     Ok(Json(ImportedAnswers { accepted }))
 }

@@ -5,14 +5,13 @@ use axum::{
     http::StatusCode,
 };
 use serde::Deserialize;
-use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::api::http::form::clean_label;
 use crate::api::http::{ApiError, Id, InPath, body, not_found};
 use crate::api::state::{App, Shared};
 use crate::api::studies::{MOST_BYTES, find};
-use crate::{label, store::StudyRecord};
+use crate::{clock, label, store::StudyRecord};
 
 /// Why an annotator is left out.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -67,7 +66,7 @@ pub(crate) async fn exclude(
              its annotators",
         ));
     }
-    let now = OffsetDateTime::now_utc();
+    let now = clock::now();
     Ok(app.store.exclude_annotator(study.id, &annotator, &reason, now).await?)
 }
 

@@ -32,7 +32,7 @@ use crate::store::{
 const MOST_BYTES: usize = 16 << 10;
 
 /// Items whose images are looked for.
-const LOOKED_AT: usize = 100;
+const LOOKED_AT: u32 = 100;
 
 /// Maximum number of annotators that progress lists.
 const MOST_ANNOTATORS: usize = 1_000;
@@ -83,7 +83,7 @@ pub(crate) async fn most_items(
 /// Returns how many images of the first items have no thumbnail, and how many images these have.
 pub(crate) async fn unseen_images(app: &App, study: Uuid) -> Result<(usize, usize), ApiError> {
     let mut wanted: BTreeMap<Uuid, BTreeSet<String>> = BTreeMap::new();
-    for item in app.store.study_items(study).await?.into_iter().take(LOOKED_AT) {
+    for item in app.store.first_study_items(study, LOOKED_AT).await? {
         for run in item.runs {
             wanted.entry(run).or_default().insert(item.name.clone());
         }

@@ -27,7 +27,7 @@ pub(crate) struct ResultsQuery {
 
 /// An annotator whose answers are left out.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(crate) struct LeftOut {
+pub(crate) struct LeftOutAnnotator {
     /// Name of the annotator.
     pub(crate) annotator: String,
     /// `operator`, or `gold` for wrong answers to gold items.
@@ -50,7 +50,7 @@ pub(crate) struct ResultsResponse {
     #[serde(flatten)]
     pub(crate) results: StudyResults,
     /// Annotators whose answers are left out, with the reasons.
-    pub(crate) left_out: Vec<LeftOut>,
+    pub(crate) left_out: Vec<LeftOutAnnotator>,
 }
 
 /// Returns first-choice shares and strengths of the methods of a study.
@@ -96,7 +96,7 @@ pub(crate) async fn respond(
     }
     let left_out = exclusions
         .iter()
-        .map(|of| LeftOut {
+        .map(|of| LeftOutAnnotator {
             annotator: of.annotator.clone(),
             cause: of.cause.as_str().to_owned(),
             reason: of.reason.clone(),

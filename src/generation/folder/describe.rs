@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::plan::{Job, People};
 use super::state::FolderState;
 use crate::engine::pack::generator_roles as roles;
-use crate::generation::{Flag, Generator, Settings};
+use crate::generation::{Generator, ImageFlag, Settings};
 
 /// Hidden layers of each perceptron that makes words, as in the authors' system.
 const MAPPER_LAYERS: usize = 2;
@@ -38,7 +38,7 @@ pub(super) fn describe<'a>(
     state: &FolderState,
     job: &Job,
     settings: &Settings,
-    flags: impl IntoIterator<Item = &'a Flag>,
+    flags: impl IntoIterator<Item = &'a ImageFlag>,
 ) -> String {
     let flags: Vec<_> = flags.into_iter().map(|flag| flag.code()).collect();
     let sign = |present: bool| if present { 1 } else { -1 };

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
+use time::{format_description::BorrowedFormatItem, macros::format_description};
 
 use super::error::FolderError;
 use super::kept::{self, Digests};
 use super::plan::Job;
 use super::settings::FolderSettings;
+use crate::clock;
 
 /// Name of the file with the settings. Our commands ignore hidden files; the toolkit reads them too
 /// if they end like an image or its description, so this one has no ending.
@@ -113,7 +114,7 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> FolderError + use<> {
 }
 
 fn now() -> String {
-    OffsetDateTime::now_utc().format(TIME).expect("the format has no time zone")
+    clock::now().format(TIME).expect("the format has no time zone")
 }
 
 /// Locks a folder against other processes.

@@ -27,7 +27,7 @@ pub struct Written {
     pub generated: usize,
     /// Images that were there.
     pub kept: usize,
-    /// Generated images with a flag, see [`Flag`](crate::generation::Flag).
+    /// Generated images with a flag, see [`ImageFlag`](crate::generation::ImageFlag).
     pub flagged: usize,
     /// Images that could not be generated.
     pub failed: usize,
