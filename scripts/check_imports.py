@@ -1,6 +1,6 @@
-"""Finds import circles between two or more files of one room: a directory of `src`, or a crate of `crates`.
+"""Finds import circles between files of one room (a directory or file of `src`, or a crate of `crates`), and between rooms.
 
-    python3 scripts/check_imports.py [ROOM ...]
+    python3 scripts/check_imports.py
 
 An import is a `use` or a path such as `super::name` or `crate::room::name` in code that is not a test. It counts for
 the file that defines the item: re-exports are followed, and a parent that only declares or re-exports a child does
@@ -100,22 +100,21 @@ class Module:
                 return next((of for of in targets if of and re.search(DEFINITION.format(part), of.text)), at)
         return at
 
+    def __str__(self) -> str:
+        return str(self.file.relative_to(ROOT))
+
     def room(self) -> str:
         return Path(self.file.relative_to(ROOT).parts[1]).stem
 
 
-def circles(modules: list[Module]) -> list[list[tuple[Module, list[Module]]]]:
-    """Returns the strongly connected sets of two or more files, each with its imports (Tarjan's algorithm)."""
-    edges = {
-        of: {to for path in of.imports if (to := of.resolve(path)) and to is not of and to.room() == of.room()}
-        for of in modules
-    }
+def circles(edges: dict) -> list[list]:
+    """Returns the strongly connected sets of two or more nodes (Tarjan's algorithm)."""
     index, low, stack, found = {}, {}, [], []
 
-    def visit(of: Module) -> None:
+    def visit(of) -> None:
         index[of] = low[of] = len(index)
         stack.append(of)
-        for to in sorted(edges[of], key=lambda to: to.file):
+        for to in sorted(edges[of], key=str):
             if to not in index:
                 visit(to)
             if to in stack:
@@ -125,23 +124,26 @@ def circles(modules: list[Module]) -> list[list[tuple[Module, list[Module]]]]:
             found.append(stack[at:])
             del stack[at:]
 
-    for of in modules:
+    for of in edges:
         if of not in index:
             visit(of)
-    return [[(of, sorted(edges[of] & set(group), key=lambda to: to.file)) for of in group]
-            for group in found if len(group) > 1]
+    return [group for group in found if len(group) > 1]
 
 
 def main() -> int:
     roots = [ROOT / "src/lib.rs", *sorted(ROOT.glob("crates/*/src/lib.rs"))]
     modules = [module for root in roots for module in Module(root).all()]
-    wanted = set(sys.argv[1:])
-    found = [group for group in circles(modules) if not wanted or group[0][0].room() in wanted]
+    imports = {of: {to for path in of.imports if (to := of.resolve(path)) and to is not of} for of in modules}
+    files = {of: {to for to in imports[of] if to.room() == of.room()} for of in modules}
+    rooms = {of.room(): set() for of in modules}
+    for of in modules:
+        # The root of a crate declares everything.
+        rooms[of.room()] |= {to.room() for to in imports[of] if to.parent and of.parent} - {of.room()}
+    found = circles(files) + circles(rooms)
     for group in found:
-        print(f"circle in {group[0][0].room()}:")
-        for of, targets in group:
-            names = ", ".join(str(to.file.relative_to(ROOT)) for to in targets)
-            print(f"    {of.file.relative_to(ROOT)} -> {names}")
+        print("circle:")
+        for of in group:
+            print(f"    {of} -> {', '.join(sorted(str(to) for to in (files | rooms)[of] & set(group)))}")
     return 1 if found else 0
 
 

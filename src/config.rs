@@ -31,8 +31,8 @@ pub use renamed::RenamedKey;
 pub use s3::S3;
 pub(crate) use sections::given;
 pub use sections::{
-    Analysis, Generator, Keys, Limits, Log, LogFormat, Privacy, Rewards, Runs, Server, Store,
-    Traces,
+    Analysis, ConnectionLimits, Generator, Keys, Limits, Log, LogFormat, Privacy, Rewards, Runs,
+    Server, Store, Traces,
 };
 pub use settings::{Setting, SettingSource};
 

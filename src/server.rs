@@ -11,7 +11,7 @@ use std::{
     net::IpAddr,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
@@ -35,6 +35,8 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt as _;
 
+use crate::config::ConnectionLimits;
+use crate::sync::lock;
 use crate::telemetry::{AdmissionTelemetry, Bound};
 
 /// Pause after a failed accept. Accepting again fails at once until a connection is closed, which
@@ -92,17 +94,6 @@ impl<T: Unpin> HttpBody for Held<T> {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
-}
-
-/// Limits of connections.
-#[derive(Debug, Clone, Copy)]
-pub struct ConnectionLimits {
-    /// Maximum number of open connections.
-    pub connections: usize,
-    /// How long a connection may be silent before the head of a request has arrived.
-    pub head: Duration,
-    /// How long a client may stop reading a response.
-    pub write: Duration,
 }
 
 /// Serves until `stop` is true and all in-flight requests have finished. Dropping the future cuts
@@ -260,7 +251,7 @@ enum Awaiting {
 
 impl Connections {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn count(&self) -> usize {
@@ -314,7 +305,7 @@ impl Connection {
     }
 
     fn state(&self) -> MutexGuard<'_, Doing> {
-        self.doing.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.doing)
     }
 
     /// Starts waiting for this part; connections that already await the same part are closed first.

@@ -12,7 +12,18 @@ use super::{
     adapters::{Adapter, Protocol},
     s3::S3,
 };
-use crate::{machine, server::ConnectionLimits, vision::DecodeLimits};
+use crate::{machine, vision::DecodeLimits};
+
+/// Limits of connections.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// Maximum number of open connections.
+    pub connections: usize,
+    /// How long a connection may be silent before the head of a request has arrived.
+    pub head: Duration,
+    /// How long a client may stop reading a response.
+    pub write: Duration,
+}
 
 /// The `[server]` section: address, hosts, connections and time limits.
 #[derive(Debug, Clone, Deserialize)]

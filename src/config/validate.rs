@@ -18,8 +18,25 @@ const MOST_SPANS: usize = 1_000_000;
 const MOST_QUESTIONS: usize = 64;
 
 impl Config {
-    #[expect(clippy::too_many_lines, reason = "a list of requirements, in the order of the file")]
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        self.check_ranges()?;
+        let is_wrong = |host: &&String| !is_host(host);
+        if let Some(host) = self.server.hosts.iter().find(is_wrong) {
+            let why = "must be names or addresses without scheme, port or path, such as \
+                \"scores.example\", or \"*\" for all: other entries never match a request";
+            ensure(false, "server.hosts", &format!("{host:?}"), why)?;
+        }
+        let wrong = |(key, value, why)| ConfigError::Value { key, value, why };
+        self.store.s3.check().map_err(wrong)?;
+        self.dispatch.check(&self.store).map_err(wrong)?;
+        check_questions(&self.analysis.questions)?;
+        check_traces(&self.traces)?;
+        adapters::check(&self.rewards.adapter)
+            .map_err(|(at, why)| ConfigError::Adapter { at, why })?;
+        self.check_relations()
+    }
+
+    fn check_ranges(&self) -> Result<(), ConfigError> {
         let positive = [
             ("server.deadline_seconds", self.server.deadline_seconds),
             ("server.connections", self.server.connections as u64),
@@ -59,45 +76,9 @@ impl Config {
             ("traces.queue", self.traces.queue as u64),
             ("traces.delay_seconds", self.traces.delay_seconds),
         ];
-        if let Some((key, value)) = positive.into_iter().find(|(_, value)| *value == 0) {
-            return Err(ConfigError::Value {
-                key,
-                value: value.to_string(),
-                why: "must be at least 1",
-            });
+        for (key, value) in positive {
+            ensure(value > 0, key, &value, "must be at least 1")?;
         }
-        if let Some(host) = self.server.hosts.iter().find(|host| !is_host(host)) {
-            return Err(ConfigError::Value {
-                key: "server.hosts",
-                value: format!("{host:?}"),
-                why: "must be names or addresses without scheme, port or path, such \
-                    as \"scores.example\", or \"*\" for all: \
-                      other entries never match a request",
-            });
-        }
-        check_thumbnails(self.store.thumbnails)?;
-        if !(4..=1000).contains(&self.store.connections) {
-            return Err(ConfigError::Value {
-                key: "store.connections",
-                value: self.store.connections.to_string(),
-                why: "must be 4 to 1000",
-            });
-        }
-        let wrong = |(key, value, why)| ConfigError::Value { key, value, why };
-        self.store.s3.check().map_err(wrong)?;
-        self.dispatch.check(&self.store).map_err(wrong)?;
-        if self.store.s3.is_used() && self.privacy.face_retention_days == 0 {
-            return Err(ConfigError::Value {
-                key: "privacy.face_retention_days",
-                value: "0".to_owned(),
-                why: "must be at least 1 with a bucket (store.s3): another instance than the one that \
-                    found the faces may finish the run, and needs them",
-            });
-        }
-        check_questions(&self.analysis.questions)?;
-        check_traces(&self.traces)?;
-        adapters::check(&self.rewards.adapter)
-            .map_err(|(at, why)| ConfigError::Adapter { at, why })?;
         let seconds = [
             ("traces.delay_seconds", self.traces.delay_seconds),
             ("rewards.wait_seconds", self.rewards.wait_seconds),
@@ -112,91 +93,90 @@ impl Config {
             ("server.body_seconds", self.server.body_seconds),
             ("server.write_seconds", self.server.write_seconds),
         ];
-        if let Some((key, value)) = seconds.into_iter().find(|(_, value)| *value > MOST_SECONDS) {
-            return Err(ConfigError::Value {
-                key,
-                value: value.to_string(),
-                why: "must be at most 86400 (one day)",
-            });
+        for (key, value) in seconds {
+            ensure(value <= MOST_SECONDS, key, &value, "must be at most 86400 (one day)")?;
         }
-        let delay = self.server.shutdown_delay_seconds;
-        if delay > 0 && delay >= self.server.drain_seconds {
-            return Err(ConfigError::Value {
-                key: "server.shutdown_delay_seconds",
-                value: delay.to_string(),
-                why: "must be less than server.drain_seconds, which it is a part of",
-            });
-        }
-        if self.rewards.queue < self.rewards.items {
-            return Err(ConfigError::Value {
-                key: "rewards.queue",
-                value: self.rewards.queue.to_string(),
-                why: "must be at least rewards.items, otherwise requests of that size are never \
-                    admitted",
-            });
-        }
-        if self.limits.request_mib > self.limits.upload_memory_mib {
-            return Err(ConfigError::Value {
-                key: "limits.request_mib",
-                value: self.limits.request_mib.to_string(),
-                why: "must not exceed limits.upload_memory_mib, otherwise requests of that size \
-                    are never admitted",
-            });
-        }
-        if self.limits.pixel_bytes() < self.limits.decode().max_memory {
-            return Err(ConfigError::Value {
-                key: "limits.pixel_memory_mib",
-                value: self.limits.pixel_memory_mib.to_string(),
-                why: "must be 0, or at least 512, which decoding the largest image needs",
-            });
-        }
-        if self.runs.concurrency > 0 && self.runs.concurrency_under_load > self.runs.concurrency {
-            return Err(ConfigError::Value {
-                key: "runs.concurrency_under_load",
-                value: self.runs.concurrency_under_load.to_string(),
-                why: "must not exceed runs.concurrency: it applies while requests need the \
-                    capacity",
-            });
-        }
-        if self.store.spool_mib < self.limits.request_mib as u64 {
-            return Err(ConfigError::Value {
-                key: "store.spool_mib",
-                value: self.store.spool_mib.to_string(),
-                why: "must be at least limits.request_mib, otherwise requests of that size are \
-                    never accepted",
-            });
-        }
-        Ok(())
+        let connections = self.store.connections;
+        let is_valid = (4..=1000).contains(&connections);
+        ensure(is_valid, "store.connections", &connections, "must be 4 to 1000")?;
+        let side = self.store.thumbnails;
+        let why = "must be 0, which keeps none, or the longer side in pixels, from 64 to 2048";
+        ensure(matches!(side, 0 | 64..=2048), "store.thumbnails", &side, why)
+    }
+
+    /// Checks values that depend on others.
+    fn check_relations(&self) -> Result<(), ConfigError> {
+        let Self { server, limits, store, runs, rewards, privacy, .. } = self;
+        ensure(
+            !store.s3.is_used() || privacy.face_retention_days > 0,
+            "privacy.face_retention_days",
+            &0,
+            "must be at least 1 with a bucket (store.s3): another instance than the one that found \
+                the faces may finish the run, and needs them",
+        )?;
+        ensure(
+            server.shutdown_delay_seconds == 0
+                || server.shutdown_delay_seconds < server.drain_seconds,
+            "server.shutdown_delay_seconds",
+            &server.shutdown_delay_seconds,
+            "must be less than server.drain_seconds, which it is a part of",
+        )?;
+        ensure(
+            rewards.queue >= rewards.items,
+            "rewards.queue",
+            &rewards.queue,
+            "must be at least rewards.items, otherwise requests of that size are never admitted",
+        )?;
+        ensure(
+            limits.request_mib <= limits.upload_memory_mib,
+            "limits.request_mib",
+            &limits.request_mib,
+            "must not exceed limits.upload_memory_mib, otherwise requests of that size are never \
+                admitted",
+        )?;
+        ensure(
+            limits.pixel_bytes() >= limits.decode().max_memory,
+            "limits.pixel_memory_mib",
+            &limits.pixel_memory_mib,
+            "must be 0, or at least 512, which decoding the largest image needs",
+        )?;
+        ensure(
+            runs.concurrency == 0 || runs.concurrency_under_load <= runs.concurrency,
+            "runs.concurrency_under_load",
+            &runs.concurrency_under_load,
+            "must not exceed runs.concurrency: it applies while requests need the capacity",
+        )?;
+        ensure(
+            store.spool_mib >= limits.request_mib as u64,
+            "store.spool_mib",
+            &store.spool_mib,
+            "must be at least limits.request_mib, otherwise requests of that size are never \
+                accepted",
+        )
     }
 }
 
-fn check_thumbnails(side: u32) -> Result<(), ConfigError> {
-    if matches!(side, 0 | 64..=2048) {
-        return Ok(());
-    }
-    Err(ConfigError::Value {
-        key: "store.thumbnails",
-        value: side.to_string(),
-        why: "must be 0, which keeps none, or the longer side in pixels, from 64 to 2048",
-    })
+/// Refuses the value of a key unless a requirement holds.
+fn ensure(
+    holds: bool,
+    key: &'static str,
+    value: &dyn ToString,
+    why: &'static str,
+) -> Result<(), ConfigError> {
+    if holds { Ok(()) } else { Err(ConfigError::Value { key, value: value.to_string(), why }) }
 }
 
 /// Checks the questions to annotators.
 fn check_questions(own: &[String]) -> Result<(), ConfigError> {
     let wrong = |word: &&String| !matches!(Question::parse(word), Some(Question::Own(_)));
-    if own.len() > MOST_QUESTIONS || own.iter().any(|word| wrong(&word)) {
-        return Err(ConfigError::Value {
-            key: "analysis.questions",
-            value: own
-                .iter()
-                .find(wrong)
-                .map_or_else(|| own.len().to_string(), |word| format!("{word:?}")),
-            why: "must be at most 64 words of 1 to 32 lower-case letters, digits and \
-                underscores, other than the four \
-                  built-in ones (overall, object, relation, identity)",
-        });
-    }
-    Ok(())
+    let found = own.iter().find(wrong);
+    ensure(
+        own.len() <= MOST_QUESTIONS && found.is_none(),
+        "analysis.questions",
+        &found.map_or_else(|| own.len().to_string(), |word| format!("{word:?}")),
+        "must be at most 64 words of 1 to 32 lower-case letters, digits and underscores, other \
+            than the four built-in ones (overall, object, relation, identity)",
+    )
 }
 
 /// Checks the section `[traces]`.
@@ -208,38 +188,33 @@ fn check_traces(traces: &Traces) -> Result<(), ConfigError> {
             url.scheme_str() == Some("http") && plain
         })
     };
-    if !traces.endpoint.is_empty() && !is_collector(&traces.endpoint) {
-        return Err(ConfigError::Value {
-            key: "traces.endpoint",
-            // A URL may contain a password.
-            value: "…".to_owned(),
-            why: "must be empty or the base URL of a collector, such as \"http://127.0.0.1:4318\", \
-                without TLS, password and query: for TLS run a collector beside the service, and \
-                set headers in OTEL_EXPORTER_OTLP_HEADERS",
-        });
-    }
-    if !(0.0..=1.0).contains(&traces.sample_ratio) {
-        return Err(ConfigError::Value {
-            key: "traces.sample_ratio",
-            value: traces.sample_ratio.to_string(),
-            why: "must be between 0 and 1",
-        });
-    }
-    if traces.service_name.trim().is_empty() {
-        return Err(ConfigError::Value {
-            key: "traces.service_name",
-            value: format!("{:?}", traces.service_name),
-            why: "must not be empty: collectors group traces by it",
-        });
-    }
-    if traces.queue > MOST_SPANS {
-        return Err(ConfigError::Value {
-            key: "traces.queue",
-            value: traces.queue.to_string(),
-            why: "must be at most 1000000: a span takes about a kilobyte",
-        });
-    }
-    Ok(())
+    ensure(
+        traces.endpoint.is_empty() || is_collector(&traces.endpoint),
+        "traces.endpoint",
+        // A URL may contain a password.
+        &"…",
+        "must be empty or the base URL of a collector, such as \"http://127.0.0.1:4318\", without \
+            TLS, password and query: for TLS run a collector beside the service, and set headers \
+            in OTEL_EXPORTER_OTLP_HEADERS",
+    )?;
+    ensure(
+        (0.0..=1.0).contains(&traces.sample_ratio),
+        "traces.sample_ratio",
+        &traces.sample_ratio,
+        "must be between 0 and 1",
+    )?;
+    ensure(
+        !traces.service_name.trim().is_empty(),
+        "traces.service_name",
+        &format!("{:?}", traces.service_name),
+        "must not be empty: collectors group traces by it",
+    )?;
+    ensure(
+        traces.queue <= MOST_SPANS,
+        "traces.queue",
+        &traces.queue,
+        "must be at most 1000000: a span takes about a kilobyte",
+    )
 }
 
 /// Returns whether an entry of `server.hosts` can match a request.
