@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
 use super::clusters::Merged;
@@ -35,39 +36,31 @@ pub struct LeaderboardPage {
 }
 
 /// Sort key of a row in the leaderboard, which is also the content of a cursor.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Key {
     /// Pack and index of the sample set, so that rows of different ones do not mix; empty if sorted
     /// by name.
     first: String,
-    /// Sort value, negated for descending orders so that every order is ascending; 0 if sorted by
-    /// name.
-    rank: f64,
+    /// [`ordered`] sort value, negated for descending orders so that every order is ascending; of 0
+    /// if sorted by name. A decimal number could be off by one ulp and repeat or skip a row.
+    rank: i64,
     method: String,
     run: String,
     pack: String,
-}
-
-impl Key {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let names = |key: &'_ Self| (key.method.clone(), key.run.clone(), key.pack.clone());
-        self.first
-            .cmp(&other.first)
-            .then_with(|| self.rank.total_cmp(&other.rank))
-            .then_with(|| names(self).cmp(&names(other)))
-    }
 }
 
 #[derive(Serialize, Deserialize)]
 struct Cursor {
     /// Fingerprint of the query, so that a cursor is not used with another one.
     query: String,
-    first: String,
-    /// Bits of the sort value: a decimal number could be off by one ulp and repeat or skip a row.
-    rank: u64,
-    method: String,
-    run: String,
-    pack: String,
+    #[serde(flatten)]
+    key: Key,
+}
+
+/// Returns the bits of a number as an integer of the same order as [`f64::total_cmp`].
+fn ordered(number: f64) -> i64 {
+    let bits = number.to_bits() as i64;
+    bits ^ ((bits >> 63) as u64 >> 1) as i64
 }
 
 /// Reads a page of the leaderboard from the summaries. The cost does not grow with the number of
@@ -335,9 +328,7 @@ impl LeaderboardQuery {
         let mut rows: Vec<(Key, LeaderboardRow)> =
             rows.into_iter().map(|row| (self.key(&row), row)).collect();
         rows.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let start = after
-            .as_ref()
-            .map_or(0, |after| rows.partition_point(|(key, _)| key.cmp(after).is_le()));
+        let start = after.as_ref().map_or(0, |after| rows.partition_point(|(key, _)| key <= after));
         let end = (start + self.limit as usize).min(rows.len());
         let next = (end < rows.len()).then(|| self.write_cursor(&rows[end - 1].0));
         let rows = rows.drain(start..end).map(|(_, row)| row).collect();
@@ -363,7 +354,7 @@ impl LeaderboardQuery {
                 None => format!("{} ~", row.pack.digest),
             },
             // Turns −0 into 0, which would be a different key.
-            rank: rank + 0.0,
+            rank: ordered(rank + 0.0),
             method: row.method.clone(),
             run: row.run.clone().unwrap_or_default(),
             pack: row.pack.digest.clone(),
@@ -376,42 +367,18 @@ impl LeaderboardQuery {
     }
 
     fn write_cursor(&self, key: &Key) -> String {
-        let cursor = Cursor {
-            query: self.fingerprint(),
-            first: key.first.clone(),
-            rank: key.rank.to_bits(),
-            method: key.method.clone(),
-            run: key.run.clone(),
-            pack: key.pack.clone(),
-        };
+        let cursor = Cursor { query: self.fingerprint(), key: key.clone() };
         let json = serde_json::to_vec(&cursor).expect("strings and numbers are always JSON");
-        json.iter().fold(String::with_capacity(2 * json.len()), |mut text, byte| {
-            for digit in [byte >> 4, byte & 15] {
-                text.push(char::from_digit(digit.into(), 16).expect("four bits are a digit"));
-            }
-            text
-        })
+        URL_SAFE_NO_PAD.encode(json)
     }
 
     fn read_cursor(&self, text: &str) -> Result<Key, StoreError> {
-        let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
-        let json: Vec<u8> = digits
-            .ok_or(StoreError::Cursor)?
-            .chunks(2)
-            .map(|pair| pair.iter().fold(0, |byte, d| byte << 4 | *d as u8))
-            .collect();
+        let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| StoreError::Cursor)?;
         let cursor: Cursor = serde_json::from_slice(&json).map_err(|_| StoreError::Cursor)?;
-        let rank = f64::from_bits(cursor.rank);
-        if cursor.query != self.fingerprint() || rank.is_nan() {
+        if cursor.query != self.fingerprint() {
             return Err(StoreError::Cursor);
         }
-        Ok(Key {
-            first: cursor.first,
-            rank,
-            method: cursor.method,
-            run: cursor.run,
-            pack: cursor.pack,
-        })
+        Ok(cursor.key)
     }
 
     /// Hashes the parts of a query that must be equal for two pages to belong to one list. The page

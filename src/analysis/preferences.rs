@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::alignment::JudgedPair;
 use super::reasons::NoInterval;
 use crate::stats::{
-    self, Bootstrap, BradleyTerryError, Choice, Interval, bradley_terry, choice_model,
-    normal_quantile, student_quantile,
+    Bootstrap, Choice, ChoiceError, ChoiceModel, Interval, choice_model, normal_quantile,
+    student_quantile,
 };
 use crate::store::VoteCount;
 
@@ -140,14 +140,15 @@ struct Fitted {
 }
 
 impl Tally<'_> {
-    fn fit(&self) -> Result<stats::BradleyTerry, BradleyTerryError> {
-        let comparisons: Vec<stats::Comparison> = self
-            .wins
-            .iter()
-            .filter(|(_, times)| **times > 0.0)
-            .map(|(&(winner, loser), &times)| stats::Comparison { winner, loser, times })
-            .collect();
-        bradley_terry(self.methods.len(), &comparisons)
+    fn fit(&self) -> Result<ChoiceModel, ChoiceError> {
+        let won = self.wins.iter().filter(|(_, times)| **times > 0.0);
+        let choice = |(&(winner, loser), &times): (&(usize, usize), &f64)| Choice {
+            set: vec![winner.min(loser), winner.max(loser)],
+            chosen: winner,
+            times,
+            cluster: 0,
+        };
+        choice_model(self.methods.len(), &won.map(choice).collect::<Vec<_>>(), 0.0)
     }
 
     /// Returns the judgements as choices of one out of two, for the methods that `place` has an

@@ -1,10 +1,10 @@
 //! Updates of the summaries of runs.
 
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::summarise;
 use crate::blocking::blocking;
+use crate::clock;
 use crate::store::{RunVersion, Store, StoreError};
 
 /// Updates a run's summaries for each pack whose scores changed since the last update, and returns
@@ -28,7 +28,7 @@ pub async fn refresh_version(store: &Store, version: &RunVersion) -> Result<bool
     let outcomes = store.outcomes(version.run, &version.pack, &data.names).await?;
     // This takes seconds for a large run and must not block requests.
     let summary = blocking(move || summarise(&data, &outcomes)).await;
-    store.save_run_summary(version, &summary, OffsetDateTime::now_utc()).await
+    store.save_run_summary(version, &summary, clock::now()).await
 }
 
 /// Updates the summaries of all runs that changed since the last update, one after the other.

@@ -4,9 +4,9 @@
 use serde::Deserialize;
 use stellar_score::analysis::{Coefficient, correlations};
 use stellar_score::stats::{
-    Bootstrap, ClusterMean, Comparison, Level, bca, benjamini_hochberg, bradley_terry,
-    fit_logistic, holm, kendall_tau_b, krippendorff_alpha, normal_cdf, normal_quantile, pearson,
-    percentile, roc_auc, sign_flip_test, spearman, student_cdf, student_quantile, summarize,
+    Bootstrap, Choice, ClusterMean, Level, bca, benjamini_hochberg, choice_model, fit_logistic,
+    holm, kendall_tau_b, krippendorff_alpha, normal_cdf, normal_quantile, pearson, percentile,
+    roc_auc, sign_flip_test, spearman, student_cdf, student_quantile, summarize,
 };
 
 #[derive(Deserialize)]
@@ -269,15 +269,16 @@ fn alphas_match_krippendorff() {
     }
 }
 
+fn beat(winner: usize, loser: usize, times: f64) -> Choice {
+    Choice { set: vec![winner, loser], chosen: winner, times, cluster: 0 }
+}
+
 #[test]
 fn strengths_match_choix_and_their_errors_match_statsmodels() {
     for case in golden().strengths {
-        let comparisons: Vec<_> = case
-            .pairs
-            .iter()
-            .map(|&(winner, loser)| Comparison { winner, loser, times: 1.0 })
-            .collect();
-        let fit = bradley_terry(case.methods, &comparisons).unwrap();
+        let comparisons: Vec<_> =
+            case.pairs.iter().map(|&(winner, loser)| beat(winner, loser, 1.0)).collect();
+        let fit = choice_model(case.methods, &comparisons, 0.0).unwrap();
         all_close(&fit.strengths, &case.strengths, 1e-8);
         all_close(&fit.errors, &case.errors, 1e-8);
     }
@@ -356,12 +357,9 @@ fn matrices_of_columns_with_gaps_match_scipy() {
 #[test]
 fn ties_count_as_half_a_win_each_as_in_a_weighted_regression() {
     for case in golden().tied_strengths {
-        let comparisons: Vec<_> = case
-            .wins
-            .iter()
-            .map(|&(winner, loser, times)| Comparison { winner, loser, times })
-            .collect();
-        let fit = bradley_terry(case.methods, &comparisons).unwrap();
+        let comparisons: Vec<_> =
+            case.wins.iter().map(|&(winner, loser, times)| beat(winner, loser, times)).collect();
+        let fit = choice_model(case.methods, &comparisons, 0.0).unwrap();
         all_close(&fit.strengths, &case.strengths, 1e-8);
         all_close(&fit.errors, &case.errors, 1e-8);
     }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::bradley_terry::reaches_all;
 use super::linear::{Cholesky, dot};
 
 /// Choices of one method out of a set. A tie of two is half a choice of each.
@@ -184,6 +183,18 @@ pub fn choice_model(
     Ok(ChoiceModel { strengths, errors, covariance, curvature, penalised, clusters })
 }
 
+/// Returns whether all methods can be reached from the first.
+fn reaches_all(methods: usize, leads: impl Fn(usize, usize) -> bool) -> bool {
+    let mut reached = vec![false; methods];
+    let mut stack: Vec<usize> = (0..methods.min(1)).collect();
+    while let Some(method) = stack.pop() {
+        if !std::mem::replace(&mut reached[method], true) {
+            stack.extend((0..methods).filter(|&next| leads(method, next)));
+        }
+    }
+    reached.iter().all(|&reached| reached)
+}
+
 /// Returns the gradient of each cluster's own likelihood.
 fn scores(methods: usize, choices: &[Choice], strengths: &[f64]) -> Vec<Vec<f64>> {
     let mut scores: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
@@ -262,7 +273,7 @@ fn derivatives(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Comparison, Rng, bradley_terry, student_quantile};
+    use crate::{Rng, student_quantile};
 
     fn choice(set: &[usize], chosen: usize, times: f64, cluster: usize) -> Choice {
         Choice { set: set.to_vec(), chosen, times, cluster }
@@ -283,23 +294,27 @@ mod tests {
     }
 
     #[test]
-    fn choices_of_two_are_those_of_bradley_and_terry() {
-        let wins = [(0, 1, 7.0), (1, 0, 3.0), (1, 2, 5.5), (2, 1, 4.5), (2, 0, 2.0)];
-        let pairs: Vec<_> = wins
-            .iter()
-            .map(|&(winner, loser, times)| Comparison { winner, loser, times })
-            .collect();
-        let choices: Vec<_> = wins
-            .iter()
-            .map(|&(winner, loser, times)| choice(&[winner, loser], winner, times, 0))
-            .collect();
-        let (one, other) = (bradley_terry(3, &pairs).unwrap(), choice_model(3, &choices, 0.0));
-        let other = other.unwrap();
-        for at in 0..3 {
-            assert!((one.strengths[at] - other.strengths[at]).abs() < 1e-10);
-            assert!((one.errors[at] - other.errors[at]).abs() < 1e-10);
+    fn two_methods_differ_by_the_log_of_their_odds() {
+        let choices = [choice(&[0, 1], 0, 30.0, 0), choice(&[0, 1], 1, 10.0, 0)];
+        let fit = choice_model(2, &choices, 0.0).unwrap();
+        assert!((fit.strengths[0] - fit.strengths[1] - 3f64.ln()).abs() < 1e-12);
+        // The difference has the variance 1/(n p (1 − p)) = 1/7.5; each strength is half of it.
+        assert!((fit.errors[0] - 0.5 * (1.0 / 7.5f64).sqrt()).abs() < 1e-12);
+        assert!(fit.covariance.is_empty() && fit.difference(0, 1).1.is_none());
+    }
+
+    #[test]
+    fn methods_without_a_common_scale_are_refused() {
+        let beat = |winner: usize, loser: usize, times| choice(&[winner, loser], winner, times, 0);
+        for choices in [
+            vec![],
+            vec![beat(0, 1, 3.0)],
+            vec![beat(0, 1, 3.0), beat(1, 0, 1.0)],
+            vec![beat(0, 1, 3.0), beat(1, 0, 1.0), beat(2, 0, 5.0)],
+            vec![beat(0, 1, 3.0), beat(1, 0, 1.0), beat(2, 0, 5.0), beat(0, 2, 0.0)],
+        ] {
+            assert_eq!(choice_model(3, &choices, 0.0), Err(ChoiceError::NotConnected));
         }
-        assert!(other.covariance.is_empty() && other.difference(0, 1).1.is_none());
     }
 
     #[test]
@@ -355,5 +370,6 @@ mod tests {
             assert_eq!(choice_model(3, &[bad], 0.5), Err(ChoiceError::Choice(0)));
         }
         assert_eq!(choice_model(1, &[], 0.0).unwrap().strengths, [0.0]);
+        assert!(choice_model(0, &[], 0.0).unwrap().strengths.is_empty());
     }
 }

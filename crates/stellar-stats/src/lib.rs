@@ -9,7 +9,6 @@
 
 mod agreement;
 mod bootstrap;
-mod bradley_terry;
 pub mod cancel;
 mod choice;
 mod cluster;
@@ -30,7 +29,6 @@ mod within;
 
 pub use agreement::{Level, krippendorff_alpha, krippendorff_alpha_interval};
 pub use bootstrap::{Bootstrap, FEWEST_CLUSTERS, bca, percentile, quantiles};
-pub use bradley_terry::{BradleyTerry, BradleyTerryError, Comparison, bradley_terry};
 pub use choice::{Choice, ChoiceError, ChoiceModel, choice_model};
 pub use cluster::{ClusterMean, FEW_CLUSTERS, sign_flip_test};
 pub use interval::Interval;
