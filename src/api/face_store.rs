@@ -6,22 +6,23 @@ use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
 
 use crate::{
+    clock,
     content::ContentHash,
-    scoring::{FaceMemory, FaceMemoryError},
+    scoring::{FaceStorage, FaceStorageError},
     store::{FacesRecord, Store},
 };
 
 /// Adapts the store to the face finder.
 pub(super) struct StoredFaces(pub(super) Store);
 
-impl FaceMemory for StoredFaces {
+impl FaceStorage for StoredFaces {
     fn load<'a>(
         &'a self,
         images: &'a [ContentHash],
         graphs: ContentHash,
-    ) -> BoxFuture<'a, Result<HashMap<ContentHash, Vec<u8>>, FaceMemoryError>> {
+    ) -> BoxFuture<'a, Result<HashMap<ContentHash, Vec<u8>>, FaceStorageError>> {
         Box::pin(async move {
-            self.0.faces(images, graphs).await.map_err(|error| Arc::new(error) as FaceMemoryError)
+            self.0.faces(images, graphs).await.map_err(|error| Arc::new(error) as FaceStorageError)
         })
     }
 
@@ -31,14 +32,14 @@ impl FaceMemory for StoredFaces {
         graphs: ContentHash,
         faces: Vec<u8>,
         began: Option<OffsetDateTime>,
-    ) -> BoxFuture<'_, Result<(), FaceMemoryError>> {
+    ) -> BoxFuture<'_, Result<(), FaceStorageError>> {
         Box::pin(async move {
-            let record = FacesRecord { image, graphs, faces, created: OffsetDateTime::now_utc() };
+            let record = FacesRecord { image, graphs, faces, created: clock::now() };
             let saved = match began {
                 Some(began) => self.0.save_found_faces(&record, began).await,
                 None => self.0.save_needed_faces(&record).await,
             };
-            saved.map_err(|error| Arc::new(error) as FaceMemoryError)
+            saved.map_err(|error| Arc::new(error) as FaceStorageError)
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::api::runs::made;
 use crate::api::state::{App, Shared};
 use crate::{
     card::{CollectedSettings, MethodCard, excluded_by_flags},
-    label,
+    clock, label,
     store::{MethodRecord, RunFlags, RunRecord, RunState, RunsQuery},
 };
 
@@ -72,7 +72,7 @@ pub(crate) async fn create(
     }
     let card = card.map(MethodCard::clean).transpose();
     let card = card.map_err(|problem| ApiError::new(Code::InvalidField, problem))?;
-    let (description, now) = (description.as_deref(), OffsetDateTime::now_utc());
+    let (description, now) = (description.as_deref(), clock::now());
     let (method, is_new) = app.store.create_method(&name, description, card.as_ref(), now).await?;
     Ok((made(is_new), Json(method)))
 }

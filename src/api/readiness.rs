@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -15,12 +15,14 @@ use time::OffsetDateTime;
 use crate::{
     api::http::{ApiError, Check},
     blocking::blocking,
+    clock,
     config::Store as StoreConfig,
     engine::{Health, Residency},
     machine,
     runs::Runs,
     scoring::Scoring,
     store::Store,
+    sync::lock,
 };
 
 /// Time limit of a check of the disks: a network file system may not answer at all.
@@ -35,8 +37,8 @@ pub(crate) struct Board(Mutex<BTreeMap<&'static str, (bool, OffsetDateTime)>>);
 impl Board {
     /// Returns the check with this name; it is ok without a reason.
     pub(crate) fn check(&self, name: &'static str, reason: Option<String>) -> Check {
-        let (ok, now) = (reason.is_none(), OffsetDateTime::now_utc());
-        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ok, now) = (reason.is_none(), clock::now());
+        let mut states = lock(&self.0);
         let state = states.entry(name).or_insert((ok, now));
         if state.0 != ok {
             *state = (ok, now);

@@ -11,7 +11,6 @@ use axum::{
     extract::{Request, State},
 };
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use tracing::Instrument as _;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -20,6 +19,7 @@ use crate::api::http::form::Form;
 use crate::api::http::{ApiError, drain};
 use crate::api::state::{App, Shared};
 use crate::{
+    clock,
     engine::{Origin, Pack},
     metrics::{Flag, NullReason},
     pack_id::{PackId, Weights},
@@ -204,7 +204,7 @@ pub(crate) async fn respond(
     app.admission.room()?;
     // Before the body is read, which may take long.
     drop(app.scoring.engine().enter()?);
-    let (started, began) = (Instant::now(), Some(OffsetDateTime::now_utc()));
+    let (started, began) = (Instant::now(), Some(clock::now()));
     let work = async {
         let mut form = form.await?;
         let loaded = app.scoring.engine().enter()?;

@@ -89,7 +89,7 @@ impl App {
         bounds.rewards_limit_bytes.set(config.rewards.memory_bytes() as i64);
         telemetry.pack.loaded(&scoring.pack().id());
         let at_once = match config.rewards.concurrency {
-            0 => config.runs.samples_at_once(scoring.engine().largest_batch_on_card()),
+            0 => config.runs.samples_at_once(scoring.engine().largest_gpu_batch()),
             given => given,
         };
         let reward_turns = Turns::new(at_once, config.rewards.queue);

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
-    batch::{Examined, Head, Item, malformed, numbers},
+    batch::{Examined, Head, Item, check_count, malformed, numbers},
     jobs::{CosmosInput, RETENTION, Scored, State as JobState},
     npy,
     registry::named,
@@ -194,7 +194,8 @@ struct Batch {
 async fn begin(app: &Arc<App>, request: Request) -> Result<CosmosEnqueued, ApiError> {
     let configured = app.adapters.all(Protocol::Cosmos)?;
     let mut head = Head::of(&request, app, Protocol::Cosmos);
-    let batch = head.read(app, request, |bytes, limits| read(&bytes, limits)).await?;
+    let most = app.rewards.items;
+    let batch = head.read(app, request, move |bytes, limits| read(&bytes, limits, most)).await?;
     let rewards: Vec<Reward> = batch
         .names
         .iter()
@@ -202,10 +203,6 @@ async fn begin(app: &Arc<App>, request: Request) -> Result<CosmosEnqueued, ApiEr
         .collect::<Result<_, _>>()?;
     for reward in &rewards {
         reward.check(app.scoring.pack())?;
-    }
-    if batch.samples.len() > app.rewards.items {
-        let most = app.rewards.items;
-        return Err(malformed(format!("there are more than {most} images: enqueue fewer at once")));
     }
     let place = app.adapters.jobs.begin(head.caller.as_ref().map(keys::Caller::id))?;
     let uuid = place.id;
@@ -227,7 +224,7 @@ async fn begin(app: &Arc<App>, request: Request) -> Result<CosmosEnqueued, ApiEr
     Ok(CosmosEnqueued { uuid })
 }
 
-fn read(bytes: &Bytes, limits: &Limits) -> Result<Batch, ApiError> {
+fn read(bytes: &Bytes, limits: &Limits, most: usize) -> Result<Batch, ApiError> {
     let line = bytes.iter().take(MOST_LINE).position(|byte| *byte == b'\n');
     let line = line.ok_or_else(|| malformed("the body does not begin with a line of JSON"))?;
     let request: Line = serde_json::from_slice(&bytes[..line]).map_err(|error| {
@@ -242,6 +239,7 @@ fn read(bytes: &Bytes, limits: &Limits) -> Result<Batch, ApiError> {
     }
     let file = &bytes[line + 1..];
     let images = npy::parse(file).map_err(malformed)?;
+    check_count(images.count, most)?;
     let prompts = request.prompts.len();
     if prompts != images.count {
         let count = images.count;

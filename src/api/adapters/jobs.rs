@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::api::http::ApiError;
+use crate::sync::lock;
 
 /// How long a result can be pulled, from the request on.
 pub(super) const RETENTION: Duration = Duration::from_mins(10);
@@ -78,9 +79,7 @@ impl Jobs {
     pub(super) fn begin(&self, owner: Option<Uuid>) -> Result<Place, ApiError> {
         let now = Instant::now();
         let mut all = self.lock();
-        if all.len() >= MOST {
-            all.retain(|_, job| job.until > now);
-        }
+        all.retain(|_, job| job.until > now);
         if all.len() >= MOST {
             return Err(ApiError::unavailable(format!(
                 "{MOST} batches wait to be scored or pulled: pull results, or retry after a moment"
@@ -106,7 +105,7 @@ impl Jobs {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Job>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::chosen::listed;
 use crate::api::http::{ApiError, Code, Id, Query};
 use crate::api::runs::unknown_run;
 use crate::api::state::{App, Shared};
@@ -134,8 +135,8 @@ pub(crate) async fn respond(
     let coefficient = parameters.coefficient.unwrap_or(Coefficient::Kendall);
     let pack = app.digest_of(parameters.pack.as_deref()).await?;
     let mut named: BTreeSet<Uuid> = parameters.run.into_iter().collect();
-    for id in parameters.runs.iter().flat_map(|ids| ids.split(',')) {
-        named.insert(Id::<RunRecord>::parse(id.trim())?.0);
+    for id in listed(parameters.runs.as_deref()) {
+        named.insert(Id::<RunRecord>::parse(id)?.0);
     }
     if named.len() > MOST_NAMED {
         let problem = format!("{} runs are named: name at most {MOST_NAMED}", named.len());

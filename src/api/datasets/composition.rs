@@ -13,7 +13,7 @@ use crate::content::ContentHash;
 use crate::store::{DatasetRecord, PromptQuery, PromptRecord};
 
 /// Prompts per statement.
-const AT_ONCE: u32 = 1_000;
+const PROMPTS_PER_QUERY: u32 = 1_000;
 
 /// Maximum length of each list; the most frequent ones remain.
 const MOST_LABELS: usize = 1_000;
@@ -87,12 +87,12 @@ pub(crate) async fn respond(
     let mut counts = Counts::default();
     let mut after = None;
     loop {
-        let query = PromptQuery { after, limit: AT_ONCE, ..PromptQuery::default() };
+        let query = PromptQuery { after, limit: PROMPTS_PER_QUERY, ..PromptQuery::default() };
         let prompts = app.store.prompts(dataset.id, &query).await?;
         for (_, prompt) in &prompts {
             counts.add(prompt);
         }
-        if prompts.len() < AT_ONCE as usize {
+        if prompts.len() < PROMPTS_PER_QUERY as usize {
             break;
         }
         after = prompts.into_iter().last().map(|(cursor, _)| cursor);

@@ -7,7 +7,6 @@ use axum::{
     extract::{Multipart, Request, State},
 };
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::api::datasets::{count, new_name};
@@ -15,6 +14,7 @@ use crate::api::http::keys::caller;
 use crate::api::http::{ApiError, Code, InPath, drain, form};
 use crate::api::state::{App, Shared};
 use crate::{
+    clock,
     scoring::{EncodedImage, Metadata, ScoringError, attribute_labels},
     store::NewPhoto,
 };
@@ -126,7 +126,7 @@ async fn enrolled(
             name: metadata.name,
             image: photo.hash,
             attributes: metadata.attributes,
-            created: OffsetDateTime::now_utc(),
+            created: clock::now(),
             new_faces,
         })
         .await?;

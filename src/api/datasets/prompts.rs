@@ -5,7 +5,6 @@ use axum::{
     extract::{Request, State},
 };
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::datasets::{find, new_name};
@@ -13,6 +12,7 @@ use crate::api::http::form::{check_prompt, clean_label, clean_metadata};
 use crate::api::http::{ApiError, Code, InPath, Query, body, cut, page};
 use crate::api::state::{App, Shared};
 use crate::{
+    clock,
     scoring::Metadata,
     store::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered},
 };
@@ -133,7 +133,7 @@ pub(crate) async fn register(
     let prompts =
         prompts.into_iter().enumerate().map(clean).collect::<Result<Vec<PromptRecord>, _>>()?;
     let Registered { created, changed, repeated } =
-        app.store.register_prompts(&dataset, &prompts, OffsetDateTime::now_utc()).await?;
+        app.store.register_prompts(&dataset, &prompts, clock::now()).await?;
     if let Some(redistributable) = redistributable {
         app.store.set_redistributable(&dataset, redistributable).await?;
     }

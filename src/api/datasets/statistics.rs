@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Prompts per statement.
-const AT_ONCE: u32 = 1_000;
+const PROMPTS_PER_QUERY: u32 = 1_000;
 
 /// Statistics of the prompts of a dataset.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -70,9 +70,9 @@ pub(crate) async fn respond(
     let mut counter = PromptCounter::new(kinds, move |prompt| scoring.prompt_tokens(prompt));
     let mut after = None;
     loop {
-        let query = PromptQuery { after, limit: AT_ONCE, ..PromptQuery::default() };
+        let query = PromptQuery { after, limit: PROMPTS_PER_QUERY, ..PromptQuery::default() };
         let prompts = app.store.prompts(dataset.id, &query).await?;
-        let is_last = prompts.len() < AT_ONCE as usize;
+        let is_last = prompts.len() < PROMPTS_PER_QUERY as usize;
         after = prompts.last().map(|(cursor, _)| cursor.clone());
         counter = blocking(move || {
             for (_, prompt) in &prompts {

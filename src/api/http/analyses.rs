@@ -38,8 +38,10 @@ const LIGHT: [&str; 8] = [
     "/vote",
 ];
 
-/// Routes with cached responses: they are computed to the end even if their first client leaves.
-const KEPT: [&str; 4] = [
+/// Routes with cached responses, beside leaderboards over common samples: they are computed to the
+/// end even if their first client leaves.
+const KEPT: [&str; 5] = [
+    "/v1/datasets/{dataset}/consistency",
     "/v1/runs/{id}/report",
     "/v1/runs/{id}/attributes",
     "/v1/runs/{id}/distributions",
@@ -110,9 +112,9 @@ impl Analyses {
         let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
         let is_one_of =
             |routes: &[&str]| route.as_deref().is_some_and(|route| routes.contains(&route));
-        let places =
-            if is_one_of(&LIGHT) && !reads_scores(&request) { &self.light } else { &self.heavy };
-        let keep = is_one_of(&KEPT);
+        let on_common = reads_scores(&request);
+        let places = if is_one_of(&LIGHT) && !on_common { &self.light } else { &self.heavy };
+        let keep = is_one_of(&KEPT) || on_common;
         let Ok(_waiting) = Arc::clone(&self.waiting).try_acquire_owned() else {
             return Err(ApiError::overloaded(
                 "the limit of concurrent and queued analyses is reached; retry after a moment",

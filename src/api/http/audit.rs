@@ -6,11 +6,10 @@ use axum::{
     extract::{RawPathParams, Request},
     http::{HeaderMap, StatusCode},
 };
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::request_id;
-use crate::{content::ContentHash, server::Peer, service::AuditLog, store::AuditEntry};
+use crate::{clock, content::ContentHash, server::Peer, service::AuditLog, store::AuditEntry};
 
 /// Status of a request whose client left before the response, as in nginx.
 const CLIENT_LEFT: u16 = 499;
@@ -40,7 +39,7 @@ impl Audited {
         let values: Vec<_> = values.map(|(name, value)| resource(name, value)).collect();
         let entry = AuditEntry {
             id: Uuid::now_v7(),
-            time: OffsetDateTime::now_utc(),
+            time: clock::now(),
             key,
             method: request.method().as_str().to_owned(),
             route: route.to_owned(),

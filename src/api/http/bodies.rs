@@ -18,7 +18,7 @@ use std::{
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    extract::{MatchedPath, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
@@ -34,24 +34,12 @@ use super::{
     admission::{self, Admission, UploadMemory},
     drain,
     error::{ApiError, Code},
-    keys,
+    keys, model_routes,
 };
 use crate::{
-    config::{Config, Protocol, Rewards},
+    config::{Config, Rewards},
     telemetry::Bound,
 };
-
-/// Returns how long a request to this route may wait where others are refused at once.
-fn queue_time(route: &str, rewards: &Rewards) -> Option<Duration> {
-    match route {
-        "/v1/rewards" => Some(rewards.wait()),
-        "/rl/pickle/{name}" | "/rl/pickle/{name}/" => Some(rewards.wait_of(Protocol::Pickle)),
-        "/rl/unirl/score" => Some(rewards.wait_of(Protocol::Unirl)),
-        "/rl/flow-factory/{name}/compute" => Some(rewards.wait_of(Protocol::FlowFactory)),
-        "/rl/cosmos/api/reward/enqueue" => Some(rewards.wait_of(Protocol::Cosmos)),
-        _ => None,
-    }
-}
 
 /// Minimum speed of a request body.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +58,7 @@ pub(crate) struct BodyLimits {
     pace: Pace,
     most_bytes: usize,
     admission: Arc<Admission>,
-    /// How long requests to routes that queue wait for memory.
+    /// The section `[rewards]`, for the times that requests wait for memory.
     rewards: Arc<Rewards>,
 }
 
@@ -173,8 +161,8 @@ pub(crate) async fn bound(
             .get(header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse().ok());
         let verdict = Arc::new(Verdict::default());
-        let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-        let longest = route.and_then(|route| queue_time(route, &limits.rewards));
+        let work = model_routes::work(&request);
+        let longest = work.and_then(|work| work.wait(&limits.rewards));
         let client =
             longest.map(|longest| (keys::client(&request), wait_of(request.headers(), longest)));
         let queued = client.as_ref().map(|(client, wait)| (&**client, *wait));

@@ -4,7 +4,7 @@
 //! instead of the response.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,6 +15,8 @@ use axum::{
     http::header,
 };
 use futures_util::{StreamExt as _, stream};
+
+use crate::sync::lock;
 
 /// Time limit for draining unread data of a client. A body at the default size limit takes a second
 /// on a gigabit line.
@@ -79,8 +81,4 @@ fn poll(
     let mut shared = lock(shared);
     shared.begun = true;
     shared.body.poll_next_unpin(context)
-}
-
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -35,7 +35,7 @@ pub(crate) struct Form {
 
 /// A sample to be scored later.
 #[derive(Debug)]
-pub(crate) struct Submission {
+pub(crate) struct RunSample {
     pub(crate) image: EncodedImage,
     pub(crate) prompt: Option<String>,
     pub(crate) references: Vec<Photo>,
@@ -67,11 +67,11 @@ impl Photo {
     }
 }
 
-impl Submission {
+impl RunSample {
     /// Reads the request's body.
     pub(crate) async fn read(request: Request, limits: &Limits) -> Result<Self, ApiError> {
-        let fields = Fields::read_all(request, limits, Kind::Submission).instrument(span!("read"));
-        fields.await?.into_submission(limits)
+        let fields = Fields::read_all(request, limits, Kind::RunSample).instrument(span!("read"));
+        fields.await?.into_run_sample(limits)
     }
 
     /// Returns the images that were sent as files.
@@ -93,7 +93,7 @@ enum Kind {
     /// The same, from the form of a page: browsers send every field, also empty ones.
     Page,
     /// The sample is accepted and scored later.
-    Submission,
+    RunSample,
 }
 
 impl Kind {
@@ -103,7 +103,7 @@ impl Kind {
                 "image, prompt, reference, auxiliary, metadata, metrics, method, run, name and \
                     evidence"
             }
-            Self::Submission => {
+            Self::RunSample => {
                 "image, prompt, reference, reference_hash, auxiliary, auxiliary_hash and metadata"
             }
             Self::Page => {
@@ -185,7 +185,7 @@ impl Fields {
         let Some(name) = field.name().map(str::to_owned) else {
             return Err(ApiError::new(Code::MalformedRequest, "a part of the form has no name"));
         };
-        let (score, submission) = (kind != Kind::Submission, kind == Kind::Submission);
+        let (score, run_sample) = (kind != Kind::RunSample, kind == Kind::RunSample);
         // Browsers and axios append `[]` to the name of a field that may be repeated.
         let name = match name.strip_suffix("[]") {
             Some(field @ ("reference" | "auxiliary" | "reference_hash" | "auxiliary_hash")) => {
@@ -204,10 +204,10 @@ impl Fields {
             "auxiliary" => {
                 several(&mut self.auxiliary, field, &name, limits.auxiliary, limits).await
             }
-            "reference_hash" if submission => {
+            "reference_hash" if run_sample => {
                 photo_hash(&mut self.references, field, &name, limits.references).await
             }
-            "auxiliary_hash" if submission => {
+            "auxiliary_hash" if run_sample => {
                 photo_hash(&mut self.auxiliary, field, &name, limits.auxiliary).await
             }
             "prompt" => once(&mut self.prompt, &name, prompt(field, limits).await?),
@@ -239,8 +239,8 @@ impl Fields {
         }
     }
 
-    fn into_submission(self, limits: &Limits) -> Result<Submission, ApiError> {
-        Ok(Submission {
+    fn into_run_sample(self, limits: &Limits) -> Result<RunSample, ApiError> {
+        Ok(RunSample {
             image: examine(required(self.image)?, "image", limits)?,
             prompt: self.prompt,
             references: examine_all(self.references, "reference", limits)?,

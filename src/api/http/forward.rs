@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, io, net::IpAddr, time::Duration};
 use axum::{
     body::Body,
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Uri, Version, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -20,9 +20,15 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, sync::oneshot};
 
-use super::{audit::address, drain, error::ApiError, request_id};
+use super::{
+    audit::address,
+    drain,
+    error::ApiError,
+    model_routes::{self, Work},
+    request_id,
+};
 use crate::{
-    config::{Config, Protocol},
+    config::{Config, Rewards},
     dispatch::{NoPlace, Places},
     server::Peer,
     supervisor::AbortOnDrop,
@@ -39,29 +45,6 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// How long a worker may be silent within a response.
 const SILENCE: Duration = Duration::from_secs(30);
-
-/// Which deadline a route has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Deadline {
-    Request,
-    Reward,
-    Image,
-}
-
-/// Routes that need models.
-const ROUTES: [(Method, &str, Deadline); 11] = [
-    (Method::POST, "/v1/score", Deadline::Request),
-    (Method::POST, "/v1/rewards", Deadline::Reward),
-    (Method::POST, "/v1/generate", Deadline::Image),
-    (Method::POST, "/v1/datasets/{dataset}/photos", Deadline::Request),
-    (Method::POST, "/rl/pickle/{name}", Deadline::Reward),
-    (Method::POST, "/rl/pickle/{name}/", Deadline::Reward),
-    (Method::POST, "/rl/unirl/score", Deadline::Reward),
-    (Method::GET, "/rl/unirl/health", Deadline::Request),
-    (Method::POST, "/rl/flow-factory/{name}/compute", Deadline::Reward),
-    (Method::POST, "/score", Deadline::Request),
-    (Method::POST, "/score/example", Deadline::Request),
-];
 
 /// Routes whose results stay in the process that computes them.
 const STATEFUL: &str = "/rl/cosmos/";
@@ -96,36 +79,34 @@ pub(crate) struct Forward {
     proof: String,
     proxies: Vec<IpAddr>,
     request: Duration,
-    reward: Duration,
+    rewards: Rewards,
     image: Duration,
 }
 
 impl Forward {
     /// Forwards to workers that `places` finds.
     pub(crate) fn new(config: &Config, places: Places) -> Self {
-        let waits = [Protocol::Pickle, Protocol::Unirl, Protocol::FlowFactory]
-            .map(|protocol| config.rewards.wait_of(protocol));
-        let wait = waits.into_iter().fold(config.rewards.wait(), Duration::max);
         Self {
             proof: places.proof(),
             places,
             proxies: config.server.proxy_addresses(),
             request: config.server.deadline(),
-            reward: wait + config.rewards.deadline(),
+            rewards: config.rewards.clone(),
             image: config.generator.deadline(),
         }
     }
 
-    fn limit(&self, deadline: Deadline) -> Duration {
-        GRACE
-            + match deadline {
-                Deadline::Request => self.request,
-                Deadline::Reward => self.reward,
-                Deadline::Image => self.image,
-            }
+    fn limit(&self, work: Work) -> Duration {
+        let wait = work.wait(&self.rewards).unwrap_or_default();
+        let deadline = match work {
+            Work::Samples => self.request,
+            Work::Rewards(_) => self.rewards.deadline(),
+            Work::Image => self.image,
+        };
+        GRACE + wait + deadline
     }
 
-    async fn send(&self, request: Request, deadline: Deadline) -> Result<Response, ApiError> {
+    async fn send(&self, request: Request, work: Work) -> Result<Response, ApiError> {
         let mut tried = BTreeSet::new();
         let (worker, stream) = loop {
             let url = self.places.find(&tried).await.map_err(|why| self.refuse(why))?;
@@ -155,7 +136,7 @@ impl Forward {
         let client = address(&request, &self.proxies);
         let (request, sent) = noticing_end(prepared(request, &worker, client, &self.proof)?);
         let mut response = std::pin::pin!(sender.send_request(request));
-        let limit = self.limit(deadline);
+        let limit = self.limit(work);
         let late = async {
             // A client has as much time for the body (`bodies.rs`). A worker that reads no further
             // must not block it forever.
@@ -219,16 +200,14 @@ pub(crate) async fn guard(
 ) -> Response {
     let Some(forward) = forward else { return next.run(request).await };
     let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    // Pulling results and pings too.
     if path.starts_with(STATEFUL) {
         let problem = "this route keeps results in one process, and this one has no models: send \
             its requests to an instance with dispatch.score_here = true";
         return ApiError::unavailable(problem).into_response();
     }
-    let is_route = |of: &&(Method, &str, Deadline)| of.0 == *request.method() && of.1 == path;
-    let Some((_, _, deadline)) = ROUTES.iter().find(is_route) else {
-        return next.run(request).await;
-    };
-    let forwarded = drain::whole(request, |request| forward.send(request, *deadline)).await;
+    let Some(work) = model_routes::work(&request) else { return next.run(request).await };
+    let forwarded = drain::whole(request, |request| forward.send(request, work)).await;
     forwarded.unwrap_or_else(ApiError::into_response)
 }
 
@@ -305,6 +284,8 @@ fn noticing_end(request: Request) -> (Request, oneshot::Receiver<()>) {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::Method;
+
     use super::*;
 
     #[test]
@@ -340,19 +321,5 @@ mod tests {
         assert_eq!(forged.extensions().get::<Peer>().unwrap().0, IpAddr::from([10, 0, 0, 2]));
         assert!(received(&mut forged, "proof"));
         assert_eq!(forged.extensions().get::<Peer>().unwrap().0, IpAddr::from([10, 0, 0, 1]));
-    }
-
-    #[test]
-    fn every_forwarded_route_is_one_of_the_service() {
-        let document = crate::api::openapi();
-        for (method, route, _) in &ROUTES {
-            // Pages, and the address with which one trainer spells a route.
-            if ["/score", "/score/example", "/rl/pickle/{name}/"].contains(route) {
-                continue;
-            }
-            let item = document.paths.paths.get(*route).expect("the route is documented");
-            let operation = if method == Method::GET { &item.get } else { &item.post };
-            assert!(operation.is_some(), "{method} {route}");
-        }
     }
 }

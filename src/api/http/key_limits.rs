@@ -3,7 +3,7 @@
 
 use std::{
     fmt::Write as _,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
 use crate::key::KeyLimits;
+use crate::sync::lock;
 
 /// The window of requests and images, in seconds.
 const MINUTE: u32 = 60;
@@ -169,10 +170,6 @@ pub(super) fn no_room(limit: u64) -> ApiError {
             scored and its runs finish"
     );
     ApiError::key_limit(what, STORED_RETRY)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A token bucket: it holds a window's worth and refills steadily.

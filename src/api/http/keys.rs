@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use axum::{
@@ -17,7 +17,6 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
@@ -29,11 +28,13 @@ use super::{
     key_limits::{self, Usage},
 };
 use crate::{
+    clock,
     config::Config,
     key::{Key, Scope, SecretHash},
     server::Held,
     service::AuditLog,
     store::{KeyRecord, Store},
+    sync::lock,
 };
 
 /// Challenges of a 401 response. Browsers answer the second one with a form for the password.
@@ -164,7 +165,7 @@ impl Keys {
 
     /// Refuses a key that is revoked or expired. Its holder has proved to have it, and may know.
     fn valid(&self, stored: KeyRecord) -> Result<Caller, ApiError> {
-        if !stored.is_valid(OffsetDateTime::now_utc()) {
+        if !stored.is_valid(clock::now()) {
             let (what, at) = match stored.revoked {
                 Some(at) => ("was revoked", Some(at)),
                 None => ("expired", stored.expires),
@@ -175,7 +176,7 @@ impl Keys {
                 "the API key `{name}` {what} at {at}: ask the operator for a new one"
             )));
         }
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = lock(&self.used);
         let new = || Arc::new(Usage::new(stored.limits));
         let usage = Arc::clone(used.entry(stored.id).or_insert_with(new));
         Ok(Caller { id: stored.id, name: stored.name, scopes: stored.scopes, usage })

@@ -20,6 +20,7 @@ pub(crate) mod hosts;
 mod key_limits;
 pub(crate) mod keys;
 pub(crate) mod leaving;
+mod model_routes;
 pub(crate) mod multipart;
 mod page;
 pub(crate) mod request_id;

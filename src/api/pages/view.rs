@@ -5,7 +5,6 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
 };
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use time::OffsetDateTime;
 
 use super::{
     address::{Address, DOWNLOAD, SHARE},
@@ -16,6 +15,7 @@ use super::{
 };
 use crate::api::http::{ApiError, Code, not_found};
 use crate::api::state::App;
+use crate::clock;
 use crate::pack_id::{PackId, Weights};
 
 /// What pages may load and where forms may go. No inline style or script runs, and no other host is
@@ -206,7 +206,7 @@ impl View {
     /// Renders one document without other parts: it can be read from a disk or an e-mail.
     fn document(&self, pack: &PackId, content: &Markup) -> Markup {
         let styles = ["style.css", "chart.css"].iter().chain(&self.styles);
-        let date = OffsetDateTime::now_utc().date();
+        let date = clock::now().date();
         html! {
             (DOCTYPE)
             html lang="en" {

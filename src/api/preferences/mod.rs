@@ -13,7 +13,6 @@ use axum::{
     http::{StatusCode, header},
 };
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -22,7 +21,7 @@ use crate::api::preferences::entry::{PreferenceEntry, StoredPreference};
 use crate::api::questions::QuestionWord;
 use crate::api::state::{App, Shared};
 use crate::{
-    label, spreadsheet,
+    clock, label, spreadsheet,
     store::{self, NewPreference, Preference, Question},
 };
 
@@ -101,7 +100,7 @@ pub(crate) async fn respond(
             preference.into_new(&app.questions).map_err(|error| error.within(&place(at)))
         })
         .collect::<Result<_, _>>()?;
-    match app.store.add_preferences(&new, OffsetDateTime::now_utc()).await? {
+    match app.store.add_preferences(&new, clock::now()).await? {
         Ok(accepted) => Ok(Accepted { accepted }),
         Err(unknown) => {
             let name: String = unknown.name.chars().take(80).collect();

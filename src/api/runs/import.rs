@@ -7,7 +7,6 @@ use axum::{
     extract::{Request, State},
 };
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -16,6 +15,7 @@ use crate::api::runs::{find, unknown_run};
 use crate::api::state::{App, BUNDLES_AT_ONCE, IMPORTS_AT_ONCE, Shared};
 use crate::{
     blocking::blocking,
+    clock,
     content::ContentHash,
     metrics,
     pack_id::{PackId, Weights},
@@ -173,7 +173,7 @@ fn to_import(run: Uuid, source: &str, table: Table) -> NewImport {
     };
     NewImport {
         run,
-        created: OffsetDateTime::now_utc(),
+        created: clock::now(),
         pack: PackId { digest, name: source.to_owned(), weights: Weights::Imported },
         service_version: crate::VERSION.to_owned(),
         contents: Vec::new(),

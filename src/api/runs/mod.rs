@@ -32,7 +32,7 @@ use crate::api::http::{ApiError, Id, Query, Resource, body, cut, form, not_found
 use crate::api::state::{App, Shared};
 use crate::api::submissions::RunSubmission;
 use crate::{
-    metrics,
+    clock, metrics,
     pack_id::PackId,
     runs::Snapshot,
     store::{self, RunCounts, RunFacts, RunFlags, RunName, RunRecord, RunState, SubmissionRecord},
@@ -257,8 +257,8 @@ pub(crate) async fn create(
         metrics,
     };
     let name = RunName::new(new.method, new.run);
-    let (run, is_new) = app.store.create_run(&name, &facts, OffsetDateTime::now_utc()).await?;
-    Ok((made(is_new), Json(RunResponse::new(run, &app.scoring.pack().id()))))
+    let (run, is_new) = app.store.create_run(&name, &facts, clock::now()).await?;
+    Ok((made(is_new), Json(details(&app, run).await?)))
 }
 
 /// Filters of runs, and the page.
@@ -398,7 +398,7 @@ pub(crate) async fn finish(
     app.runs.notify_finishing();
     let status =
         if run.state == RunState::Finished { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, Json(RunResponse::new(run, &app.scoring.pack().id()))))
+    Ok((status, Json(details(&app, run).await?)))
 }
 
 /// Deletes a run with its samples, scores and means, and the files spooled for it.

@@ -8,30 +8,33 @@ use axum::{
     http::{StatusCode, header},
 };
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use tracing::Instrument as _;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::api::http::form::{self, Photo, Submission as Form};
+use crate::api::http::form::{self, Photo, RunSample as Form};
 use crate::api::http::keys::{Caller, caller};
 use crate::api::http::{ApiError, Id, InPath, Query, cut, drain, page};
 use crate::api::runs::unknown_run;
 use crate::api::state::{App, Shared};
 use crate::{
     blobs::WriteError,
+    clock,
     content::ContentHash,
     runs::SpoolKeepError,
     scoring::{Metadata, content},
     service::probes,
-    store::{Accepted, NewPending, RunRecord, SampleStatus, StoreError, Submitted, SubmittedState},
+    store::{
+        Accepted, AcceptedSample, NewPending, RunRecord, SampleInputs, SampleState, SampleStatus,
+        StoreError,
+    },
     trace::span,
 };
 
 /// The form of `PUT /v1/runs/{id}/samples/{name}`.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "documents the form, which is read field by field within limits")]
-pub(crate) struct SubmissionForm {
+pub(crate) struct RunSampleForm {
     /// The generated image: PNG, JPEG, WebP or PPM.
     #[schema(value_type = String, format = Binary)]
     image: Vec<u8>,
@@ -60,7 +63,7 @@ pub(crate) struct SubmittedEntry {
     /// Id of the sample; scoring does not change it.
     pub(crate) id: Uuid,
     /// State of the sample.
-    pub(crate) state: SubmittedState,
+    pub(crate) state: SampleState,
     /// BLAKE3 hash of all its inputs together.
     pub(crate) content: String,
     /// Reason why it failed.
@@ -86,17 +89,17 @@ impl SubmittedEntry {
         failure: Option<(String, String)>,
     ) -> Self {
         let (id, state) = match at {
-            SampleStatus::Pending(id) => (id, SubmittedState::Pending),
-            SampleStatus::Scored(id) => (id, SubmittedState::Scored),
-            SampleStatus::Failed(id) => (id, SubmittedState::Failed),
+            SampleStatus::Pending(id) => (id, SampleState::Pending),
+            SampleStatus::Scored(id) => (id, SampleState::Scored),
+            SampleStatus::Failed(id) => (id, SampleState::Failed),
         };
         let error = failure.map(|(code, detail)| Failure { code, detail });
         Self { name, id, state, content, error }
     }
 }
 
-impl From<Submitted> for SubmittedEntry {
-    fn from(sample: Submitted) -> Self {
+impl From<AcceptedSample> for SubmittedEntry {
+    fn from(sample: AcceptedSample) -> Self {
         Self::new(sample.name, sample.at, sample.content, sample.failure)
     }
 }
@@ -113,7 +116,7 @@ impl From<Submitted> for SubmittedEntry {
         ("id" = Uuid, Path, description = "Id of the run (`run_id`)"),
         ("name" = String, Path, description = "Name of the sample in the run"),
     ),
-    request_body(content = SubmissionForm, content_type = "multipart/form-data"),
+    request_body(content = RunSampleForm, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "The same sample was accepted before", body = SubmittedEntry),
         (status = 202, description = "Accepted", body = SubmittedEntry),
@@ -166,7 +169,7 @@ async fn accept(
         content(form.image.hash, form.prompt.as_deref(), &references, &auxiliary, &form.metadata);
     let entry = |at| SubmittedEntry::new(name.clone(), at, content.to_hex(), None);
     // Checked before anything is written: a client that resumes sends many samples that exist.
-    let known = app.store.submission(run.id, &run.name, &name, content).await?;
+    let known = app.store.sample_status(run.id, &run.name, &name, content).await?;
     if let Some(at @ (SampleStatus::Pending(_) | SampleStatus::Scored(_))) = known {
         return Ok((StatusCode::OK, Json(entry(at))));
     }
@@ -188,21 +191,23 @@ async fn accept(
     let held = spooling.await.map_err(keep_error)?;
     let new = NewPending {
         id: Uuid::now_v7(),
-        created: OffsetDateTime::now_utc(),
+        created: clock::now(),
         run: run.id,
         name: name.clone(),
-        content,
-        prompt: form.prompt,
-        image: form.image.hash,
-        references,
-        auxiliary,
-        metadata: serde_json::to_value(&form.metadata).expect("plain data always serialises"),
-        folder: app.runs.spool().id().to_owned(),
+        spool: app.runs.spool().id().to_owned(),
         files: sizes,
         pack: app.scoring.pack().id(),
         service_version: crate::VERSION.to_owned(),
         max_pending: app.runs.max_pending(),
         key: caller.as_ref().map(Caller::id),
+        inputs: SampleInputs {
+            content,
+            prompt: form.prompt,
+            image: form.image.hash,
+            references,
+            auxiliary,
+            metadata: serde_json::to_value(&form.metadata).expect("plain data always serialises"),
+        },
     };
     // In a task of its own: the transaction may commit even if the client disconnects, so the files
     // are held until it has ended.
@@ -277,7 +282,7 @@ fn is_full(kind: std::io::ErrorKind) -> bool {
 #[into_params(parameter_in = Query)]
 pub(crate) struct SamplesQuery {
     /// Only samples in this state.
-    pub(crate) state: Option<SubmittedState>,
+    pub(crate) state: Option<SampleState>,
     /// Starts after the sample with this name.
     pub(crate) after: Option<String>,
     /// Rows per page, 1 to 1000. Default: 100.
@@ -316,7 +321,7 @@ pub(crate) async fn respond(
 ) -> Result<SubmittedResponse, ApiError> {
     let limit = page(parameters.limit)?;
     let after = parameters.after.unwrap_or_default();
-    let samples = app.store.submitted(run, parameters.state, &after, limit + 1).await?;
+    let samples = app.store.accepted_samples(run, parameters.state, &after, limit + 1).await?;
     let (samples, next) =
         cut(samples.ok_or_else(unknown_run)?, limit, |sample| sample.name.clone());
     Ok(SubmittedResponse { items: samples.into_iter().map(Into::into).collect(), next })

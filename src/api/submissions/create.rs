@@ -6,7 +6,6 @@ use axum::{
     http::StatusCode,
 };
 use bytes::Bytes;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::api::http::keys::{Caller, caller};
@@ -16,6 +15,7 @@ use crate::api::state::{App, Shared};
 use crate::api::submissions::bundle::{flags, invalid, parse};
 use crate::api::submissions::{SubmissionResponse, place};
 use crate::blocking::blocking;
+use crate::clock;
 use crate::pack_id::PackId;
 use crate::store::{NewSubmission, RunName, SubmissionState};
 use crate::submission::{Bounds, BundleFacts, within};
@@ -79,7 +79,7 @@ async fn receive(
     }
     let new = NewSubmission {
         id: Uuid::now_v7(),
-        created: OffsetDateTime::now_utc(),
+        created: clock::now(),
         digest,
         facts: serde_json::to_string(&facts).expect("plain data always serialises"),
         name: RunName { method: facts.method, run: facts.run },

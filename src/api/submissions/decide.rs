@@ -8,7 +8,6 @@ use axum::{
     extract::{Request, State},
 };
 use serde::Deserialize;
-use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -19,6 +18,7 @@ use crate::api::state::{App, Shared};
 use crate::api::submissions::bundle::{flags, parse};
 use crate::api::submissions::{SubmissionResponse, find, place, unknown};
 use crate::blocking::blocking;
+use crate::clock;
 use crate::label;
 use crate::store::{
     NewImport, NewVerification, RunFacts, ScoreColumn, ScoreValue, SubmissionRecord,
@@ -96,7 +96,7 @@ pub(crate) async fn verify(
         seed: report.seed,
         samples: report.samples,
         note,
-        at: OffsetDateTime::now_utc(),
+        at: clock::now(),
     };
     let work = async {
         let permit = app.admission.enter()?;
@@ -162,7 +162,7 @@ async fn withdraw_now(
     note: String,
     key: Option<Uuid>,
 ) -> Result<Json<SubmissionResponse>, ApiError> {
-    let now = OffsetDateTime::now_utc();
+    let now = clock::now();
     let withdrawn = app.store.withdraw_submission(id, &note, key, now).await?;
     let (stored, deleted) = withdrawn.ok_or_else(unknown)?;
     tracing::info!(submission = %id, "submission withdrawn");

@@ -31,6 +31,7 @@ use uuid::Uuid;
 use crate::api::deletion::{self, DeletedResponse};
 use crate::api::http::{ApiError, Id, Query, Resource, not_found, page_of};
 use crate::api::state::{App, IMPORTS_AT_ONCE, Shared};
+use crate::clock;
 use crate::pack_id::PackId;
 use crate::server::Held;
 use crate::store::{SubmissionRecord, SubmissionState, SubmissionsQuery, Verification};
@@ -170,7 +171,7 @@ fn unknown() -> ApiError {
 
 /// Finds the submission with this id.
 async fn find(app: &App, id: &Id<SubmissionRecord>) -> Result<SubmissionRecord, ApiError> {
-    app.store.received_submission(id.0).await?.ok_or_else(unknown)
+    app.store.submission(id.0).await?.ok_or_else(unknown)
 }
 
 /// A submission with what its bundle says.
@@ -250,7 +251,7 @@ pub(super) async fn delete(
     id: Id<SubmissionRecord>,
 ) -> Result<Json<DeletedResponse>, ApiError> {
     let store = app.store.clone();
-    let deletion = async move { store.delete_submission(id.0, OffsetDateTime::now_utc()).await };
+    let deletion = async move { store.delete_submission(id.0, clock::now()).await };
     deletion::delete(app, "submission with this id", None, deletion).await
 }
 

@@ -1,7 +1,6 @@
 //! What readers must know before they read the numbers, in plain words.
 
 use maud::{Markup, html};
-use time::OffsetDateTime;
 
 use super::cells;
 use super::page::{Page, group_name, groups};
@@ -10,6 +9,7 @@ use crate::analysis::{Policy, Samples};
 use crate::api::analysis::leaderboard::{LeaderboardResponse, Row};
 use crate::api::pages::address::Address;
 use crate::api::pages::{number, show};
+use crate::clock;
 use crate::metrics::{Direction, Metric};
 use crate::pack_id::{PackId, Weights};
 
@@ -57,7 +57,7 @@ pub(super) fn facts(page: &Page, response: &LeaderboardResponse) -> Markup {
             @for (name, value) in filters {
                 dt { (name.replace('_', " ")) } dd { bdi { (value) } }
             }
-            dt { "Date" } dd { (OffsetDateTime::now_utc().date()) }
+            dt { "Date" } dd { (clock::now().date()) }
         }
     }
 }

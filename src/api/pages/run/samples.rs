@@ -14,7 +14,7 @@ use crate::api::runs::ranked::{self, RankedOrder, RankedQuery, RankedResponse};
 use crate::api::runs::samples::{self, SamplesQuery};
 use crate::api::runs::{RunResponse, failures as counts};
 use crate::api::state::App;
-use crate::store::SubmittedState;
+use crate::store::SampleState;
 
 /// Samples at each end.
 const SHOWN: u32 = 6;
@@ -81,8 +81,7 @@ pub(super) async fn failures(
         return Ok(html! {});
     }
     let counted = counts::respond(app, run.run_id).await?;
-    let query =
-        SamplesQuery { state: Some(SubmittedState::Failed), after: None, limit: Some(FAILED) };
+    let query = SamplesQuery { state: Some(SampleState::Failed), after: None, limit: Some(FAILED) };
     let failed = samples::respond(app, run.run_id, query).await?;
     let rows = counted.reasons.iter().map(|reason| -> Row {
         let share = reason.samples as f64 / run.counts.accepted.max(1) as f64;
