@@ -21,7 +21,10 @@ use super::{Broker, Dispatch, Jetstream, Local, Outcome, Taken};
 use crate::{
     config::Config,
     content::ContentHash,
-    store::{NewPending, PackId, PendingId, RunFacts, RunName, Store, StoreOptions, Weights},
+    store::{
+        NewPending, PackId, PendingId, RunFacts, RunName, SampleInputs, Store, StoreOptions,
+        Weights,
+    },
     supervisor::Supervisor,
     telemetry::Telemetry,
 };
@@ -78,18 +81,20 @@ impl Scene {
             created: OffsetDateTime::now_utc(),
             run: self.run,
             name: id.to_string(),
-            content: image,
-            prompt: None,
-            image,
-            references: vec![],
-            auxiliary: vec![],
-            metadata: json!({}),
-            folder: "spool".to_owned(),
+            spool: "spool".to_owned(),
             files: vec![(image, 1)],
             pack: self.pack.clone(),
             service_version: "0".into(),
             max_pending: 1_000_000,
             key: None,
+            inputs: SampleInputs {
+                content: image,
+                prompt: None,
+                image,
+                references: vec![],
+                auxiliary: vec![],
+                metadata: json!({}),
+            },
         };
         self.store.accept(&new).await.unwrap().expect("the run exists");
         id

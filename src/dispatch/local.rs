@@ -5,12 +5,11 @@ use std::{
     collections::HashSet,
     io,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
@@ -18,17 +17,19 @@ use super::{
     interface::{Dispatch, Outcome, Taken},
     note::Note,
 };
+use crate::clock;
 use crate::store::{PendingId, PendingRecord, Store, StoreError};
+use crate::sync::lock;
 
 /// Number of pending rows to prefetch, so that one query serves many samples.
 const AHEAD: u32 = 64;
 
 /// Longest pause between two polls of the store. It bounds the delay of samples that another
 /// instance accepted.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Shortest pause.
-const SHORTEST: Duration = Duration::from_millis(10);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// Dispatch of one instance that reads the database.
 pub(crate) struct Local {
@@ -59,7 +60,7 @@ impl Local {
     }
 
     fn taken(&self) -> MutexGuard<'_, HashSet<Uuid>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.taken)
     }
 }
 
@@ -73,23 +74,26 @@ impl Dispatch for Local {
         if !*self.leads.borrow() {
             return Ok(Vec::new());
         }
-        let limit = AHEAD + self.taken().len() as u32;
-        let now = OffsetDateTime::now_utc();
-        let found = self.store.waiting(&self.spool, &self.pack, now, limit).await?;
+        // Before the query: a sample that ends during it may still be among the rows found.
+        let before = self.taken().clone();
+        let limit = AHEAD + before.len() as u32;
+        let now = clock::now();
+        let found = self.store.due_samples(&self.spool, &self.pack, now, limit).await?;
         let mut taken = self.taken();
-        let new = found.into_iter().filter(|sample| taken.insert(sample.id));
+        let mut is_new = |id| !before.contains(&id) && taken.insert(id);
+        let new = found.into_iter().filter(|sample| is_new(sample.id));
         let of = |sample: PendingRecord| Taken { suspect: self.note.suspected(sample.id), sample };
         Ok(new.map(of).collect())
     }
 
     async fn pause(&self) -> Duration {
         if !*self.leads.borrow() {
-            return LOOK_EVERY;
+            return LONGEST_PAUSE;
         }
-        let now = OffsetDateTime::now_utc();
+        let now = clock::now();
         let due = self.store.next_due(&self.spool, &self.pack, now).await.ok().flatten();
         let wait = due.and_then(|due| Duration::try_from(due - now).ok());
-        wait.unwrap_or(LOOK_EVERY).clamp(SHORTEST, LOOK_EVERY)
+        wait.unwrap_or(LONGEST_PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
     }
 
     fn begin(&self, sample: Uuid) {

@@ -13,7 +13,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
     time::Instant,
 };
 
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::suspects::Suspect;
+use crate::sync::lock;
 
 /// Number of crashes with only this sample in flight after which it is given up. On a machine so
 /// busy that random kills hit one attempt in seven, a limit of three failed six of 2,000 suspects
@@ -68,7 +69,7 @@ impl Note {
     }
 
     fn note(&self) -> MutexGuard<'_, Samples> {
-        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.samples)
     }
 
     /// Returns what a sample is suspected of; `None` if it may run next to others.

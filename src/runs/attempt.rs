@@ -1,10 +1,25 @@
 //! Outcomes of attempts to score a pending sample.
 
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::pause::AFTER_FAILURE;
 use crate::{
     engine::{EngineError, Health},
     scoring::ScoringError,
     vision::DecodeError,
 };
+
+/// Pause after a full queue, which drains quickly.
+const AFTER_FULL: Duration = Duration::from_millis(500);
+
+/// Pause after an attempt that failed because a graph fails or hangs for every request, or because
+/// the spool's bucket cannot be used.
+const AFTER_UNHEALTHY: Duration = Duration::from_secs(5);
+
+/// Longest pause after a failure; the pause quadruples with each further one.
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
 /// Outcome of an attempt.
 pub(super) enum Attempt {
@@ -27,7 +42,19 @@ pub(super) enum Attempt {
 }
 
 impl Attempt {
-    /// Returns a word for traces.
+    /// Turns the last transient failure that a sample may have into a permanent one. `number` is
+    /// that of this attempt, from 1.
+    pub(super) fn or_failed(self, number: u32, most: u32) -> Self {
+        match self {
+            Self::Later { why, blame: Blame::Sample } if number >= most => Self::Failed {
+                reason: "internal".to_owned(),
+                detail: format!("{number} attempts failed; the last error: {why}"),
+            },
+            other => other,
+        }
+    }
+
+    /// Returns a word for traces and metrics.
     pub(super) fn outcome(&self) -> &'static str {
         match self {
             Self::Recorded => "recorded",
@@ -51,6 +78,20 @@ pub(super) enum Blame {
     Graph,
     /// The bucket of the spool, which is the same for every sample.
     Bucket,
+}
+
+impl Blame {
+    /// Returns the pause of a sample after this many failed attempts that count.
+    pub(super) fn pause(self, sample: Uuid, attempts: u32) -> Duration {
+        let pause = match self {
+            Self::Sample => AFTER_FAILURE * 4_u32.saturating_pow(attempts),
+            Self::Room => AFTER_FULL,
+            Self::Graph | Self::Bucket => AFTER_UNHEALTHY,
+        };
+        // Jitter from the id, so that postponed samples do not all become due at once.
+        let jitter = 0.75 + f64::from(sample.as_bytes()[15]) / 512.0;
+        pause.min(LONGEST_PAUSE).mul_f64(jitter)
+    }
 }
 
 /// Returns the outcome of an attempt that this error has ended.

@@ -10,12 +10,13 @@ use std::{
 use time::OffsetDateTime;
 
 use super::{Runs, pause::wait};
-use crate::{content::ContentHash, service};
+use crate::{clock, content::ContentHash, service};
 
 /// Poll interval: the longest time for which another instance may still cache deleted data.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const POLL_EVERY: Duration = Duration::from_secs(2);
 
-/// Age up to which deletions are read. Instances whose clocks differ by less than this miss none.
+/// Deletions are read from this long before the last look. Instances whose clocks differ by less
+/// than this miss none.
 const LOOK_BACK: time::Duration = time::Duration::minutes(2);
 
 /// Retention of deletion records. No scoring takes longer, and a scoring that began before a
@@ -41,13 +42,22 @@ impl Runs {
     pub(super) async fn follow_deletions(self: Arc<Self>) {
         let mut stopping = self.stopping();
         let mut seen: HashSet<(ContentHash, OffsetDateTime)> = HashSet::new();
-        while !wait(&mut stopping, LOOK_EVERY).await {
+        let mut looked = clock::now();
+        while !wait(&mut stopping, POLL_EVERY).await {
             if self.unscrubbed.load(Ordering::Relaxed) {
                 self.scrub().await;
             }
-            let now = OffsetDateTime::now_utc();
-            match self.store.deleted_images(now - LOOK_BACK).await {
+            let now = clock::now();
+            match self.store.deleted_images(looked.min(now) - LOOK_BACK).await {
                 Ok(deleted) => {
+                    if now - looked > KEEP - LOOK_BACK {
+                        tracing::warn!(
+                            "records of deletions may have expired unread, so all \
+                            cached data of images is evicted"
+                        );
+                        service::forget_all(&self.store, &self.scoring);
+                    }
+                    looked = now;
                     let new: Vec<_> = deleted
                         .iter()
                         .filter(|each| !seen.contains(each))

@@ -4,16 +4,18 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::Deserialize as _;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Runs, backoff::Backoff, leader::Role, pause::wait};
+use super::{Runs, backoff::Backoff, leader::Duty, pause::wait};
 use crate::{
     analysis,
     card::{CollectedSettings, GeneratorSettings},
+    clock,
     metrics::{self, AttributePrediction, NullReason, share_right},
     scoring::{AttributesError, Metadata, RunFaces},
-    store::{AttributeLabels, RunRecord, RunSample, RunWideScores, ScoreValue, StoreError},
+    store::{
+        AttributeLabels, RunRecord, RunSample, RunWideScore, RunWideScores, ScoreValue, StoreError,
+    },
 };
 
 /// Interval between passes without a notification. Such a pass retries failed runs, and picks up
@@ -51,7 +53,7 @@ impl Runs {
         let mut failing = Backoff::new();
         let again = if self.files.is_shared() { AGAIN_SHARED } else { AGAIN };
         while !*stopping.borrow() {
-            let left = self.leader.has(Role::Finishing) && self.finish_all(&mut failing).await;
+            let left = self.leader.has(Duty::Finishing) && self.finish_all(&mut failing).await;
             tokio::select! {
                 () = self.finish.notified() => {
                     // Coalesces notifications: one pass handles all samples scored since the last.
@@ -127,7 +129,7 @@ impl Runs {
         }
         // Before the state changes, so that a finished run is ranked with its interval at once.
         analysis::refresh_run(&self.store, id).await?;
-        let files = self.store.run_finished(id, OffsetDateTime::now_utc()).await?;
+        let files = self.store.run_finished(id, clock::now()).await?;
         self.files.release(files);
         Ok(true)
     }
@@ -163,40 +165,38 @@ impl Runs {
     /// fitted on the run's own reference images, separately for each kind of prompt.
     async fn judge(&self, run: &RunRecord, samples: Vec<RunSample>) -> Result<(), FinishError> {
         let aps = metrics::find("aps").expect("the registry has `aps`");
-        let (mut ids, mut images, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut scored, mut rows) = (Vec::new(), Vec::new());
         for sample in samples {
             let (Some(image), Some(reference)) = (sample.image, sample.reference) else { continue };
             let Metadata { attributes, prompt_kind, .. } = serde_json::from_value(sample.metadata)?;
-            ids.push(sample.id);
-            images.push([image, reference]);
+            scored.push((sample.id, vec![image, reference]));
             rows.push(RunFaces { image, reference, attributes, prompt_kind });
         }
         let (judged, known) = self.scoring.run_attributes(rows).await?;
-        let with_faces = ids.into_iter().zip(images).zip(known);
-        let (ids, images): (Vec<_>, Vec<_>) =
-            with_faces.filter_map(|(row, known)| known.then_some(row)).unzip();
-        let (mut scores, mut outcomes) = (Vec::new(), Vec::new());
-        for (id, predictions) in ids.into_iter().zip(&judged.predictions) {
-            let score = share_right(predictions).map_or_else(
-                || ScoreValue::Null { reason: NullReason::NoAttributes.code().to_owned() },
-                ScoreValue::Number,
-            );
-            scores.push((id, score));
-            outcomes.push((id, outcomes_of(predictions)));
-        }
-        let graphs = self.scoring.stored_face_graphs();
+        let with_faces =
+            scored.into_iter().zip(known).filter_map(|(sample, known)| known.then_some(sample));
+        let score =
+            |((sample, images), predictions): (_, &Vec<AttributePrediction>)| RunWideScore {
+                sample,
+                value: share_right(predictions).map_or_else(
+                    || ScoreValue::Null { reason: NullReason::NoAttributes.code().to_owned() },
+                    ScoreValue::Number,
+                ),
+                outcomes: Some(outcomes_of(predictions)),
+                images,
+            };
+        let scores = with_faces.zip(&judged.predictions).map(score).collect();
         let written = self
             .store
             .add_run_wide(&RunWideScores {
                 run: run.id,
-                created: OffsetDateTime::now_utc(),
+                created: clock::now(),
                 pack: self.scoring.pack().id(),
                 service_version: crate::VERSION.to_owned(),
                 metric: aps.code.to_owned(),
                 metric_version: aps.version,
+                graphs: self.scoring.stored_face_graphs(),
                 scores,
-                outcomes,
-                faces: graphs.map(|graphs| (graphs, images)),
             })
             .await?;
         tracing::info!(run = %run.id, written, auc = judged.auc, "attributes of run evaluated");

@@ -5,10 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use time::OffsetDateTime;
-
 use super::{Runs, pause::wait};
-use crate::{blocking::blocking, machine, store::StoreError, vision};
+use crate::{blocking::blocking, clock, machine, store::StoreError, vision};
 
 /// Interval at which free memory is returned to the operating system, which takes milliseconds.
 const TRIM_EVERY: Duration = Duration::from_mins(1);
@@ -64,15 +62,14 @@ impl Runs {
         }
         let pack = self.scoring.pack().id();
         let oldest = self.store.oldest_pending(self.files.id(), &pack.digest).await?;
-        let age =
-            oldest.map_or(0.0, |oldest| (OffsetDateTime::now_utc() - oldest).as_seconds_f64());
+        let age = oldest.map_or(0.0, |oldest| (clock::now() - oldest).as_seconds_f64());
         self.telemetry.oldest_pending.set(age.max(0.0));
         Ok(())
     }
 
     async fn report_blocked(&self) -> Result<(), StoreError> {
         let pack = self.scoring.pack().id();
-        let blocked = self.store.held_samples(self.files.id(), &pack.digest).await?;
+        let blocked = self.store.blocked_samples(self.files.id(), &pack.digest).await?;
         let samples: u64 = blocked.iter().map(|one| one.samples).sum();
         self.telemetry.blocked.set(samples as i64);
         Ok(())

@@ -1,16 +1,16 @@
 //! What one instance at a time does, among those that share a database and a bucket. All of it is
-//! idempotent, so two instances that both believe to lead only do work twice.
+//! idempotent: if two instances both lead, work is merely repeated.
 
 use tokio::sync::watch;
 
 use crate::store::{Leadership, Store, StoreError};
 
-/// What one instance at a time does.
+/// Work of the leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    /// Summaries.
-    Housekeeping,
-    /// Announcing samples that were announced in vain.
+pub(super) enum Duty {
+    /// Writing summaries of finished runs.
+    Summarising,
+    /// Publishing pending samples whose message is missing.
     Announcing,
     /// Finishing runs of the loaded pack.
     Finishing,
@@ -18,13 +18,13 @@ pub(super) enum Role {
     Scoring,
 }
 
-impl Role {
+impl Duty {
     pub(super) const ALL: [Self; 4] =
-        [Self::Housekeeping, Self::Announcing, Self::Finishing, Self::Scoring];
+        [Self::Summarising, Self::Announcing, Self::Finishing, Self::Scoring];
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Housekeeping => "housekeeping",
+            Self::Summarising => "summarising",
             Self::Announcing => "announcing",
             Self::Finishing => "finishing",
             Self::Scoring => "scoring",
@@ -32,63 +32,63 @@ impl Role {
     }
 }
 
-/// The roles that this instance leads.
+/// The duties that this instance leads.
 pub(super) struct Leader {
-    /// The shared roles in which it takes part, each with the name of its lock.
-    names: Vec<(Role, String)>,
+    /// The shared duties in which it takes part, each with the name of its lock.
+    names: Vec<(Duty, String)>,
     leads: [watch::Sender<bool>; 4],
 }
 
 impl Leader {
-    /// Returns the roles of an instance that shares them with others.
-    pub(super) fn shared(roles: &[Role], (installation, spool, pack): (&str, &str, &str)) -> Self {
-        let name = |role: Role| {
-            let of_pack = matches!(role, Role::Finishing | Role::Scoring);
+    /// Returns the duties of an instance that shares them with others.
+    pub(super) fn shared(duties: &[Duty], (installation, spool, pack): (&str, &str, &str)) -> Self {
+        let name = |duty: Duty| {
+            let of_pack = matches!(duty, Duty::Finishing | Duty::Scoring);
             let pack = if of_pack { pack } else { "" };
-            format!("stellar-score {installation} {spool} {} {pack}", role.name())
+            format!("stellar-score {installation} {spool} {} {pack}", duty.name())
         };
-        let names = roles.iter().map(|role| (*role, name(*role))).collect();
+        let names = duties.iter().map(|duty| (*duty, name(*duty))).collect();
         Self { names, leads: std::array::from_fn(|_| watch::Sender::new(false)) }
     }
 
-    /// Returns the roles of an instance that shares nothing.
+    /// Returns the duties of an instance that shares nothing.
     pub(super) fn alone() -> Self {
         Self { names: Vec::new(), leads: std::array::from_fn(|_| watch::Sender::new(true)) }
     }
 
-    /// Returns whether this instance leads the role.
-    pub(super) fn has(&self, role: Role) -> bool {
-        *self.leads[role as usize].borrow()
+    /// Returns whether this instance leads the duty.
+    pub(super) fn has(&self, duty: Duty) -> bool {
+        *self.leads[duty as usize].borrow()
     }
 
-    pub(super) fn watch(&self, role: Role) -> watch::Receiver<bool> {
-        self.leads[role as usize].subscribe()
+    pub(super) fn watch(&self, duty: Duty) -> watch::Receiver<bool> {
+        self.leads[duty as usize].subscribe()
     }
 
     pub(super) fn is_shared(&self) -> bool {
         !self.names.is_empty()
     }
 
-    /// Takes and confirms the roles for which this instance is fit, and leaves the others.
+    /// Takes and confirms the duties for which this instance is fit, and leaves the others.
     pub(super) async fn take(
         &self,
         leadership: &mut Leadership,
         store: &Store,
-        is_fit: impl Fn(Role) -> bool,
+        is_fit: impl Fn(Duty) -> bool,
     ) -> Result<(), StoreError> {
-        let names = self.names.iter().filter(|(role, _)| is_fit(*role));
+        let names = self.names.iter().filter(|(duty, _)| is_fit(*duty));
         let names: Vec<_> = names.map(|(_, name)| name.clone()).collect();
         let taken = leadership.take(store, &names).await;
         let held = taken.as_ref().map(|held| (*held).clone()).unwrap_or_default();
-        for (role, name) in &self.names {
+        for (duty, name) in &self.names {
             let has = held.contains(name);
             let changed = |leads: &mut bool| std::mem::replace(leads, has) != has;
-            if self.leads[*role as usize].send_if_modified(changed) {
-                let role = role.name();
+            if self.leads[*duty as usize].send_if_modified(changed) {
+                let duty = duty.name();
                 if has {
-                    tracing::info!(role, "this instance leads");
+                    tracing::info!(duty, "this instance leads");
                 } else {
-                    tracing::warn!(role, "this instance no longer leads");
+                    tracing::warn!(duty, "this instance no longer leads");
                 }
             }
         }

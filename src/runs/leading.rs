@@ -1,36 +1,36 @@
-//! Background work of leaders: taking roles, and announcing samples again.
+//! Background work of the leader: taking duties, and announcing samples again.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{
     Runs,
-    leader::Role,
+    leader::Duty,
     pause::{stopped, wait},
 };
 use crate::{engine::Residency, store::Leadership};
 
-/// Interval of taking and confirming roles. The session of a silent instance ends some seconds
+/// Interval of taking and confirming duties. The session of a silent instance ends some seconds
 /// later.
 const EVERY: Duration = Duration::from_secs(2);
 
 impl Runs {
-    /// Takes and confirms the roles of this instance.
+    /// Takes and confirms the duties of this instance.
     pub(super) async fn lead(self: Arc<Self>) {
         let mut stopping = self.stopping();
         let mut leadership = Leadership::default();
         if !self.leader.is_shared() {
-            self.report_roles();
+            self.report_duties();
             stopped(&mut stopping).await;
             return;
         }
         loop {
             if let Err(error) =
-                self.leader.take(&mut leadership, &self.store, |role| self.is_fit(role)).await
+                self.leader.take(&mut leadership, &self.store, |duty| self.is_fit(duty)).await
             {
                 tracing::warn!(%error, "failed to find out who leads, will retry");
             }
-            self.report_roles();
-            if self.leader.has(Role::Scoring) {
+            self.report_duties();
+            if self.leader.has(Duty::Scoring) {
                 self.work.notify_one();
             }
             if wait(&mut stopping, EVERY).await {
@@ -40,20 +40,20 @@ impl Runs {
         leadership.end().await;
     }
 
-    /// Returns whether this instance can do its part of a role now.
-    fn is_fit(&self, role: Role) -> bool {
+    /// Returns whether this instance can do its part of a duty now.
+    fn is_fit(&self, duty: Duty) -> bool {
         let engine = self.scoring.engine();
-        match role {
-            Role::Housekeeping => true,
-            Role::Announcing => self.dispatch.is_connected(),
-            Role::Finishing => engine.residency() == Residency::Resident,
-            Role::Scoring => engine.health().borrow().is_ready() && !self.files.is_troubled(),
+        match duty {
+            Duty::Summarising => true,
+            Duty::Announcing => self.dispatch.is_connected(),
+            Duty::Finishing => engine.residency() == Residency::Resident,
+            Duty::Scoring => engine.health().borrow().is_ready() && !self.files.is_troubled(),
         }
     }
 
-    fn report_roles(&self) {
-        for role in Role::ALL {
-            self.telemetry.dispatch.leads(role.name(), self.leader.has(role));
+    fn report_duties(&self) {
+        for duty in Duty::ALL {
+            self.telemetry.dispatch.leads(duty.name(), self.leader.has(duty));
         }
     }
 
@@ -61,7 +61,7 @@ impl Runs {
     pub(super) async fn reconcile(self: Arc<Self>) {
         let mut stopping = self.stopping();
         while !wait(&mut stopping, EVERY).await {
-            if !self.leader.has(Role::Announcing) {
+            if !self.leader.has(Duty::Announcing) {
                 continue;
             }
             if let Err(error) = self.dispatch.reconcile().await {

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! PUT …/samples/{name} ── spool.rs: images stored ── store.accept: the row, then the response
-//! background.rs        ── dispatch/: oldest first, bounded ── scoring ── store.record_pending
+//! score_pending.rs     ── dispatch/: oldest first, bounded ── scoring ── store.record_pending
 //! finish.rs            ── nothing pending: aps, summaries ── store.run_finished, files released
 //! progress.rs          ── one reader per watched run ── all its watchers
 //! ```
@@ -12,7 +12,6 @@
 //! recording a sample and removing it from the pending ones is one transaction.
 
 mod attempt;
-mod background;
 mod backoff;
 mod deletions;
 mod finish;
@@ -22,8 +21,10 @@ mod leader;
 mod leading;
 mod pause;
 mod progress;
+mod score_pending;
 mod spool;
 mod summaries;
+mod tasks;
 mod traces;
 
 use std::{
@@ -37,12 +38,12 @@ use std::{
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
-pub use background::Background;
-use leader::{Leader, Role};
+use leader::{Duty, Leader};
 pub use progress::{Progress, Snapshot, Watchers};
 pub use spool::{
     EmptySpool, Spool, SpoolFolder, SpoolGuard, SpoolHold, SpoolKeepError, SpoolOpenError,
 };
+pub use tasks::Background;
 use traces::SampleTraces;
 
 use crate::{
@@ -125,17 +126,17 @@ impl Runs {
         let scores = scoring.engine().has_graphs();
         let (spool, pack) = (files.id().to_owned(), scoring.pack().digest.to_string());
         let leader = if files.is_shared() {
-            let mut roles = vec![Role::Housekeeping];
+            let mut duties = vec![Duty::Summarising];
             if broker.is_some() {
-                roles.push(Role::Announcing);
+                duties.push(Duty::Announcing);
             }
             if scores {
-                roles.push(Role::Finishing);
+                duties.push(Duty::Finishing);
             }
             if scores && broker.is_none() {
-                roles.push(Role::Scoring);
+                duties.push(Duty::Scoring);
             }
-            Leader::shared(&roles, (&store.installation().await?, &spool, &pack))
+            Leader::shared(&duties, (&store.installation().await?, &spool, &pack))
         } else {
             Leader::alone()
         };
@@ -147,11 +148,11 @@ impl Runs {
             let (store, work, stopped) = (store.clone(), Arc::clone(&work), stopping.subscribe());
             Box::new(Jetstream::start(broker, store, of, work, &supervisor, &stopped))
         } else {
-            let leads = leader.watch(Role::Scoring);
+            let leads = leader.watch(Duty::Scoring);
             let local = Local::open(store.clone(), of, files.root(), leads, Arc::clone(&work));
             Box::new(local.map_err(|error| SpoolOpenError::Io(files.root().to_owned(), error))?)
         };
-        let largest_batch = scoring.engine().largest_batch_on_card();
+        let largest_batch = scoring.engine().largest_gpu_batch();
         Ok(Arc::new(Self {
             at_once: config.runs.samples_at_once(largest_batch),
             watchers: Watchers::new(store.clone(), config.runs.watchers),

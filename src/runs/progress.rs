@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use uuid::Uuid;
 
 use crate::store::{RunCounts, RunRecord, RunState, Store};
+use crate::sync::lock;
 
 /// Interval between two reads of a watched run's row, short enough for a progress bar. It is one
 /// indexed row, and it is correct even if another process scores the run.
@@ -52,7 +53,7 @@ impl Watchers {
     }
 
     fn runs(&self) -> MutexGuard<'_, HashMap<Uuid, watch::Receiver<Option<Snapshot>>>> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.runs)
     }
 
     /// Watches a run from its current state on, or returns `None` at the limit of watchers.

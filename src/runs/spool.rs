@@ -22,7 +22,7 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -41,10 +41,11 @@ use crate::{
     config::Store as Settings,
     content::ContentHash,
     store::{Store, StoreError},
+    sync::lock,
 };
 
 /// Number of files per query to the database.
-const AT_ONCE: usize = 500;
+const FILES_AT_ONCE: usize = 500;
 
 /// Where the files are.
 enum Files {
@@ -198,7 +199,7 @@ impl Spool {
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<ContentHash, usize>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.held)
     }
 
     /// Stores images. They stay for as long as the returned guard lives, and afterwards if the
@@ -237,7 +238,7 @@ impl Spool {
     }
 
     fn loose(&self) -> MutexGuard<'_, BTreeSet<ContentHash>> {
-        self.loose.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.loose)
     }
 
     /// Marks files as possibly unreferenced. They are deleted later, unless a guard or a row still
@@ -271,7 +272,7 @@ impl Spool {
     }
 
     fn postponed(&self) -> MutexGuard<'_, BTreeSet<ContentHash>> {
-        self.postponed.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.postponed)
     }
 
     /// Deletes those of these files that no guard holds and no row names, or releases them if other
@@ -292,7 +293,7 @@ impl Spool {
         self.postponed().extend(files);
         let mut turns = Turns::new(&self.root);
         loop {
-            let files: Vec<_> = self.postponed().iter().copied().take(AT_ONCE).collect();
+            let files: Vec<_> = self.postponed().iter().copied().take(FILES_AT_ONCE).collect();
             if files.is_empty() || !turns.next().await {
                 return Ok(());
             }

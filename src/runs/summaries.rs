@@ -8,7 +8,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Runs, backoff::Backoff, leader::Role, pause::wait};
+use super::{Runs, backoff::Backoff, leader::Duty, pause::wait};
 use crate::{analysis::refresh_version, store::StoreError};
 
 /// Shortest pause between two passes. A leaderboard lags behind single samples by this pause plus
@@ -25,7 +25,7 @@ impl Runs {
         let mut pause = PAUSE;
         let mut failing = Backoff::new();
         while !wait(&mut stopping, pause).await {
-            if !self.leader.has(Role::Housekeeping) {
+            if !self.leader.has(Duty::Summarising) {
                 continue;
             }
             let started = Instant::now();

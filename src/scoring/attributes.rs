@@ -8,7 +8,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{DatasetProbes, FaceMemoryError, Scoring};
+use super::{DatasetProbes, FaceStorageError, Scoring};
 use crate::{
     blocking::blocking,
     content::ContentHash,
@@ -35,7 +35,7 @@ pub struct RunFaces {
 pub enum AttributesError {
     /// The stored faces could not be read.
     #[error("failed to read stored faces: {0}")]
-    Memory(FaceMemoryError),
+    Memory(FaceStorageError),
     /// The stored faces cannot be used together.
     #[error("stored faces cannot be used: {0}")]
     Faces(#[from] LogisticError),

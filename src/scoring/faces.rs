@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     error::Error,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
 
 use futures_util::future::BoxFuture;
@@ -22,6 +22,7 @@ use crate::{
     content::ContentHash,
     engine::{Engine, EngineError, Feature},
     metrics::FeatureSource,
+    sync::lock,
     tensor::{Features, Output, Tensor},
     vision::{
         Image,
@@ -57,17 +58,17 @@ pub struct FaceEvidence {
 }
 
 /// Error of loading or storing faces.
-pub type FaceMemoryError = Arc<dyn Error + Send + Sync>;
+pub type FaceStorageError = Arc<dyn Error + Send + Sync>;
 
 /// Storage of faces beyond this process.
-pub trait FaceMemory: Send + Sync {
+pub trait FaceStorage: Send + Sync {
     /// Loads the faces that the graphs of this digest found. Images without stored faces are absent
     /// from the result.
     fn load<'a>(
         &'a self,
         images: &'a [ContentHash],
         graphs: ContentHash,
-    ) -> BoxFuture<'a, Result<HashMap<ContentHash, Vec<u8>>, FaceMemoryError>>;
+    ) -> BoxFuture<'a, Result<HashMap<ContentHash, Vec<u8>>, FaceStorageError>>;
 
     /// Stores the faces that the graphs of this digest found in an image. For a request, `began` is
     /// the time at which the search started: nothing is stored if the image was deleted since then.
@@ -78,7 +79,7 @@ pub trait FaceMemory: Send + Sync {
         graphs: ContentHash,
         faces: Vec<u8>,
         began: Option<OffsetDateTime>,
-    ) -> BoxFuture<'_, Result<(), FaceMemoryError>>;
+    ) -> BoxFuture<'_, Result<(), FaceStorageError>>;
 }
 
 /// Finds faces with the lanes of one engine.
@@ -88,7 +89,7 @@ pub(super) struct FaceFinder {
     searches: Arc<Turns>,
     /// Limits the pieces that are pending in the queues.
     room: Arc<Semaphore>,
-    memory: OnceLock<Arc<dyn FaceMemory>>,
+    memory: OnceLock<Arc<dyn FaceStorage>>,
     unsaved: Arc<Unsaved>,
     own: Arc<OnceCell<Arc<OwnNetworks>>>,
 }
@@ -102,7 +103,7 @@ const MOST_UNSAVED: usize = 10_000;
 
 impl Unsaved {
     fn lock(&self) -> MutexGuard<'_, BTreeSet<ContentHash>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     fn note(&self, image: ContentHash) {
@@ -127,18 +128,18 @@ impl FaceFinder {
         }
     }
 
-    pub(super) fn keep_in(&self, memory: Arc<dyn FaceMemory>) {
+    pub(super) fn keep_in(&self, memory: Arc<dyn FaceStorage>) {
         // Only the first call takes effect: a process has one storage of faces.
         let _ = self.memory.set(memory);
     }
 
     /// Returns the storage, with the digest of the face graphs.
-    pub(super) fn storage(&self) -> Option<(&Arc<dyn FaceMemory>, ContentHash)> {
+    pub(super) fn storage(&self) -> Option<(&Arc<dyn FaceStorage>, ContentHash)> {
         self.memory.get().zip(self.engine.family_digest(FAMILY))
     }
 
     /// Stores the cached faces of images that a sample of a run needs.
-    pub(super) async fn store_again(&self, images: &[ContentHash]) -> Result<(), FaceMemoryError> {
+    pub(super) async fn store_again(&self, images: &[ContentHash]) -> Result<(), FaceStorageError> {
         let Some((memory, graphs)) = self.storage() else { return Ok(()) };
         for image in images {
             if let Some(features) = self.engine.cached_family(FAMILY, *image) {
@@ -153,7 +154,7 @@ impl FaceFinder {
     pub(super) async fn known(
         &self,
         images: &[ContentHash],
-    ) -> Result<HashMap<ContentHash, Arc<Features>>, FaceMemoryError> {
+    ) -> Result<HashMap<ContentHash, Arc<Features>>, FaceStorageError> {
         let mut known = HashMap::new();
         let Some(graphs) = self.engine.family_digest(FAMILY) else { return Ok(known) };
         let mut unknown = Vec::new();

@@ -10,7 +10,7 @@ use std::{
     collections::HashMap,
     ops::Deref,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -22,6 +22,7 @@ use tracing::Instrument as _;
 use super::EncodedImage;
 use crate::{
     blocking::blocking,
+    sync::lock,
     tensor::Tensor,
     trace::span,
     vision::{self, DecodeError, DecodeLimits, Geometry, Image},
@@ -277,7 +278,7 @@ impl ImageJob {
         if !self.geometries.is_empty() {
             self.tensors.get_or_init(|| self.prepare()).await.as_ref().map_err(Clone::clone)?;
         }
-        let kept = self.whole.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let kept = lock(&self.whole).take();
         match kept {
             Some(pixels) => Ok(pixels),
             None => self.decode(Vec::new()).await.map(|(pixels, _)| pixels),
@@ -295,7 +296,7 @@ impl ImageJob {
             let held = Arc::clone(&self.shared.budget.held).try_acquire_many_owned(kib(bytes));
             if let Ok(memory) = held {
                 let kept = Pixels { image: pixels.image, _memory: memory };
-                *self.whole.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+                *lock(&self.whole) = Some(kept);
             }
         }
         Ok(tensors)

@@ -19,7 +19,7 @@ mod thumbnails;
 pub use attributes::{AttributesError, RunFaces};
 pub use error::ScoringError;
 pub use evidence::{FeatureUse, TextEvidence};
-pub use faces::{FaceEvidence, FaceMemory, FaceMemoryError};
+pub use faces::{FaceEvidence, FaceStorage, FaceStorageError};
 pub use images::{DecodeBudget, DecodePermit, in_background};
 pub use objects::ObjectEvidence;
 pub use probes::DatasetProbes;

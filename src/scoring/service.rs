@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     EncodedImage, FeatureUse, ImageFaces, RelationEvidence, Sample, Scorecard, ScoringError,
-    faces::{self, FaceMemory, FaceMemoryError},
+    faces::{self, FaceStorage, FaceStorageError},
     images::{DecodeBudget, Decoder},
     plan::{Plan, plan},
     probes::{ProbeCache, probe_cache},
@@ -41,6 +41,9 @@ pub struct Scoring {
 pub trait Evict: Send + Sync {
     /// Evicts what is derived from these images and returns the number of evicted entries.
     fn evict(&self, images: &HashSet<ContentHash>) -> u64;
+
+    /// Evicts everything and returns the number of evicted entries.
+    fn evict_all(&self) -> u64;
 }
 
 impl Scoring {
@@ -63,7 +66,7 @@ impl Scoring {
     }
 
     /// Sets the storage for the faces that are found from now on.
-    pub fn set_face_store(&self, memory: Arc<dyn FaceMemory>) {
+    pub fn set_face_store(&self, memory: Arc<dyn FaceStorage>) {
         self.sources.faces.keep_in(memory);
     }
 
@@ -78,7 +81,7 @@ impl Scoring {
     ///
     /// # Errors
     /// Fails if they cannot be stored now.
-    pub async fn store_faces_again(&self, images: &[ContentHash]) -> Result<(), FaceMemoryError> {
+    pub async fn store_faces_again(&self, images: &[ContentHash]) -> Result<(), FaceStorageError> {
         self.sources.faces.store_again(images).await
     }
 
@@ -122,6 +125,15 @@ impl Scoring {
         // Features first, from which probes could be fitted again.
         self.caches.clear();
         features
+    }
+
+    /// Evicts everything derived from images, which takes as long as scoring them again.
+    pub fn forget_all(&self) {
+        if let Some(other) = self.others.get() {
+            other.evict_all();
+        }
+        self.engine().forget_all();
+        self.caches.clear();
     }
 
     /// Returns the turns and the memory for decoding, to be shared with a generator.

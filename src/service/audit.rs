@@ -1,13 +1,14 @@
 //! Writes the audit log: entries that arrive at the same time share a transaction.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::store::{AuditEntry, Store};
+use crate::sync::lock;
 
 /// Pause before entries are written that nobody waits for: so many share a transaction that a
 /// thousand samples a second cost ten.
@@ -87,7 +88,7 @@ impl AuditLog {
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<AuditEntry>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 }
 

@@ -12,3 +12,10 @@ pub async fn forget(store: &Store, scoring: &Arc<Scoring>, images: Vec<ContentHa
     store.caches().clear();
     features
 }
+
+/// Evicts everything in this process that is derived from images, whose features are then computed
+/// again.
+pub fn forget_all(store: &Store, scoring: &Scoring) {
+    scoring.forget_all();
+    store.caches().clear();
+}

@@ -6,6 +6,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::Evidence;
 use crate::{
+    clock,
     config::Config,
     content::ContentHash,
     scoring::{EncodedImage, Sample, Scorecard, Scoring},
@@ -76,7 +77,7 @@ impl Keeping {
         let images: BTreeMap<ContentHash, &EncodedImage> =
             std::iter::once(&sample.image).chain(photos).map(|image| (image.hash, image)).collect();
         let hashes: Vec<_> = images.keys().copied().collect();
-        let known = store.with_thumbnail(&hashes, OffsetDateTime::now_utc() - OLD).await;
+        let known = store.with_thumbnail(&hashes, clock::now() - OLD).await;
         let known = known.unwrap_or_else(|error| {
             tracing::warn!(%error, "failed to look thumbnails up");
             HashSet::new()

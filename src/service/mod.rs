@@ -1,6 +1,6 @@
-//! Steps that requests, commands and background tasks share: before a sample is scored, the linear
-//! probes of its dataset; afterwards, the row that is stored with
-//! what is kept beside it; after a deletion, eviction.
+//! Steps that requests, commands and background tasks share. Before a sample is scored: the linear
+//! probes of its dataset. Afterwards: the row to store, with what is kept beside it. After a
+//! deletion: eviction. The audit log is here too.
 
 mod audit;
 mod evidence;
@@ -11,7 +11,7 @@ mod record;
 
 pub use audit::AuditLog;
 pub use evidence::{Evidence, Match};
-pub use forget::forget;
+pub use forget::{forget, forget_all};
 pub use keeping::Keeping;
 pub use probes::{ProbesError, probes};
 pub use record::new_sample;

@@ -1,13 +1,12 @@
 //! Converts a scored sample to the row that is stored.
 
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    VERSION,
+    VERSION, clock,
     pack_id::PackId,
     scoring::{EncodedImage, MetricScore, Sample, Scorecard},
-    store::{Extras, NewSample, NewScore, ScoreValue},
+    store::{Extras, NewSample, NewScore, SampleInputs, ScoreValue},
 };
 
 /// Builds the row of a sample without a run, a name and extras, which the caller adds.
@@ -18,17 +17,19 @@ pub fn new_sample(sample: &Sample, card: &Scorecard, pack: PackId) -> NewSample 
     let hashes = |images: &[EncodedImage]| images.iter().map(|image| image.hash).collect();
     NewSample {
         id: Uuid::now_v7(),
-        created: OffsetDateTime::now_utc(),
+        created: clock::now(),
         run: None,
         name: None,
-        content: sample.content(),
-        prompt: sample.prompt.clone(),
-        image: sample.image.hash,
+        inputs: SampleInputs {
+            content: sample.content(),
+            prompt: sample.prompt.clone(),
+            image: sample.image.hash,
+            references: hashes(&sample.references),
+            auxiliary: hashes(&sample.auxiliary),
+            metadata: serde_json::to_value(&sample.metadata).expect("plain data always serialises"),
+        },
         width: sample.image.header.width,
         height: sample.image.header.height,
-        references: hashes(&sample.references),
-        auxiliary: hashes(&sample.auxiliary),
-        metadata: serde_json::to_value(&sample.metadata).expect("plain data always serialises"),
         pack,
         service_version: VERSION.to_owned(),
         scores: card

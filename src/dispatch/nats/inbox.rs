@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::broker::{Broker, consumer_name};
 use crate::supervisor::{Supervisor, stopped};
+use crate::sync::lock;
 
 /// How long a request for messages waits in the broker.
 const EXPIRES: Duration = Duration::from_secs(10);
@@ -101,7 +102,7 @@ impl Inbox {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Takes up to this many messages, and has about as many fetched for the next call.

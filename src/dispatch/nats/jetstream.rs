@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -23,6 +23,7 @@ use crate::{
     },
     store::{PendingId, PendingRecord, Store, StoreError},
     supervisor::Supervisor,
+    sync::lock,
 };
 
 /// A sample with which this many workers have died is a suspect, and is scored alone. Most of their
@@ -30,7 +31,7 @@ use crate::{
 const SUSPECT: u32 = 3;
 
 /// Deaths of workers that score a suspect alone, after which it fails.
-const DEATHS_ALONE: u32 = 3;
+const DEATHS_OF_SUSPECT: u32 = 3;
 
 /// Longest pause of scoring: the inbox notifies when messages have come.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -76,7 +77,7 @@ impl Jetstream {
     }
 
     fn hands(&self) -> MutexGuard<'_, Hands> {
-        self.hands.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.hands)
     }
 
     /// Begins attempts on these samples, and answers those whose row is gone.
@@ -131,7 +132,7 @@ impl Jetstream {
         }
         let of = |sample: PendingRecord| {
             let charged = sample.deaths.saturating_sub(SUSPECT);
-            Taken { suspect: Some(Suspect::new(charged, DEATHS_ALONE, self.started)), sample }
+            Taken { suspect: Some(Suspect::new(charged, DEATHS_OF_SUSPECT, self.started)), sample }
         };
         Ok(found.into_iter().map(of).collect())
     }

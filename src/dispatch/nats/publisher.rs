@@ -17,7 +17,7 @@ use crate::supervisor::Supervisor;
 const QUEUE: usize = 65_536;
 
 /// Samples that are published together.
-const AT_ONCE: usize = 512;
+const IN_FLIGHT: usize = 512;
 
 /// Rows that a comparison reads at once.
 const PAGE: u32 = 2_000;
@@ -158,7 +158,7 @@ impl Publisher {
 async fn publish_announced(broker: Broker, announced: Arc<Mutex<mpsc::Receiver<Order>>>) {
     let mut announced = announced.lock().await;
     let mut orders = Vec::new();
-    while announced.recv_many(&mut orders, AT_ONCE).await > 0 {
+    while announced.recv_many(&mut orders, IN_FLIGHT).await > 0 {
         let mut samples = Vec::new();
         for order in orders.drain(..) {
             match order {
@@ -213,7 +213,7 @@ async fn publish_to_stream(
         (sample, published)
     };
     let (mut homeless, mut failure) = (Vec::new(), None);
-    let mut published = std::pin::pin!(stream::iter(samples).map(one).buffer_unordered(AT_ONCE));
+    let mut published = std::pin::pin!(stream::iter(samples).map(one).buffer_unordered(IN_FLIGHT));
     while let Some((sample, published)) = published.next().await {
         match published.map_err(|error| (error.kind(), error)) {
             Ok(()) => outcomes.new += 1,

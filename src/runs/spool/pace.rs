@@ -1,9 +1,11 @@
 //! Times of a bucket that instances share (`shared.rs`).
 
 use std::{
-    sync::{Mutex, PoisonError, atomic::AtomicBool},
+    sync::{Mutex, atomic::AtomicBool},
     time::{Duration, Instant},
 };
+
+use crate::sync::lock;
 
 /// How long a released file stays.
 pub(super) const QUARANTINE: time::Duration = time::Duration::minutes(5);
@@ -43,7 +45,7 @@ impl Pace {
 
 /// Returns whether something is due that is done at this interval, and notes that it is done now.
 pub(super) fn is_due(last: &Mutex<Option<Instant>>, every: Duration) -> bool {
-    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut last = lock(last);
     let due = last.is_none_or(|last| last.elapsed() >= every);
     if due {
         *last = Some(Instant::now());

@@ -29,11 +29,12 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    AT_ONCE, Files, Spool, SpoolKeepError, SpoolOpenError,
+    FILES_AT_ONCE, Files, Spool, SpoolKeepError, SpoolOpenError,
     pace::{Pace, is_due},
 };
 use crate::{
     blobs::{Blobs as _, Entry, Note, S3},
+    clock,
     content::ContentHash,
     store::{Store, StoreError},
 };
@@ -118,7 +119,7 @@ impl Spool {
     ) -> Result<(), SpoolKeepError> {
         let started = Instant::now();
         loop {
-            let settled = OffsetDateTime::now_utc() - self.pace.settled;
+            let settled = clock::now() - self.pace.settled;
             if store.reclaim_files(&self.id, files, settled).await? {
                 return Ok(());
             }
@@ -135,7 +136,7 @@ impl Spool {
         bucket: &S3,
         store: &Store,
     ) -> Result<(), StoreError> {
-        let before = OffsetDateTime::now_utc() - self.pace.quarantine;
+        let before = clock::now() - self.pace.quarantine;
         while !store.quarantined_files(&self.id, before).await?.is_empty() {
             let Some(_turn) = store.deletion_turn(&self.id).await? else { return Ok(()) };
             // Again, since the instance whose turn it was may have deleted them.
@@ -157,7 +158,7 @@ impl Spool {
             bucket.room().count(store.spooled_bytes(&self.id).await?);
         }
         if is_due(&self.pace.swept, SWEEP_EVERY) {
-            return self.sweep_bucket(bucket, store, OffsetDateTime::now_utc() - self.trash).await;
+            return self.sweep_bucket(bucket, store, clock::now() - self.trash).await;
         }
         Ok(0)
     }
@@ -179,7 +180,7 @@ impl Spool {
             });
             let is_last = entry.is_none();
             some.extend(entry.filter(|Entry { modified, .. }| *modified < before));
-            if some.len() < AT_ONCE && !is_last {
+            if some.len() < FILES_AT_ONCE && !is_last {
                 continue;
             }
             let files: Vec<_> = some.drain(..).map(|entry| entry.file).collect();

@@ -4,11 +4,11 @@ use std::{
     fs::{self, File},
     io,
     path::Path,
-    sync::{Arc, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
 };
 
 use super::{
-    AT_ONCE, Files, Spool, SpoolOpenError,
+    FILES_AT_ONCE, Files, Spool, SpoolOpenError,
     disk::{TRASH, empty_trash, in_trash, to_trash},
     hold::Turns,
 };
@@ -17,6 +17,7 @@ use crate::{
     blocking::blocking,
     content::ContentHash,
     store::{Store, StoreError},
+    sync::lock,
 };
 
 impl Spool {
@@ -49,7 +50,7 @@ impl Spool {
     }
 
     fn found(&self) -> MutexGuard<'_, Vec<ContentHash>> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.found)
     }
 
     /// Moves those of the files that the start found and that the database does not name to the
@@ -66,7 +67,7 @@ impl Spool {
         let mut turns = Turns::new(&self.root);
         let mut unknown = 0;
         loop {
-            let some: Vec<_> = self.found().iter().rev().take(AT_ONCE).copied().collect();
+            let some: Vec<_> = self.found().iter().rev().take(FILES_AT_ONCE).copied().collect();
             if some.is_empty() || !turns.next().await {
                 break;
             }
@@ -100,7 +101,7 @@ impl Spool {
             blocking(move || in_trash(&root).map_err(|error| SpoolOpenError::Io(root, error)))
                 .await?;
         let mut restored = 0;
-        for some in trashed.chunks(AT_ONCE) {
+        for some in trashed.chunks(FILES_AT_ONCE) {
             let needed = store.needed_files(&self.id, some).await?;
             let (root, folder) = (self.root.clone(), folder.clone());
             let back = move |file: &ContentHash| put_back(&root, &folder, *file);

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     blobs::{contract, path_of},
     runs::spool::ReadError,
-    store::{NewPending, PackId, RunFacts, RunName, StoreOptions, Weights},
+    store::{NewPending, PackId, RunFacts, RunName, SampleInputs, StoreOptions, Weights},
 };
 
 const WEEK: Duration = Duration::from_hours(7 * 24);
@@ -45,18 +45,20 @@ impl Scene {
             created: OffsetDateTime::now_utc(),
             run: self.run,
             name: id.to_string(),
-            content: ContentHash::of(id.as_bytes()),
-            prompt: None,
-            image,
-            references: vec![],
-            auxiliary: vec![],
-            metadata: json!({}),
-            folder: spool.id().to_owned(),
+            spool: spool.id().to_owned(),
             files: vec![(image, 1)],
             pack: PackId { name: "p".into(), digest: "a".repeat(64), weights: Weights::Demo },
             service_version: "0".into(),
             max_pending: 1_000_000,
             key: None,
+            inputs: SampleInputs {
+                content: ContentHash::of(id.as_bytes()),
+                prompt: None,
+                image,
+                references: vec![],
+                auxiliary: vec![],
+                metadata: json!({}),
+            },
         };
         self.store.accept(&new).await.unwrap().expect("the run exists");
         id
