@@ -9,12 +9,13 @@ use uuid::Uuid;
 
 use super::Store;
 use super::db::{
-    Connection, Connections, Reader, Sql, StoreError, check_name, check_text, hashes_to_json,
-    on_backend, to_microseconds, with_retries,
+    Argument, Connection, Connections, Reader, Sql, StoreError, check_name, check_text, on_backend,
+    to_microseconds, with_retries,
 };
 use super::packs::ensure_pack;
 use super::run_name::RunName;
 use super::runs::RunState;
+use super::sample::SampleInputs;
 use super::spools::{keep_files, unknown};
 use crate::content::ContentHash;
 use crate::pack_id::PackId;
@@ -30,20 +31,10 @@ pub struct NewPending {
     pub run: Uuid,
     /// Name within the run.
     pub name: String,
-    /// Hash of all inputs that the scores depend on.
-    pub content: ContentHash,
-    /// Prompt, if one was sent.
-    pub prompt: Option<String>,
-    /// Hash of the generated image's file.
-    pub image: ContentHash,
-    /// Hashes of the reference images' files, in order.
-    pub references: Vec<ContentHash>,
-    /// Hashes of the auxiliary images' files, in order.
-    pub auxiliary: Vec<ContentHash>,
-    /// Metadata as it was sent.
-    pub metadata: serde_json::Value,
-    /// Id of the spool folder that has the images.
-    pub folder: String,
+    /// What the scores depend on.
+    pub inputs: SampleInputs,
+    /// Id of the spool that has the images.
+    pub spool: String,
     /// Files that were sent with it, including the image, with their sizes in bytes.
     pub files: Vec<(ContentHash, u64)>,
     /// Pack that will score it.
@@ -78,7 +69,7 @@ pub enum Accepted {
 
 /// A sample of a run, in any state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Submitted {
+pub struct AcceptedSample {
     /// Name within the run.
     pub name: String,
     /// Status, with its id.
@@ -89,11 +80,10 @@ pub struct Submitted {
     pub failure: Option<(String, String)>,
 }
 
-/// State of a submitted sample.
+/// State of an accepted sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = SampleState)]
-pub enum SubmittedState {
+pub enum SampleState {
     /// Accepted and not scored yet.
     Pending,
     /// Scored.
@@ -114,7 +104,7 @@ impl Store {
 
     /// Returns the status of the sample with this name and content, without locking anything;
     /// `None` if there is none, or if one with other content failed.
-    pub async fn submission(
+    pub async fn sample_status(
         &self,
         run: Uuid,
         run_name: &RunName,
@@ -127,14 +117,14 @@ impl Store {
     }
 
     /// Returns one page of a run's samples by name, in any state; `None` if no run has this id.
-    pub async fn submitted(
+    pub async fn accepted_samples(
         &self,
         run: Uuid,
-        state: Option<SubmittedState>,
+        state: Option<SampleState>,
         after: &str,
         limit: u32,
-    ) -> Result<Option<Vec<Submitted>>, StoreError> {
-        on_backend!(self, pool => submitted(pool, run, state, after, limit).await)
+    ) -> Result<Option<Vec<AcceptedSample>>, StoreError> {
+        on_backend!(self, pool => accepted_samples(pool, run, state, after, limit).await)
     }
 }
 
@@ -186,8 +176,8 @@ async fn accept<P: Connections>(
     new: &NewPending,
 ) -> Result<Option<Accepted>, StoreError> {
     check_name("the sample's name", &new.name)?;
-    check_text("the prompt", new.prompt.as_deref().unwrap_or_default())?;
-    with_retries(new.id, || transaction(pool, new)).await
+    check_text("the prompt", new.inputs.prompt.as_deref().unwrap_or_default())?;
+    with_retries(|| transaction(pool, new)).await
 }
 
 async fn transaction<P: Connections>(
@@ -199,7 +189,7 @@ async fn transaction<P: Connections>(
     let connection = &mut *transaction;
     let Some(run) = lock_run(connection, new.run).await? else { return Ok(None) };
     let found = find(connection, new.run, &new.name, true).await?;
-    match decide(found, &run.name, &new.name, new.content)? {
+    match decide(found, &run.name, &new.name, new.inputs.content)? {
         Some(SampleStatus::Failed(_)) | None => {}
         Some(at) => return Ok(Some(Accepted::Repeated(at))),
     }
@@ -213,11 +203,11 @@ async fn transaction<P: Connections>(
         return Err(StoreError::RunFull { run: run.name, waiting: run.waiting });
     }
     ensure_pack(connection, &new.pack, created).await?;
-    let photos = new.references.iter().chain(&new.auxiliary).copied().collect();
-    keep_files(connection, &new.folder, new.run, &new.files, &photos, new.key).await?;
+    let photos = new.inputs.photos().copied().collect();
+    keep_files(connection, &new.spool, new.run, &new.files, &photos, new.key).await?;
     // A deletion of a photo waits, and then sees the sample.
     let lock = connection.lock_shared_rows();
-    let missing = unknown(connection, (new.run, &new.folder), &photos, lock).await?;
+    let missing = unknown(connection, (new.run, &new.spool), &photos, lock).await?;
     if !missing.is_empty() {
         return Err(StoreError::ImageUnknown { images: missing });
     }
@@ -250,27 +240,21 @@ async fn insert<C: Connection>(
     created: OffsetDateTime,
 ) -> Result<(), StoreError> {
     let mut sql = Sql::new(
-        "INSERT INTO pending_samples (id, run, name, content, prompt, image, reference_hashes,
-             auxiliary_hashes, metadata, pack, folder, state, attempts, due, created)
-         VALUES ",
+        "INSERT INTO pending_samples (id, run, name, pack, folder, state, attempts, due, created, ",
     );
-    sql.tuple([
+    sql.push(SampleInputs::COLUMNS).push(") VALUES ");
+    let own: [Argument; 9] = [
         new.id.into(),
         new.run.into(),
         new.name.as_str().into(),
-        new.content.to_hex().into(),
-        new.prompt.clone().into(),
-        new.image.to_hex().into(),
-        hashes_to_json(&new.references).into(),
-        hashes_to_json(&new.auxiliary).into(),
-        new.metadata.to_string().into(),
         new.pack.digest.as_str().into(),
-        new.folder.as_str().into(),
+        new.spool.as_str().into(),
         "waiting".into(),
         0_i64.into(),
         created.into(),
         created.into(),
-    ]);
+    ];
+    sql.tuple(own.into_iter().chain(new.inputs.arguments()));
     sql.push(" ON CONFLICT (run, name) DO NOTHING");
     if connection.execute(sql).await? == 0 {
         // A concurrent request inserted the same name: retry, which checks again.
@@ -307,13 +291,13 @@ async fn lock_run<C: Connection>(
     }))
 }
 
-async fn submitted<P: Connections>(
+async fn accepted_samples<P: Connections>(
     pool: &P,
     run: Uuid,
-    state: Option<SubmittedState>,
+    state: Option<SampleState>,
     after: &str,
     limit: u32,
-) -> Result<Option<Vec<Submitted>>, StoreError> {
+) -> Result<Option<Vec<AcceptedSample>>, StoreError> {
     let mut connection = pool.reader().await?;
     let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
     sql.bind(run);
@@ -323,15 +307,15 @@ async fn submitted<P: Connections>(
     // Pending rows first: a sample that is scored between the two reads is then seen twice rather
     // than not at all.
     let mut found = BTreeMap::new();
-    if state != Some(SubmittedState::Scored) {
+    if state != Some(SampleState::Scored) {
         let mut sql = Sql::new(
             "SELECT id, name, content, state, reason, detail FROM pending_samples WHERE run = ",
         );
         sql.bind(run).push(" AND name > ").bind(after);
         match state {
-            Some(SubmittedState::Pending) => drop(sql.push(" AND state = 'waiting'")),
-            Some(SubmittedState::Failed) => drop(sql.push(" AND state = 'failed'")),
-            Some(SubmittedState::Scored) | None => {}
+            Some(SampleState::Pending) => drop(sql.push(" AND state = 'waiting'")),
+            Some(SampleState::Failed) => drop(sql.push(" AND state = 'failed'")),
+            Some(SampleState::Scored) | None => {}
         }
         sql.push(" ORDER BY name LIMIT ").bind(limit);
         for row in &connection.fetch(sql).await? {
@@ -343,10 +327,10 @@ async fn submitted<P: Connections>(
             let detail = row.optional_text("detail")?.unwrap_or_default();
             let failure = reason.map(|reason| (reason, detail));
             let content = row.text("content")?;
-            found.insert(name.clone(), Submitted { name, at, content, failure });
+            found.insert(name.clone(), AcceptedSample { name, at, content, failure });
         }
     }
-    if matches!(state, None | Some(SubmittedState::Scored)) {
+    if matches!(state, None | Some(SampleState::Scored)) {
         let mut sql = Sql::new("SELECT id, name, content FROM samples WHERE run = ");
         sql.bind(run).push(" AND name > ").bind(after).push(" ORDER BY name LIMIT ").bind(limit);
         for row in &connection.fetch(sql).await? {
@@ -355,7 +339,7 @@ async fn submitted<P: Connections>(
             let content = row.text("content")?;
             found.insert(
                 name.clone(),
-                Submitted { name, at: SampleStatus::Scored(id), content, failure: None },
+                AcceptedSample { name, at: SampleStatus::Scored(id), content, failure: None },
             );
         }
     }

@@ -37,7 +37,7 @@ impl Store {
             return Ok(Vec::new());
         }
         on_backend!(self, pool => {
-            with_retries(Uuid::now_v7(), || begin(pool, samples, most_deaths)).await
+            with_retries(|| begin(pool, samples, most_deaths)).await
         })
     }
 
@@ -46,14 +46,9 @@ impl Store {
         if samples.is_empty() {
             return Ok(());
         }
-        let statement = || {
-            let mut sql = Sql::new("UPDATE pending_samples SET begun = 0 WHERE id IN ");
-            sql.tuple(samples.iter().map(|id| (*id).into()));
-            sql
-        };
-        on_backend!(self, pool => {
-            with_retries(Uuid::now_v7(), || write(pool, statement())).await.map(drop)
-        })
+        let mut sql = Sql::new("UPDATE pending_samples SET begun = 0 WHERE id IN ");
+        sql.tuple(samples.iter().map(|id| (*id).into()));
+        on_backend!(self, pool => write(pool, sql).await).map(drop)
     }
 
     /// Counts the pending samples of a spool.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::Store;
-use super::db::{Connection, Connections, GIVEN, Reader, Sql, StoreError, on_backend};
+use super::db::{
+    Connection, Connections, GIVEN, Reader, SCORES_PER_STATEMENT, Sql, StoreError, on_backend,
+};
 
 /// For each attribute by name: `true` if the subject has it, and `true` if it was predicted for the
 /// face in the image.
@@ -17,9 +19,6 @@ pub type AttributeColumn = Vec<Option<(bool, bool)>>;
 
 /// Label and prediction of each attribute by name, sample by sample.
 pub type Outcomes = BTreeMap<String, AttributeColumn>;
-
-/// Rows per statement: SQLite accepts 32,766 arguments, and a row has two.
-const AT_ONCE: usize = 5_000;
 
 /// Maximum of attributes times samples in one table: the 40 attributes of `CelebA` for the largest
 /// number of samples in a file.
@@ -95,7 +94,7 @@ pub(super) async fn write_outcomes<C: Connection, T: Sync>(
     rows: &[T],
     of: impl Fn(&T) -> (Uuid, String) + Send,
 ) -> Result<(), StoreError> {
-    for rows in rows.chunks(AT_ONCE) {
+    for rows in rows.chunks(SCORES_PER_STATEMENT) {
         let mut sql =
             Sql::new("INSERT INTO attribute_outcomes (sample, pack, outcomes) SELECT column1, ");
         sql.bind(pack).push(", column2 FROM (VALUES ");

@@ -8,12 +8,9 @@ use uuid::Uuid;
 
 use super::Store;
 use super::db::{
-    Argument, Connection, Connections, Reader, Row, Sql, StoreError, on_backend, read,
-    to_microseconds, with_retries, write,
+    Argument, Connection, Connections, ROWS_PER_STATEMENT, Reader, Row, Sql, StoreError,
+    on_backend, read, to_microseconds, with_retries, write,
 };
-
-/// Rows per statement: SQLite accepts 32,766 arguments, and shorter statements are parsed faster.
-const AT_ONCE: usize = 500;
 
 /// A write or a deletion, completed or refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +55,7 @@ impl Store {
     /// skipped.
     pub async fn record_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
         on_backend!(self, pool => {
-            with_retries(Uuid::now_v7(), || record_audit(pool, entries)).await
+            with_retries(|| record_audit(pool, entries)).await
         })
     }
 
@@ -88,21 +85,15 @@ impl Store {
 
     /// Deletes the entries of the audit log before a time. Returns their number.
     pub async fn forget_audit(&self, before: OffsetDateTime) -> Result<u64, StoreError> {
-        let before = to_microseconds(before);
-        on_backend!(self, pool => {
-            let expired = || async {
-                let mut sql = Sql::new("DELETE FROM audit WHERE time < ");
-                sql.bind(before);
-                write(pool, sql).await
-            };
-            with_retries(Uuid::now_v7(), expired).await
-        })
+        let mut sql = Sql::new("DELETE FROM audit WHERE time < ");
+        sql.bind(to_microseconds(before));
+        on_backend!(self, pool => write(pool, sql).await)
     }
 }
 
 async fn record_audit<P: Connections>(pool: &P, entries: &[AuditEntry]) -> Result<(), StoreError> {
     let mut transaction = pool.begin().await?;
-    for entries in entries.chunks(AT_ONCE) {
+    for entries in entries.chunks(ROWS_PER_STATEMENT) {
         let mut sql = Sql::new(
             "INSERT INTO audit (id, time, key_id, key_name, method, route, resource, address, \
                 request_id, status) VALUES ",

@@ -3,10 +3,11 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::db::{Connection, Reader, Row, Sql, StoreError, to_microseconds};
+use super::db::{Connection, Reader, Row, Sql, StoreError};
 use super::packs::read_pack;
 use super::run_name::RunName;
 use super::submission_record::{SubmissionRecord, SubmissionState};
+use crate::clock;
 
 /// Note of a change that the deletion of a run made.
 const RUN_DELETED: &str = "the run was deleted";
@@ -107,7 +108,7 @@ pub(super) async fn run_deleted<C: Connection>(
     let mut sql = Sql::new(SUBMISSIONS);
     sql.push(" WHERE run_id = ").bind(run);
     let rows = connection.fetch(sql).await?;
-    let now = to_microseconds(OffsetDateTime::now_utc());
+    let now = clock::now();
     for of in rows.iter().map(record).collect::<Result<Vec<_>, _>>()? {
         let action = SubmissionState::Withdrawn;
         mark_withdrawn(connection, &of, &Change { action, note: RUN_DELETED, key: None, now })

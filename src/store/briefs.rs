@@ -6,10 +6,9 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::Store;
-use super::db::{Connection, Connections, Reader, Row, Sql, StoreError, on_backend, read};
-
-/// Samples per statement: SQLite accepts 32,766 arguments.
-const BATCH: usize = 1_000;
+use super::db::{
+    Connection, Connections, ROWS_PER_STATEMENT, Reader, Row, Sql, StoreError, on_backend, read,
+};
 
 /// What a list shows of a sample.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,7 +110,7 @@ async fn briefs<P: Connections>(
 ) -> Result<BTreeMap<String, SampleBrief>, StoreError> {
     let mut connection = pool.reader().await?;
     let mut found = BTreeMap::new();
-    for names in names.chunks(BATCH) {
+    for names in names.chunks(ROWS_PER_STATEMENT) {
         let mut sql = Sql::new(
             "SELECT id, name, prompt, image, reference_hashes, metadata FROM samples WHERE run = ",
         );

@@ -15,10 +15,10 @@ use super::db::{
     Connection, Connections, Reader, Row, Sql, StoreError, check_name, check_text, on_backend,
     read, read_first, to_microseconds, with_retries,
 };
-use super::deletion::{Deleted, delete_run_rows};
+use super::deletion::{Deleted, delete_locked_run};
 use super::imports::{check_import, import_rows};
 use super::run_name::RunName;
-use super::runs::{check_facts, declare, find_run, insert_run};
+use super::runs::{check_facts, declare, find_run, insert_run, lock_run_for_deletion};
 use super::submission_record::{
     BoardChange, NewSubmission, NewVerification, SubmissionRecord, SubmissionState,
     SubmissionsQuery,
@@ -36,7 +36,7 @@ impl Store {
         check_text("the dataset", new.dataset.as_deref().unwrap_or_default())?;
         check_text("the split", new.split.as_deref().unwrap_or_default())?;
         check_name("the pack's name", &new.pack.name)?;
-        on_backend!(self, pool => with_retries(new.id, || receive(pool, new)).await)
+        on_backend!(self, pool => with_retries(|| receive(pool, new)).await)
     }
 
     /// Counts the submissions in this state.
@@ -50,10 +50,7 @@ impl Store {
     }
 
     /// Looks up a submission by its id.
-    pub async fn received_submission(
-        &self,
-        id: Uuid,
-    ) -> Result<Option<SubmissionRecord>, StoreError> {
+    pub async fn submission(&self, id: Uuid) -> Result<Option<SubmissionRecord>, StoreError> {
         let mut sql = Sql::new(SUBMISSIONS);
         sql.push(" WHERE id = ").bind(id);
         on_backend!(self, pool => read_first(pool, sql, record).await)
@@ -135,7 +132,7 @@ impl Store {
         check_facts(&new.facts)?;
         check_import(&new.import)?;
         on_backend!(self, pool => {
-            with_retries(new.submission, || verify(pool, new)).await
+            with_retries(|| verify(pool, new)).await
         })
     }
 
@@ -153,7 +150,7 @@ impl Store {
         check_text("the note", note)?;
         let now = to_microseconds(now);
         on_backend!(self, pool => {
-            with_retries(id, || withdraw(pool, id, note, key, now)).await
+            with_retries(|| withdraw(pool, id, note, key, now)).await
         })
     }
 
@@ -165,7 +162,7 @@ impl Store {
         now: OffsetDateTime,
     ) -> Result<Option<Deleted>, StoreError> {
         let now = to_microseconds(now);
-        on_backend!(self, pool => with_retries(id, || delete(pool, id, now)).await)
+        on_backend!(self, pool => with_retries(|| delete(pool, id, now)).await)
     }
 
     /// Returns entries of the change log that are older than the entry `before`, the newest first.
@@ -306,15 +303,29 @@ async fn withdraw<P: Connections>(
     if of.state == SubmissionState::Withdrawn {
         return Err(of.state.refuses("withdrawn"));
     }
-    let deleted = match of.run {
-        Some(run) => delete_run_rows(connection, run).await?.unwrap_or_default(),
-        None => Deleted::default(),
-    };
     let change = Change { action: SubmissionState::Withdrawn, note, key, now };
-    mark_withdrawn(connection, &of, &change).await?;
+    let deleted = take_down(connection, &of, &change).await?;
     let stored = find(connection, id, "").await?;
     transaction.commit().await?;
     Ok(stored.map(|stored| (stored, deleted)))
+}
+
+/// Deletes the run of a submission and marks the submission as withdrawn, unless it is already.
+async fn take_down<C: Connection>(
+    connection: &mut C,
+    of: &SubmissionRecord,
+    change: &Change<'_>,
+) -> Result<Deleted, StoreError> {
+    let deleted = match of.run {
+        Some(run) if lock_run_for_deletion(connection, run).await? => {
+            delete_locked_run(connection, run).await?
+        }
+        _ => Deleted::default(),
+    };
+    if of.state != SubmissionState::Withdrawn {
+        mark_withdrawn(connection, of, change).await?;
+    }
+    Ok(deleted)
 }
 
 async fn delete<P: Connections>(
@@ -325,14 +336,8 @@ async fn delete<P: Connections>(
     let mut transaction = pool.begin_large().await?;
     let connection = &mut *transaction;
     let Some(of) = find(connection, id, "").await? else { return Ok(None) };
-    let deleted = match of.run {
-        Some(run) => delete_run_rows(connection, run).await?.unwrap_or_default(),
-        None => Deleted::default(),
-    };
-    if of.state != SubmissionState::Withdrawn {
-        let change = Change { action: SubmissionState::Withdrawn, note: "", key: None, now };
-        mark_withdrawn(connection, &of, &change).await?;
-    }
+    let change = Change { action: SubmissionState::Withdrawn, note: "", key: None, now };
+    let deleted = take_down(connection, &of, &change).await?;
     let mut sql = Sql::new(
         "UPDATE board_changes SET submission = NULL, note = '', key_id = NULL WHERE submission = ",
     );

@@ -3,13 +3,9 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::db::{Connection, GIVEN, Sql, StoreError, storable};
+use super::db::{Connection, GIVEN, SCORES_PER_STATEMENT, Sql, StoreError, storable};
 use super::sample::ScoreValue;
 use super::summaries::running::SummaryKey;
-
-/// Rows per statement: SQLite accepts 32,766 arguments, and a row has three. Values that all rows
-/// share are bound once.
-const AT_ONCE: usize = 5_000;
 
 /// One metric's scores of several samples.
 #[derive(Clone, Debug)]
@@ -46,7 +42,7 @@ pub(super) async fn write<C: Connection>(
     replace: bool,
 ) -> Result<u64, StoreError> {
     let mut written = 0;
-    for rows in rows.chunks(AT_ONCE) {
+    for rows in rows.chunks(SCORES_PER_STATEMENT) {
         let mut sql = Sql::new(
             "INSERT INTO scores (sample, metric, pack, metric_version, value, reason, flags,
                  service_version, created)

@@ -148,7 +148,7 @@ async fn enrol<P: Connections>(pool: &P, photo: &NewPhoto) -> Result<Enrolled, S
     check_name("the identity and the name together", &format!("{}{}", photo.identity, photo.name))?;
     check_name("the identity", &photo.identity)?;
     check_name("the photo's name", &photo.name)?;
-    with_retries(Uuid::now_v7(), || transaction(pool, photo)).await
+    with_retries(|| transaction(pool, photo)).await
 }
 
 async fn transaction<P: Connections>(pool: &P, photo: &NewPhoto) -> Result<Enrolled, StoreError> {
@@ -166,7 +166,7 @@ async fn transaction<P: Connections>(pool: &P, photo: &NewPhoto) -> Result<Enrol
         dataset.into(),
         photo.identity.as_str().into(),
         photo.name.as_str().into(),
-        photo.image.to_hex().into(),
+        photo.image.into(),
         attributes.as_str().into(),
         created.into(),
     ]);

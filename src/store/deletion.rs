@@ -17,10 +17,12 @@ use uuid::Uuid;
 use super::db::{
     Argument, Backend, Connection, Connections, Reader, Sql, StoreError, on_backend, with_retries,
 };
+use super::runs::lock_run_for_deletion;
+use super::spools::{self, Released};
 use super::summaries::running::{self, SummaryKey};
 use super::summaries::slices;
-use super::unused_images::{delete_unused_images, hashes, note_deleted};
-use super::{Store, board, pending, preferences, spools};
+use super::unused_images::{delete_unused_images, hashes, note_deleted, unused};
+use super::{Store, board, pending, preferences};
 use crate::content::ContentHash;
 
 /// Counts of what was deleted.
@@ -47,29 +49,29 @@ impl Store {
     /// to their image.
     pub async fn delete_sample(&self, id: Uuid) -> Result<Option<Deleted>, StoreError> {
         on_backend!(self, pool => {
-            let deleted = with_retries(id, || delete_sample(pool, id)).await?;
+            let deleted = with_retries(|| delete_sample(pool, id)).await?;
             if deleted.is_some() {
                 return Ok(deleted);
             }
             // A pending sample may have been recorded between the two looks.
-            with_retries(id, || delete_sample(pool, id)).await
+            with_retries(|| delete_sample(pool, id)).await
         })
     }
 
     /// Deletes a run with everything in it. Returns `None` if no run has this id.
     pub async fn delete_run(&self, id: Uuid) -> Result<Option<Deleted>, StoreError> {
-        on_backend!(self, pool => with_retries(id, || delete_run(pool, id)).await)
+        on_backend!(self, pool => with_retries(|| delete_run(pool, id)).await)
     }
 
     /// Deletes a dataset with its photos. Returns `None` if none has this name.
     pub async fn delete_dataset(&self, name: &str) -> Result<Option<Deleted>, StoreError> {
-        on_backend!(self, pool => with_retries(Uuid::now_v7(), || delete_dataset(pool, name)).await)
+        on_backend!(self, pool => with_retries(|| delete_dataset(pool, name)).await)
     }
 
     /// Deletes everything derived from an image and its enrolments, even if other rows refer to it;
     /// samples and scores stay. Returns `None` if the image is unknown.
     pub async fn delete_image(&self, image: ContentHash) -> Result<Option<Deleted>, StoreError> {
-        on_backend!(self, pool => with_retries(Uuid::now_v7(), || delete_image(pool, image)).await)
+        on_backend!(self, pool => with_retries(|| delete_image(pool, image)).await)
     }
 
     /// Purges deleted rows from SQLite's write-ahead log, where they would stay until overwritten.
@@ -186,27 +188,20 @@ async fn delete_pending<D: sqlx::Database<Connection: Connection>>(
 async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted>, StoreError> {
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
-    let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
-    sql.bind(id).push(connection.lock_for_deletion());
-    if connection.fetch(sql).await?.is_empty() {
+    if !lock_run_for_deletion(connection, id).await? {
         return Ok(None);
     }
     board::run_deleted(connection, id).await?;
-    let deleted = delete_run_rows(connection, id).await?;
+    let deleted = delete_locked_run(connection, id).await?;
     transaction.commit().await?;
-    Ok(deleted)
+    Ok(Some(deleted))
 }
 
-/// Deletes the rows of a run in a transaction.
-pub(super) async fn delete_run_rows<C: Connection>(
+/// Deletes the rows of a run that [`lock_run_for_deletion`] has locked.
+pub(super) async fn delete_locked_run<C: Connection>(
     connection: &mut C,
     id: Uuid,
-) -> Result<Option<Deleted>, StoreError> {
-    let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
-    sql.bind(id).push(connection.lock_for_deletion());
-    if connection.fetch(sql).await?.is_empty() {
-        return Ok(None);
-    }
+) -> Result<Deleted, StoreError> {
     let mut sql = Sql::new("SELECT image FROM samples WHERE run = ");
     sql.bind(id).push(" AND image IS NOT NULL").push(connection.lock_for_deletion());
     let mut images = hashes(connection, sql).await?;
@@ -224,36 +219,28 @@ pub(super) async fn delete_run_rows<C: Connection>(
         images.extend(hashes(connection, sql).await?);
     }
 
-    let of_samples = |text| {
+    let mut scores = 0;
+    for text in [
+        "DELETE FROM sample_photos WHERE sample IN (SELECT id FROM samples WHERE run = ",
+        "DELETE FROM attribute_outcomes WHERE sample IN (SELECT id FROM samples WHERE run = ",
+        "DELETE FROM evidence WHERE sample IN (SELECT id FROM samples WHERE run = ",
+        "DELETE FROM scores WHERE sample IN (SELECT id FROM samples WHERE run = ",
+    ] {
         let mut sql = Sql::new(text);
         sql.bind(id).push(")");
-        sql
-    };
-    let photos = of_samples(
-        "DELETE FROM sample_photos WHERE sample IN (SELECT id FROM samples WHERE run = ",
-    );
-    let scores =
-        of_samples("DELETE FROM scores WHERE sample IN (SELECT id FROM samples WHERE run = ");
-    let outcomes = of_samples(
-        "DELETE FROM attribute_outcomes WHERE sample IN (SELECT id FROM samples WHERE run = ",
-    );
-    let evidence =
-        of_samples("DELETE FROM evidence WHERE sample IN (SELECT id FROM samples WHERE run = ");
-    connection.execute(photos).await?;
-    connection.execute(outcomes).await?;
-    connection.execute(evidence).await?;
-    let scores = connection.execute(scores).await?;
+        // The number of the last ones.
+        scores = connection.execute(sql).await?;
+    }
     let samples = execute(connection, "DELETE FROM samples WHERE run = ", id).await?
         + execute(connection, "DELETE FROM pending_samples WHERE run = ", id).await?;
-    spools::release(connection, Some(id), None).await?;
-    execute(connection, "DELETE FROM kept_files WHERE run = ", id).await?;
+    spools::release(connection, Released::OfRun(id)).await?;
     execute(connection, "DELETE FROM summaries WHERE run = ", id).await?;
     slices::forget(connection, id, None).await?;
     preferences::forget(connection, id, None).await?;
     execute(connection, "DELETE FROM runs WHERE id = ", id).await?;
     let faces = delete_unused_images(connection, &images).await?;
     let images = images.into_iter().collect();
-    Ok(Some(Deleted { samples, scores, faces, images, ..Deleted::default() }))
+    Ok(Deleted { samples, scores, faces, images, ..Deleted::default() })
 }
 
 async fn delete_dataset<P: Connections>(
@@ -290,23 +277,21 @@ async fn delete_image<P: Connections>(
         "UPDATE datasets SET revision = revision + 1
          WHERE id IN (SELECT dataset FROM photos WHERE image = ",
     );
-    sql.bind(image.to_hex()).push(")");
+    sql.bind(image).push(")");
     connection.execute(sql).await?;
-    let photos = execute(connection, "DELETE FROM photos WHERE image = ", image.to_hex()).await?;
+    let photos = execute(connection, "DELETE FROM photos WHERE image = ", image).await?;
     // A sample that is being accepted with a photo of its run is seen below, or does not find it.
     let mut sql = Sql::new("SELECT image FROM kept_files WHERE image = ");
-    sql.bind(image.to_hex()).push(" ORDER BY run, folder").push(connection.lock_for_deletion());
+    sql.bind(image).push(" ORDER BY run, folder").push(connection.lock_for_deletion());
     connection.fetch(sql).await?;
-    let waiting = fail_waiting(connection, image).await?;
-    spools::release(connection, None, Some(image)).await?;
-    let kept = execute(connection, "DELETE FROM kept_files WHERE image = ", image.to_hex()).await?;
+    let waiting = fail_pending_of(connection, image).await?;
+    let kept = spools::release(connection, Released::Image(image)).await?;
     // Recordings that did not see this deletion end first, so that what they wrote is deleted too.
     if let Some(exclude) = connection.exclude_recordings() {
         connection.execute(Sql::new(exclude)).await?;
     }
-    let faces = execute(connection, "DELETE FROM faces WHERE image = ", image.to_hex()).await?;
-    let thumbnails =
-        execute(connection, "DELETE FROM thumbnails WHERE image = ", image.to_hex()).await?;
+    let faces = execute(connection, "DELETE FROM faces WHERE image = ", image).await?;
+    let thumbnails = execute(connection, "DELETE FROM thumbnails WHERE image = ", image).await?;
     // Predictions for the face in it, and evidence, which has the face.
     for text in [
         "DELETE FROM evidence WHERE sample IN (SELECT id FROM samples WHERE image = ",
@@ -316,7 +301,7 @@ async fn delete_image<P: Connections>(
          WHERE sample IN (SELECT sample FROM sample_photos WHERE image = ",
     ] {
         let mut sql = Sql::new(text);
-        sql.bind(image.to_hex()).push(")");
+        sql.bind(image).push(")");
         connection.execute(sql).await?;
     }
     // Cached reports with these predictions are now stale.
@@ -324,17 +309,10 @@ async fn delete_image<P: Connections>(
         "UPDATE runs SET revision = revision + 1
          WHERE id IN (SELECT run FROM samples WHERE run IS NOT NULL AND (image = ",
     );
-    sql.bind(image.to_hex()).push(" OR id IN (SELECT sample FROM sample_photos WHERE image = ");
-    sql.bind(image.to_hex()).push(")))");
+    sql.bind(image).push(" OR id IN (SELECT sample FROM sample_photos WHERE image = ");
+    sql.bind(image).push(")))");
     connection.execute(sql).await?;
-    let mut sql = Sql::new("SELECT CASE WHEN EXISTS (SELECT 1 FROM samples WHERE image = ");
-    sql.bind(image.to_hex()).push(") OR EXISTS (SELECT 1 FROM sample_photos WHERE image = ");
-    sql.bind(image.to_hex()).push(") THEN CAST(1 AS bigint) ELSE CAST(0 AS bigint) END AS used");
-    let rows = connection.fetch(sql).await?;
-    let used = match rows.first() {
-        Some(row) => Reader::new(row, "samples", image.to_hex()).int::<u8>("used")? == 1,
-        None => false,
-    };
+    let used = unused(connection, &[image]).await?.is_empty();
     note_deleted(connection, &[image]).await?;
     transaction.commit().await?;
     let known = used || photos + faces + kept + thumbnails > 0 || !waiting.is_empty();
@@ -346,7 +324,7 @@ async fn delete_image<P: Connections>(
 
 /// Fails the pending samples that need a deleted image. Returns their generated images, which are
 /// no longer needed.
-async fn fail_waiting<C: Connection>(
+async fn fail_pending_of<C: Connection>(
     connection: &mut C,
     image: ContentHash,
 ) -> Result<BTreeSet<ContentHash>, StoreError> {

@@ -8,14 +8,11 @@ use uuid::{NoContext, Timestamp, Uuid};
 
 use super::Store;
 use super::db::{
-    Connection, Connections, Reader, Sql, StoreError, new_id, on_backend, read, read_first,
-    to_microseconds, write,
+    Argument, Connection, Connections, ROWS_PER_STATEMENT, Reader, Sql, StoreError, new_id,
+    on_backend, read, read_first, to_microseconds, write,
 };
 use super::sample::{NewSample, NewThumbnail};
 use crate::content::ContentHash;
-
-/// Images per statement: SQLite accepts 32,766 arguments.
-const AT_ONCE: usize = 500;
 
 /// Stored evidence of a sample's scores.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +41,7 @@ impl Store {
     /// Returns the thumbnail of an image as WebP, if one is stored.
     pub async fn thumbnail(&self, image: ContentHash) -> Result<Option<Vec<u8>>, StoreError> {
         let mut sql = Sql::new("SELECT webp FROM thumbnails WHERE image = ");
-        sql.bind(image.to_hex());
+        sql.bind(image);
         on_backend!(self, pool => {
             read_first(pool, sql, |row| {
                 let row = Reader::new(row, "thumbnails", image.to_hex());
@@ -103,10 +100,10 @@ async fn with_thumbnail<P: Connections>(
 ) -> Result<HashSet<ContentHash>, StoreError> {
     let mut found = HashSet::with_capacity(images.len());
     let mut connection = pool.reader().await?;
-    for images in images.chunks(AT_ONCE) {
+    for images in images.chunks(ROWS_PER_STATEMENT) {
         let mut sql = Sql::new("SELECT image FROM thumbnails WHERE created > ");
         sql.bind(to_microseconds(since)).push(" AND image IN ");
-        sql.tuple(images.iter().map(|image| image.to_hex().into()));
+        sql.tuple(images.iter().map(Argument::from));
         for row in &connection.fetch(sql).await? {
             found.insert(Reader::new(row, "thumbnails", "").hash("image")?);
         }
@@ -149,8 +146,9 @@ async fn insert_evidence<C: Connection>(
 ) -> Result<(), StoreError> {
     // Evidence has the faces of all images.
     let has_all = |sample: &NewSample| {
-        let photos = sample.references.iter().chain(&sample.auxiliary);
-        std::iter::once(&sample.image).chain(photos).all(|image| is_kept(deleted, image, sample))
+        let inputs = &sample.inputs;
+        let mut images = std::iter::once(&inputs.image).chain(inputs.photos());
+        images.all(|image| is_kept(deleted, image, sample))
     };
     let mut samples = samples.to_vec();
     samples.retain(|(_, sample)| sample.extras.evidence.is_some() && has_all(sample));

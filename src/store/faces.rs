@@ -7,14 +7,12 @@ use uuid::Uuid;
 
 use super::Store;
 use super::db::{
-    Connection, Connections, Reader, Row, Sql, StoreError, on_backend, read_first, to_microseconds,
-    write,
+    Argument, Connection, Connections, ROWS_PER_STATEMENT, Reader, Row, Sql, StoreError,
+    on_backend, read_first, to_microseconds, write,
 };
 use super::sample::NeededFaces;
+use crate::clock;
 use crate::content::ContentHash;
-
-/// Images per statement: SQLite accepts 32,766 arguments, and shorter statements are parsed faster.
-const AT_ONCE: usize = 500;
 
 /// Faces that the face graphs found in an image, as bytes that the store does not interpret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +87,7 @@ impl Store {
         let mut sql = Sql::new(
             "SELECT COUNT(*) AS images, MAX(created) AS newest FROM faces WHERE graphs = ",
         );
-        sql.bind(graphs.to_hex()).push(" AND image IN (");
+        sql.bind(graphs).push(" AND image IN (");
         match of {
             ImagesOf::Run(run) => {
                 sql.push(OF_RUN[0]).bind(run).push(OF_RUN[1]).bind(run).push(")");
@@ -135,7 +133,7 @@ async fn save<P: Connections>(
         Wanted::IfNeeded => lock_need(&mut *transaction, record.image).await?,
         Wanted::UnlessDeletedSince(began) => {
             let mut sql = Sql::new("SELECT image FROM deleted_images WHERE image = ");
-            sql.bind(record.image.to_hex()).push(" AND deleted >= ").bind(to_microseconds(began));
+            sql.bind(record.image).push(" AND deleted >= ").bind(to_microseconds(began));
             // A deletion of the image waits for this transaction, so that it sees the faces.
             sql.push(transaction.lock_shared_deletions());
             transaction.fetch(sql).await?.is_empty()
@@ -146,8 +144,8 @@ async fn save<P: Connections>(
     }
     let mut sql = Sql::new("INSERT INTO faces (image, graphs, faces, created) VALUES ");
     sql.tuple([
-        record.image.to_hex().into(),
-        record.graphs.to_hex().into(),
+        record.image.into(),
+        record.graphs.into(),
         record.faces.clone().into(),
         to_microseconds(record.created).into(),
     ]);
@@ -171,7 +169,7 @@ async fn lock_need<C: Connection>(
         ["SELECT image FROM kept_files WHERE image = ", "SELECT image FROM photos WHERE image = "]
     {
         let mut sql = Sql::new(text);
-        sql.bind(image.to_hex()).push(" LIMIT 1").push(connection.lock_shared_rows());
+        sql.bind(image).push(" LIMIT 1").push(connection.lock_shared_rows());
         if !connection.fetch(sql).await?.is_empty() {
             return Ok(true);
         }
@@ -202,13 +200,13 @@ pub(super) async fn lock_needed<C: Connection>(
     for NeededFaces { images, graphs } in needed {
         by_graphs.entry(*graphs).or_default().extend(images);
     }
-    let now = OffsetDateTime::now_utc();
+    let now = clock::now();
     let mut stored = HashSet::new();
     for (graphs, images) in by_graphs {
-        for images in images.into_iter().collect::<Vec<_>>().chunks(AT_ONCE) {
+        for images in images.into_iter().collect::<Vec<_>>().chunks(ROWS_PER_STATEMENT) {
             let mut sql = Sql::new("SELECT image, created FROM faces WHERE graphs = ");
-            sql.bind(graphs.to_hex()).push(" AND image IN ");
-            sql.tuple(images.iter().map(|image| image.to_hex().into()));
+            sql.bind(graphs).push(" AND image IN ");
+            sql.tuple(images.iter().map(Argument::from));
             // In this order by all transactions, so that they queue rather than deadlock.
             sql.push(" ORDER BY image").push(connection.lock_shared_rows());
             let mut old = Vec::new();
@@ -222,8 +220,8 @@ pub(super) async fn lock_needed<C: Connection>(
             }
             if !old.is_empty() {
                 let mut sql = Sql::new("UPDATE faces SET created = ");
-                sql.bind(to_microseconds(now)).push(" WHERE graphs = ").bind(graphs.to_hex());
-                sql.push(" AND image IN ").tuple(old.iter().map(|image| image.to_hex().into()));
+                sql.bind(to_microseconds(now)).push(" WHERE graphs = ").bind(graphs);
+                sql.push(" AND image IN ").tuple(old.iter().map(Argument::from));
                 connection.execute(sql).await?;
             }
         }
@@ -243,7 +241,7 @@ pub(super) async fn stored_of_run<C: Connection>(
     sql.push(connection.lock_shared_deletions());
     connection.fetch(sql).await?;
     let mut sql = Sql::new("SELECT image FROM faces WHERE graphs = ");
-    sql.bind(graphs.to_hex()).push(" AND image IN (").push(OF_RUN[0]).bind(run);
+    sql.bind(graphs).push(" AND image IN (").push(OF_RUN[0]).bind(run);
     sql.push(OF_RUN[1]).bind(run).push(")");
     let rows = connection.fetch(sql).await?;
     rows.iter().map(|row| Reader::new(row, "faces", "").hash("image")).collect()
@@ -264,10 +262,10 @@ async fn load<P: Connections>(
 ) -> Result<HashMap<ContentHash, Vec<u8>>, StoreError> {
     let mut found = HashMap::with_capacity(images.len());
     let mut connection = pool.reader().await?;
-    for images in images.chunks(AT_ONCE) {
+    for images in images.chunks(ROWS_PER_STATEMENT) {
         let mut sql = Sql::new("SELECT image, faces FROM faces WHERE graphs = ");
-        sql.bind(graphs.to_hex()).push(" AND image IN ");
-        sql.tuple(images.iter().map(|image| image.to_hex().into()));
+        sql.bind(graphs).push(" AND image IN ");
+        sql.tuple(images.iter().map(Argument::from));
         for row in &connection.fetch(sql).await? {
             let row = Reader::new(row, "faces", "");
             found.insert(row.hash("image")?, row.optional_bytes("faces")?.unwrap_or_default());

@@ -159,7 +159,7 @@ async fn together<P: Connections>(
     pool: &P,
     entries: &[Entry],
 ) -> Result<Vec<Option<Done>>, DatabaseTrouble> {
-    with_retries(entries[0].sample.id, || transaction(pool, entries)).await.or_else(|error| {
+    with_retries(|| transaction(pool, entries)).await.or_else(|error| {
         let trouble = DatabaseTrouble::of(&error);
         tracing::debug!(%error, samples = entries.len(), "failed to record samples as a group");
         // If the content of the transaction made it fail, each sample is recorded alone to find the
@@ -201,8 +201,9 @@ async fn transaction<P: Connections>(
     let mut done = vec![None; entries.len()];
 
     let runs = runs(connection, entries).await?;
-    let mut candidates: Vec<usize> = (0..entries.len()).filter(|&at| runs[at].is_some()).collect();
-    let waited: BTreeSet<_> = entries.iter().filter_map(Entry::waiting_image).collect();
+    let mut candidates: Vec<usize> =
+        (0..entries.len()).filter(|&at| runs[at] != OfRun::Alone).collect();
+    let waited: BTreeSet<_> = entries.iter().filter_map(Entry::pending_image).collect();
     let others = if waited.is_empty() {
         Vec::new()
     } else {
@@ -238,12 +239,12 @@ async fn transaction<P: Connections>(
         ensure_pack(connection, &sample.pack, to_microseconds(sample.created)).await?;
     }
     let samples: Vec<_> =
-        candidates.iter().map(|&at| (&entries[at].sample, runs[at].flatten())).collect();
+        candidates.iter().map(|&at| (&entries[at].sample, runs[at].id())).collect();
     let fresh = insert_samples(connection, &samples).await?;
     candidates.retain(|&at| fresh.contains(&entries[at].sample.id));
     let fresh: Vec<&Entry> = candidates.iter().map(|&at| &entries[at]).collect();
 
-    forget_waiting(connection, &fresh, &others).await?;
+    forget_pending(connection, &fresh, &others).await?;
     let scores: Vec<_> = fresh
         .iter()
         .flat_map(|entry| {
@@ -254,12 +255,12 @@ async fn transaction<P: Connections>(
     let recorded: Vec<_> = fresh.iter().map(|entry| (entry.sample.id, &entry.sample)).collect();
     extras::insert(connection, &recorded).await?;
     let counted: Vec<_> =
-        candidates.iter().filter_map(|&at| Some((runs[at]??, &entries[at]))).collect();
+        candidates.iter().filter_map(|&at| Some((runs[at].id()?, &entries[at]))).collect();
     count(connection, &counted).await?;
     transaction.commit().await?;
 
     for at in candidates {
-        let run = runs[at].flatten();
+        let run = runs[at].id();
         done[at] = Some(Some(Recorded {
             sample: entries[at].sample.id,
             run,
@@ -271,17 +272,35 @@ async fn transaction<P: Connections>(
 
 impl Entry {
     /// Returns the spooled image that is needed until this sample is recorded.
-    fn waiting_image(&self) -> Option<(Uuid, String)> {
-        self.pending.map(|run| (run, self.sample.image.to_hex()))
+    fn pending_image(&self) -> Option<(Uuid, String)> {
+        self.pending.map(|run| (run, self.sample.inputs.image.to_hex()))
     }
 }
 
-/// Returns the run of each sample, locked against finishing and deletion; `Some(None)` outside any
-/// run, `None` for a sample that must be recorded alone.
+/// Where a sample belongs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum OfRun {
+    /// It must be recorded alone, which creates its run or says what is wrong.
+    Alone,
+    /// To no run.
+    None,
+    Run(Uuid),
+}
+
+impl OfRun {
+    fn id(self) -> Option<Uuid> {
+        match self {
+            Self::Run(id) => Some(id),
+            Self::Alone | Self::None => None,
+        }
+    }
+}
+
+/// Returns where each sample belongs. Runs are locked against finishing and deletion.
 async fn runs<C: Connection>(
     connection: &mut C,
     entries: &[Entry],
-) -> Result<Vec<Option<Option<Uuid>>>, StoreError> {
+) -> Result<Vec<OfRun>, StoreError> {
     let names: BTreeSet<&RunName> = entries
         .iter()
         .filter(|entry| entry.pending.is_none())
@@ -299,15 +318,16 @@ async fn runs<C: Connection>(
     let there =
         if waited.is_empty() { HashSet::new() } else { lock_runs(connection, &waited).await? };
     let run = |entry: &Entry| match (entry.pending, &entry.sample.run) {
-        (Some(run), _) => there.contains(&run).then_some(Some(run)),
-        (None, Some(name)) => by_name.get(name).map(|run| Some(*run)),
-        (None, None) => Some(None),
+        (Some(run), _) if there.contains(&run) => OfRun::Run(run),
+        (None, Some(name)) => by_name.get(name).map_or(OfRun::Alone, |run| OfRun::Run(*run)),
+        (None, None) => OfRun::None,
+        (Some(_), _) => OfRun::Alone,
     };
     Ok(entries.iter().map(run).collect())
 }
 
 /// Removes the recorded samples from the pending ones.
-async fn forget_waiting<C: Connection>(
+async fn forget_pending<C: Connection>(
     connection: &mut C,
     recorded: &[&Entry],
     others: &[(Uuid, String)],
@@ -319,7 +339,7 @@ async fn forget_waiting<C: Connection>(
     let mut sql = Sql::new("DELETE FROM pending_samples WHERE id IN ");
     sql.tuple(waited.iter().map(|entry| entry.sample.id.into()));
     connection.execute(sql).await?;
-    let images: BTreeSet<_> = waited.iter().filter_map(|entry| entry.waiting_image()).collect();
+    let images: BTreeSet<_> = waited.iter().filter_map(|entry| entry.pending_image()).collect();
     release_images(connection, &images, others).await
 }
 

@@ -9,8 +9,8 @@ use super::Store;
 use super::attributes::{AttributeColumn, json, write_outcomes};
 use super::columns::{self, Origin, ScoreColumn};
 use super::db::{
-    Connection, Connections, GIVEN, Reader, Sql, StoreError, check_name, on_backend, storable,
-    to_microseconds, with_retries,
+    Connection, Connections, GIVEN, Reader, SCORES_PER_STATEMENT, Sql, StoreError, check_name,
+    on_backend, storable, to_microseconds, with_retries,
 };
 use super::packs::ensure_pack;
 use super::runs::{RunState, lock_run};
@@ -19,10 +19,6 @@ use super::scores::check_number;
 use super::summaries::running::{self, SummaryKey};
 use crate::content::ContentHash;
 use crate::pack_id::PackId;
-
-/// Rows per statement: SQLite accepts 32,766 arguments, and a sample has four. Values that all rows
-/// share are bound once.
-const AT_ONCE: usize = 5_000;
 
 /// Scores to import, which were computed elsewhere.
 #[derive(Clone, Debug)]
@@ -72,7 +68,7 @@ async fn import_scores<P: Connections>(
     new: &NewImport,
 ) -> Result<Option<Imported>, StoreError> {
     check_import(new)?;
-    with_retries(new.run, || import_transaction(pool, new)).await
+    with_retries(|| import_transaction(pool, new)).await
 }
 
 /// Refuses names and numbers that a database cannot store.
@@ -171,7 +167,7 @@ async fn ensure_samples<C: Connection>(
     // Ascending ids, so that new rows are adjacent in their tables.
     let fresh: Vec<(Uuid, usize)> = ascending(created).zip(missing).collect();
     let mut added = 0;
-    for fresh in fresh.chunks(AT_ONCE) {
+    for fresh in fresh.chunks(SCORES_PER_STATEMENT) {
         added += add_samples(connection, new, fresh, created).await?;
     }
     if added == fresh.len() as u64 {
@@ -204,7 +200,8 @@ async fn find_named<C: Connection>(
     names: &[String],
     ids: &mut [Option<Uuid>],
 ) -> Result<(), StoreError> {
-    for (names, ids) in names.chunks(AT_ONCE).zip(ids.chunks_mut(AT_ONCE)) {
+    for (names, ids) in names.chunks(SCORES_PER_STATEMENT).zip(ids.chunks_mut(SCORES_PER_STATEMENT))
+    {
         let places: HashMap<&str, usize> = names.iter().map(String::as_str).zip(0..).collect();
         let mut sql = Sql::new("SELECT id, name FROM samples WHERE run = ");
         sql.bind(run).push(" AND name IN ");

@@ -43,9 +43,7 @@ impl Store {
     /// Stores a key. Returns `false` if another one that is not revoked has its name.
     pub async fn create_key(&self, key: &KeyRecord) -> Result<bool, StoreError> {
         check_name("the key's name", &key.name)?;
-        on_backend!(self, pool => {
-            with_retries(key.id, || async { Ok(write(pool, insert(key)).await? == 1) }).await
-        })
+        Ok(on_backend!(self, pool => write(pool, insert(key)).await)? == 1)
     }
 
     /// Returns a key by its id, in any state.
@@ -80,16 +78,13 @@ impl Store {
     ) -> Result<Option<KeyRecord>, StoreError> {
         let now = to_microseconds(now);
         on_backend!(self, pool => {
-            with_retries(Uuid::now_v7(), || revoke(pool, id_or_name, now)).await
+            with_retries(|| revoke(pool, id_or_name, now)).await
         })
     }
 
     /// Removes all keys, so that the service needs none. Returns their number.
     pub async fn remove_keys(&self) -> Result<u64, StoreError> {
-        on_backend!(self, pool => {
-            let all = || write(pool, Sql::new("DELETE FROM api_keys"));
-            with_retries(Uuid::now_v7(), all).await
-        })
+        on_backend!(self, pool => write(pool, Sql::new("DELETE FROM api_keys")).await)
     }
 }
 

@@ -1,6 +1,6 @@
-//! Work that one instance at a time does, among those that share a database: the leader of a role.
+//! Work that one instance at a time does, among those that share a database: the leader of a duty.
 //!
-//! In `PostgreSQL`, a role is an advisory lock of a session of its own, which ends with the
+//! In `PostgreSQL`, a duty is an advisory lock of a session of its own, which ends with the
 //! session. `SQLite` has one process.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 use sqlx::{Connection as _, PgConnection};
 
 use super::Store;
-use super::db::{Backend, Connection as _, Connections as _, Reader, Sql, StoreError};
+use super::db::{Backend, Connection, Connections as _, Reader, Sql, StoreError};
 
 /// The server ends the session of an instance that says nothing for this long: it is stopped, or
 /// the network between them is cut.
@@ -17,7 +17,7 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// Time limit of one statement.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The roles that an instance leads.
+/// The duties that an instance leads.
 #[derive(Default)]
 pub struct Leadership {
     session: Option<PgConnection>,
@@ -25,8 +25,8 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// Takes those of these roles that nobody leads, confirms those that this instance leads, and
-    /// leaves all others. Must be called every few seconds. Returns the roles that this instance
+    /// Takes those of these duties that nobody leads, confirms those that this instance leads, and
+    /// leaves all others. Must be called every few seconds. Returns the duties that this instance
     /// now leads.
     ///
     /// # Errors
@@ -73,31 +73,40 @@ impl Leadership {
         session.fetch(Sql::new("SELECT 1 AS one")).await?;
         let left: Vec<_> = self.held.iter().filter(|held| !names.contains(held)).cloned().collect();
         for name in left {
-            let mut sql = Sql::new("SELECT CAST(pg_advisory_unlock(hashtextextended(");
-            sql.bind(name.as_str()).push(", 0)) AS text) AS unlocked");
-            session.fetch(sql).await?;
+            advisory(session, "pg_advisory_unlock", &name).await?;
             self.held.remove(&name);
         }
         for name in names {
             if self.held.contains(name) {
                 continue;
             }
-            let mut sql = Sql::new("SELECT CAST(CAST(pg_try_advisory_lock(hashtextextended(");
-            sql.bind(name.as_str()).push(", 0)) AS int) AS bigint) AS mine");
-            let rows = session.fetch(sql).await?;
-            let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-            if Reader::new(row, "pg_locks", name).int::<i64>("mine")? == 1 {
+            if advisory(session, "pg_try_advisory_lock", name).await? {
                 self.held.insert(name.clone());
             }
         }
         Ok(())
     }
 
-    /// Leaves all roles to other instances.
+    /// Leaves all duties to other instances.
     pub async fn end(&mut self) {
         self.held.clear();
         if let Some(session) = self.session.take() {
             let _ = tokio::time::timeout(PATIENCE, session.close()).await;
         }
     }
+}
+
+/// Calls a function of PostgreSQL for the advisory lock of this name, and returns whether it
+/// succeeded.
+pub(super) async fn advisory<C: Connection>(
+    connection: &mut C,
+    function: &'static str,
+    name: &str,
+) -> Result<bool, StoreError> {
+    let mut sql = Sql::new("SELECT CAST(CAST(");
+    sql.push(function).push("(hashtextextended(").bind(name);
+    sql.push(", 0)) AS int) AS bigint) AS done");
+    let rows = connection.fetch(sql).await?;
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    Ok(Reader::new(row, "pg_locks", name).int::<i64>("done")? == 1)
 }

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::Store;
 use super::cards::keep_card;
@@ -88,7 +87,7 @@ async fn create_method<P: Connections>(
         transaction.commit().await?;
         Ok((method, is_new))
     };
-    with_retries(Uuid::now_v7(), transaction).await
+    with_retries(transaction).await
 }
 
 const METHODS: &str = "SELECT name, description, created, card,

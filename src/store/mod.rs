@@ -75,7 +75,7 @@ mod whole;
 
 use std::sync::Arc;
 
-pub use accepting::{Accepted, NewPending, SampleStatus, Submitted, SubmittedState};
+pub use accepting::{Accepted, AcceptedSample, NewPending, SampleState, SampleStatus};
 pub use attempts::PendingId;
 pub use attributes::{AttributeColumn, AttributeLabels, Outcomes};
 pub use audit::{AuditEntry, AuditQuery};
@@ -99,10 +99,11 @@ pub use prompts::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRec
 pub use quarantine::DeletionTurn;
 pub use run_data::{AttributePlaces, MetricColumn, RUN_DATA_BYTES, RelationKinds, RunData};
 pub use run_name::RunName;
-pub use run_wide::RunWideScores;
+pub use run_wide::{RunWideScore, RunWideScores};
 pub use runs::{RunCounts, RunFacts, RunFlags, RunRecord, RunState, RunsQuery};
 pub use sample::{
-    Extras, NeededFaces, NewSample, NewScore, NewThumbnail, RecordOutcome, Recorded, ScoreValue,
+    Extras, NeededFaces, NewSample, NewScore, NewThumbnail, RecordOutcome, Recorded, SampleInputs,
+    ScoreValue,
 };
 pub use samples::{RunSample, SampleRecord, StoredImage};
 pub use scores::ScoreRecord;

@@ -16,6 +16,7 @@ use super::db::{
 };
 use super::packs::read_pack;
 use super::run_name::RunName;
+use super::sample::SampleInputs;
 use super::spools::{self, Owners};
 use crate::content::ContentHash;
 use crate::pack_id::PackId;
@@ -47,18 +48,8 @@ pub struct PendingRecord {
     pub metrics: Option<Vec<String>>,
     /// Name within the run.
     pub name: String,
-    /// Hash of all inputs.
-    pub content: ContentHash,
-    /// Prompt, if one was sent.
-    pub prompt: Option<String>,
-    /// Hash of the generated image's file.
-    pub image: ContentHash,
-    /// Hashes of the reference images' files, in order.
-    pub references: Vec<ContentHash>,
-    /// Hashes of the auxiliary images' files, in order.
-    pub auxiliary: Vec<ContentHash>,
-    /// Metadata as it was sent.
-    pub metadata: serde_json::Value,
+    /// What the scores depend on.
+    pub inputs: SampleInputs,
     /// Number of failed attempts that count.
     pub attempts: u32,
     /// Earliest time of the next attempt.
@@ -70,23 +61,23 @@ pub struct PendingRecord {
 }
 
 impl Store {
-    /// Returns the oldest pending samples of this pack and folder that are due.
-    pub async fn waiting(
+    /// Returns the oldest pending samples of this pack and spool that are due.
+    pub async fn due_samples(
         &self,
-        folder: &str,
+        spool: &str,
         pack: &str,
         now: OffsetDateTime,
         limit: u32,
     ) -> Result<Vec<PendingRecord>, StoreError> {
-        let sql = due(folder, pack, now, limit);
+        let sql = due(spool, pack, now, limit);
         on_backend!(self, pool => read(pool, sql, pending_record).await)
     }
 
-    /// Counts the blocked samples of this folder and their runs, by the pack that they need instead
+    /// Counts the blocked samples of this spool and their runs, by the pack that they need instead
     /// of this one.
-    pub async fn held_samples(
+    pub async fn blocked_samples(
         &self,
-        folder: &str,
+        spool: &str,
         pack: &str,
     ) -> Result<Vec<BlockedSamples>, StoreError> {
         let mut sql = Sql::new(
@@ -94,41 +85,41 @@ impl Store {
              FROM pending_samples JOIN packs ON packs.digest = pending_samples.pack
              WHERE state = 'waiting' AND folder = ",
         );
-        sql.bind(folder).push(" AND digest <> ").bind(pack);
+        sql.bind(spool).push(" AND digest <> ").bind(pack);
         sql.push(" GROUP BY digest, packs.name, weights ORDER BY digest");
-        on_backend!(self, pool => read(pool, sql, |row| blocked(row, folder)).await)
+        on_backend!(self, pool => read(pool, sql, |row| blocked(row, spool)).await)
     }
 
-    /// Counts the pending samples of all folders but this one.
-    pub async fn pending_elsewhere(&self, folder: &str) -> Result<Vec<(String, u64)>, StoreError> {
+    /// Counts the pending samples of all spools but this one.
+    pub async fn pending_elsewhere(&self, spool: &str) -> Result<Vec<(String, u64)>, StoreError> {
         let mut sql = Sql::new(
             "SELECT folder, COUNT(*) AS samples FROM pending_samples
              WHERE state = 'waiting' AND folder <> ",
         );
-        sql.bind(folder).push(" GROUP BY folder ORDER BY folder");
+        sql.bind(spool).push(" GROUP BY folder ORDER BY folder");
         on_backend!(self, pool => {
             read(pool, sql, |row| {
-                let row = Reader::new(row, "pending_samples", folder);
+                let row = Reader::new(row, "pending_samples", spool);
                 Ok((row.text("folder")?, row.int("samples")?))
             })
             .await
         })
     }
 
-    /// Returns when the oldest pending sample of this folder and pack was accepted.
+    /// Returns when the oldest pending sample of this spool and pack was accepted.
     pub async fn oldest_pending(
         &self,
-        folder: &str,
+        spool: &str,
         pack: &str,
     ) -> Result<Option<OffsetDateTime>, StoreError> {
         let mut sql =
             Sql::new("SELECT created FROM pending_samples WHERE state = 'waiting' AND folder = ");
-        sql.bind(folder).push(" AND pack = ").bind(pack);
+        sql.bind(spool).push(" AND pack = ").bind(pack);
         // Ids grow with time, and the index has them in this order.
         sql.push(" ORDER BY id LIMIT 1");
         on_backend!(self, pool => {
             read_first(pool, sql, |row| {
-                Reader::new(row, "pending_samples", folder).time("created")
+                Reader::new(row, "pending_samples", spool).time("created")
             })
             .await
         })
@@ -137,13 +128,13 @@ impl Store {
     /// Returns the time at which the next pending sample that is not due yet becomes due.
     pub async fn next_due(
         &self,
-        folder: &str,
+        spool: &str,
         pack: &str,
         after: OffsetDateTime,
     ) -> Result<Option<OffsetDateTime>, StoreError> {
         let mut sql =
             Sql::new("SELECT due FROM pending_samples WHERE state = 'waiting' AND folder = ");
-        sql.bind(folder)
+        sql.bind(spool)
             .push(" AND pack = ")
             .bind(pack)
             .push(" AND due > ")
@@ -161,7 +152,11 @@ impl Store {
         due: OffsetDateTime,
         attempted: bool,
     ) -> Result<(), StoreError> {
-        on_backend!(self, pool => postpone(pool, id, due, attempted).await)
+        let mut sql = Sql::new("UPDATE pending_samples SET due = ");
+        sql.bind(to_microseconds(due)).push(", begun = 0, attempts = attempts + ");
+        sql.bind(i64::from(attempted));
+        sql.push(" WHERE state = 'waiting' AND id = ").bind(id);
+        on_backend!(self, pool => write(pool, sql).await).map(drop)
     }
 
     /// Fails a pending sample with a reason code and a detail, and returns its image, which it no
@@ -190,10 +185,10 @@ pub(super) fn pending_rows() -> Sql {
     )
 }
 
-/// Selects the oldest pending samples of this pack and folder that are due.
-fn due(folder: &str, pack: &str, now: OffsetDateTime, limit: u32) -> Sql {
+/// Selects the oldest pending samples of this pack and spool that are due.
+fn due(spool: &str, pack: &str, now: OffsetDateTime, limit: u32) -> Sql {
     let mut sql = pending_rows();
-    sql.push(" AND folder = ").bind(folder).push(" AND pending_samples.pack = ").bind(pack);
+    sql.push(" AND folder = ").bind(spool).push(" AND pending_samples.pack = ").bind(pack);
     sql.push(" AND (due <= ").bind(to_microseconds(now));
     // No pause is that long: the clock was set back, and the sample is due.
     sql.push(" OR due > ").bind(to_microseconds(now + LONGEST_PAUSE)).push(")");
@@ -204,26 +199,13 @@ fn due(folder: &str, pack: &str, now: OffsetDateTime, limit: u32) -> Sql {
 pub(super) fn pending_record<R: Row>(row: &R) -> Result<PendingRecord, StoreError> {
     let id = Reader::new(row, "pending_samples", "").uuid("id")?;
     let row = Reader::new(row, "pending_samples", id);
-    let list = |column: &'static str| {
-        let digits: Vec<String> = row.json(column)?;
-        let hash = |hex: &String| {
-            ContentHash::from_hex(hex)
-                .ok_or_else(|| row.corrupt(column, "contains a value that is not a hash"))
-        };
-        digits.iter().map(hash).collect::<Result<Vec<_>, _>>()
-    };
     Ok(PendingRecord {
         id,
         run_id: row.uuid("run")?,
         run: RunName { method: row.text("method_name")?, run: row.text("run_name")? },
         metrics: row.optional_text("metrics")?.map(|_| row.json("metrics")).transpose()?,
         name: row.text("name")?,
-        content: row.hash("content")?,
-        prompt: row.optional_text("prompt")?,
-        image: row.hash("image")?,
-        references: list("reference_hashes")?,
-        auxiliary: list("auxiliary_hashes")?,
-        metadata: row.json("metadata")?,
+        inputs: SampleInputs::read(&row)?,
         attempts: row.int("attempts")?,
         due: row.time("due")?,
         deaths: row.int("deaths")?,
@@ -231,29 +213,13 @@ pub(super) fn pending_record<R: Row>(row: &R) -> Result<PendingRecord, StoreErro
     })
 }
 
-fn blocked<R: Row>(row: &R, folder: &str) -> Result<BlockedSamples, StoreError> {
-    let row = Reader::new(row, "pending_samples", folder);
+fn blocked<R: Row>(row: &R, spool: &str) -> Result<BlockedSamples, StoreError> {
+    let row = Reader::new(row, "pending_samples", spool);
     Ok(BlockedSamples {
         pack: read_pack(&row, "digest", "name")?,
         samples: row.int("samples")?,
         runs: row.int("runs")?,
     })
-}
-
-async fn postpone<P: Connections>(
-    pool: &P,
-    id: Uuid,
-    due: OffsetDateTime,
-    attempted: bool,
-) -> Result<(), StoreError> {
-    let transaction = || async {
-        let mut sql = Sql::new("UPDATE pending_samples SET due = ");
-        sql.bind(to_microseconds(due)).push(", begun = 0, attempts = attempts + ");
-        sql.bind(i64::from(attempted));
-        sql.push(" WHERE state = 'waiting' AND id = ").bind(id);
-        write(pool, sql).await
-    };
-    with_retries(id, transaction).await.map(drop)
 }
 
 async fn fail<P: Connections>(
@@ -287,7 +253,7 @@ async fn fail<P: Connections>(
         transaction.commit().await?;
         Ok(Some(image))
     };
-    with_retries(id, transaction).await
+    with_retries(transaction).await
 }
 
 /// Marks a pending sample as failed. The caller has locked its image with [`spools::lock_image`],

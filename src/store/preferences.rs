@@ -10,16 +10,13 @@ use uuid::Uuid;
 
 use super::Store;
 use super::db::{
-    Argument, Connection, Connections, Reader, Row, Sql, StoreError, check_name, new_id,
-    on_backend, read, to_microseconds, with_retries, write,
+    Argument, Connection, Connections, ROWS_PER_STATEMENT, Reader, Row, Sql, StoreError,
+    check_name, new_id, on_backend, read, to_microseconds, with_retries,
 };
 use super::judgements::{
     Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample, VoteCount,
 };
 use super::{studies, study_answers};
-
-/// Rows per statement: SQLite accepts 32,766 arguments.
-const BATCH: usize = 1_000;
 
 /// Deletions from one of the two tables.
 struct Deletions {
@@ -123,23 +120,41 @@ impl Store {
             sql.bind(id);
             sql
         });
-        let delete = delete.collect();
-        Ok(on_backend!(self, pool => together(pool, delete).await)? > 0)
+        let delete: Vec<_> = delete.collect();
+        let deleted = on_backend!(self, pool => {
+            let transaction = || async {
+                let mut transaction = pool.begin().await?;
+                let deleted = execute_all(&mut *transaction, &delete).await?;
+                transaction.commit().await?;
+                Ok(deleted)
+            };
+            with_retries(transaction).await
+        })?;
+        Ok(deleted > 0)
     }
 
     /// Deletes all judgements of an annotator, also those in studies, and returns their number.
     pub async fn delete_annotator(&self, annotator: &str) -> Result<u64, StoreError> {
-        let studies = "DELETE FROM study_answers WHERE annotator = ";
-        let delete = BOTH.iter().map(|table| table.of_annotator).chain([studies]).map(|text| {
+        let of = |text| {
             let mut sql = Sql::new(text);
             sql.bind(annotator);
             sql
-        });
-        let delete = delete.collect();
-        let mut sql = Sql::new("DELETE FROM study_exclusions WHERE annotator = ");
-        sql.bind(annotator);
-        on_backend!(self, pool => write(pool, sql).await)?;
-        on_backend!(self, pool => together(pool, delete).await)
+        };
+        let answers = "DELETE FROM study_answers WHERE annotator = ";
+        let judgements = BOTH.iter().map(|table| table.of_annotator).chain([answers]).map(of);
+        let judgements: Vec<_> = judgements.collect();
+        // Last, so that an answer that is being judged meanwhile excludes nobody afterwards.
+        let exclusions = of("DELETE FROM study_exclusions WHERE annotator = ");
+        on_backend!(self, pool => {
+            let transaction = || async {
+                let mut transaction = pool.begin().await?;
+                let deleted = execute_all(&mut *transaction, &judgements).await?;
+                transaction.execute(exclusions.clone()).await?;
+                transaction.commit().await?;
+                Ok(deleted)
+            };
+            with_retries(transaction).await
+        })
     }
 
     /// Counts the votes on a question by the two runs and the preference, also those of studies,
@@ -261,7 +276,7 @@ async fn add<P: Connections>(
             return Err(StoreError::invalid("shown_first", "it is neither run of the vote"));
         }
     }
-    with_retries(Uuid::now_v7(), || insert(pool, preferences, to_microseconds(created))).await
+    with_retries(|| insert(pool, preferences, to_microseconds(created))).await
 }
 
 async fn insert<P: Connections>(
@@ -279,7 +294,7 @@ async fn insert<P: Connections>(
     }
     let mut known: BTreeSet<(Uuid, String)> = BTreeSet::new();
     for (run, names) in &wanted {
-        for names in names.iter().collect::<Vec<_>>().chunks(BATCH) {
+        for names in names.iter().collect::<Vec<_>>().chunks(ROWS_PER_STATEMENT) {
             let mut sql = Sql::new("SELECT name FROM samples WHERE run = ");
             sql.bind(*run).push(" AND name IN ").tuple(names.iter().map(|name| (**name).into()));
             for row in &connection.fetch(sql).await? {
@@ -326,7 +341,7 @@ async fn count_votes<C: Connection>(
     rows: &[(Key<'_>, Answer)],
     created: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    for rows in rows.chunks(BATCH) {
+    for rows in rows.chunks(ROWS_PER_STATEMENT) {
         let mut sql = Sql::new(
             "INSERT INTO preferences (id, question, annotator, name, run_a, run_b, value,
                  shown_first, created)
@@ -374,7 +389,7 @@ async fn keep_uncounted<C: Connection>(
     rows: &[(Key<'_>, Answer)],
     created: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    for rows in rows.chunks(BATCH) {
+    for rows in rows.chunks(ROWS_PER_STATEMENT) {
         let mut sql = Sql::new(
             "INSERT INTO uncounted_votes (id, question, annotator, name, run_a, run_b, is_repeat,
                  value, shown_first, created)
@@ -425,14 +440,12 @@ fn limit_to(sql: &mut Sql, rows: &[(Key<'_>, Answer)]) {
     sql.push(" AND question IN ").tuple(questions.into_iter().map(Argument::from));
 }
 
-/// Runs deletions in one transaction, and returns the number of deleted rows.
-async fn together<P: Connections>(pool: &P, deletions: Vec<Sql>) -> Result<u64, StoreError> {
-    let mut transaction = pool.begin().await?;
+/// Runs deletions, and returns the number of deleted rows.
+async fn execute_all<C: Connection>(connection: &mut C, all: &[Sql]) -> Result<u64, StoreError> {
     let mut deleted = 0;
-    for sql in deletions {
-        deleted += transaction.execute(sql).await?;
+    for sql in all {
+        deleted += connection.execute(sql.clone()).await?;
     }
-    transaction.commit().await?;
     Ok(deleted)
 }
 

@@ -151,7 +151,7 @@ async fn register<P: Connections>(
             check_name("the kind", kind)?;
         }
     }
-    with_retries(Uuid::now_v7(), || transaction(pool, dataset, prompts, created)).await
+    with_retries(|| transaction(pool, dataset, prompts, created)).await
 }
 
 /// An existing prompt.

@@ -1,7 +1,7 @@
 //! The queue of samples that wait for a writer (`group_commit.rs`).
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Semaphore, oneshot};
 use tracing::Span;
@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::db::StoreError;
 use super::sample::{NewSample, Recorded};
+use crate::sync::lock;
 
 /// Result for a sample: `None` if it was pending and no longer is.
 pub(super) type Done = Option<Recorded>;
@@ -47,13 +48,13 @@ impl Queue {
     ) -> oneshot::Receiver<Result<Done, StoreError>> {
         let (reply, receiver) = oneshot::channel();
         let entry = Entry { sample: sample.clone(), pending, span, reply };
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(entry);
+        lock(&self.waiting).push_back(entry);
         receiver
     }
 
     /// Takes the oldest entries, at most `most`.
     pub(super) fn take(&self, most: usize) -> Vec<Entry> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&self.waiting);
         let count = waiting.len().min(most);
         waiting.drain(..count).collect()
     }

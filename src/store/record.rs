@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use uuid::Uuid;
 
 use super::db::{
-    Argument, Connection, Connections, GIVEN, Reader, Sql, StoreError, check_name, check_text,
-    hashes_to_json, json_strings, storable, to_microseconds, with_retries,
+    Argument, Connection, Connections, GIVEN, Reader, SCORES_PER_STATEMENT, Sql, StoreError,
+    check_name, check_text, json_strings, storable, to_microseconds, with_retries,
 };
 use super::extras;
 use super::faces::lock_needed;
@@ -14,13 +14,9 @@ use super::packs::ensure_pack;
 use super::pending;
 use super::run_name::RunName;
 use super::runs::{ensure_run, is_open, lock_runs};
-use super::sample::{NewSample, NewScore, RecordOutcome, Recorded, ScoreValue};
+use super::sample::{NewSample, NewScore, RecordOutcome, Recorded, SampleInputs, ScoreValue};
 use super::scores::{Change, check_number, stored_scores};
 use super::summaries::running;
-
-/// Scores per statement: both databases accept at least 32,766 arguments, and a score has up to
-/// six.
-const AT_ONCE: usize = 5_000;
 
 /// Records a sample that passed [`check`].
 pub(super) async fn record<P: Connections>(
@@ -28,7 +24,7 @@ pub(super) async fn record<P: Connections>(
     sample: &NewSample,
 ) -> Result<Recorded, StoreError> {
     let scores = in_order(sample);
-    with_retries(sample.id, || transaction(pool, sample, &scores)).await
+    with_retries(|| transaction(pool, sample, &scores)).await
 }
 
 /// Records a pending sample that passed [`check`] under its existing id, and removes it from the
@@ -40,7 +36,7 @@ pub(super) async fn record_pending<P: Connections>(
     run: Uuid,
 ) -> Result<Option<Recorded>, StoreError> {
     let scores = in_order(sample);
-    with_retries(sample.id, || pending_transaction(pool, sample, run, &scores)).await
+    with_retries(|| pending_transaction(pool, sample, run, &scores)).await
 }
 
 /// Sorts scores by metric: all transactions lock summary rows in this order, so that they queue
@@ -87,7 +83,7 @@ async fn pending_transaction<P: Connections>(
     let connection = &mut *transaction;
     // A concurrent deletion of the run waits until this ends, or this finds the run gone.
     if lock_runs(connection, &BTreeSet::from([run])).await?.is_empty()
-        || !pending::take(connection, sample.id, run, sample.image).await?
+        || !pending::take(connection, sample.id, run, sample.inputs.image).await?
     {
         return Ok(None);
     }
@@ -169,7 +165,7 @@ async fn ensure_sample<C: Connection>(
     let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
     let row = Reader::new(row, "samples", &*name);
     let existing = row.uuid("id")?;
-    if row.text("content")? == sample.content.to_hex() {
+    if row.text("content")? == sample.inputs.content.to_hex() {
         return Ok((existing, false));
     }
     Err(match &sample.run {
@@ -189,26 +185,18 @@ pub(super) async fn insert_samples<C: Connection>(
     if samples.is_empty() {
         return Ok(HashSet::new());
     }
-    let mut sql = Sql::new(
-        "INSERT INTO samples (id, run, name, content, prompt, image, width, height,
-             reference_hashes, auxiliary_hashes, metadata, created)
-         VALUES ",
-    );
+    let mut sql = Sql::new("INSERT INTO samples (id, run, name, width, height, created, ");
+    sql.push(SampleInputs::COLUMNS).push(") VALUES ");
     sql.tuples(samples.iter().map(|(sample, run)| {
-        [
+        let own: [Argument; 6] = [
             sample.id.into(),
             (*run).into(),
             (&*sample.name()).into(),
-            sample.content.to_hex().into(),
-            sample.prompt.clone().into(),
-            sample.image.to_hex().into(),
             sample.width.into(),
             sample.height.into(),
-            hashes_to_json(&sample.references).into(),
-            hashes_to_json(&sample.auxiliary).into(),
-            sample.metadata.to_string().into(),
             to_microseconds(sample.created).into(),
-        ]
+        ];
+        own.into_iter().chain(sample.inputs.arguments())
     }));
     // Samples outside any run have a null run, and nulls never conflict: each one is new.
     sql.push(" ON CONFLICT (run, name) DO NOTHING RETURNING id");
@@ -232,10 +220,7 @@ async fn add_photos<C: Connection>(
 ) -> Result<(), StoreError> {
     let photos: BTreeSet<(Uuid, String)> = samples
         .iter()
-        .flat_map(|sample| {
-            let photos = sample.references.iter().chain(&sample.auxiliary);
-            photos.map(|photo| (sample.id, photo.to_hex()))
-        })
+        .flat_map(|sample| sample.inputs.photos().map(|photo| (sample.id, photo.to_hex())))
         .collect();
     if photos.is_empty() {
         return Ok(());
@@ -263,10 +248,10 @@ pub(super) async fn write_scores<C: Connection>(
         let (plain, others): (Vec<_>, Vec<_>) = of_origin
             .copied()
             .partition(|(_, _, new)| new.value.number().is_some() && new.flags.is_empty());
-        for rows in plain.chunks(AT_ONCE) {
+        for rows in plain.chunks(SCORES_PER_STATEMENT) {
             write_rows(connection, &pack, &version, rows, true).await?;
         }
-        for rows in others.chunks(AT_ONCE) {
+        for rows in others.chunks(SCORES_PER_STATEMENT) {
             write_rows(connection, &pack, &version, rows, false).await?;
         }
     }
@@ -329,7 +314,7 @@ pub(super) fn check(sample: &NewSample) -> Result<(), StoreError> {
     }
     check_name("the pack's digest", &sample.pack.digest)?;
     check_name("the pack's name", &sample.pack.name)?;
-    check_text("the prompt", sample.prompt.as_deref().unwrap_or_default())?;
+    check_text("the prompt", sample.inputs.prompt.as_deref().unwrap_or_default())?;
     check_text("the service's version", &sample.service_version)?;
     let mut seen = BTreeSet::new();
     for score in &sample.scores {

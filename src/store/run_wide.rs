@@ -34,20 +34,31 @@ pub struct RunWideScores {
     pub metric: String,
     /// Version of the metric's definition.
     pub metric_version: u32,
-    /// Score of each sample, by its id.
-    pub scores: Vec<(Uuid, ScoreValue)>,
-    /// Evidence behind the score of each sample, by its id.
-    pub outcomes: Vec<(Uuid, AttributeLabels)>,
-    /// Images that each of the outcomes is about, in the same order, with the face graphs. Those
-    /// of images whose faces have been deleted are not written.
-    pub faces: Option<(ContentHash, Vec<[ContentHash; 2]>)>,
+    /// Digest of the graphs that found the faces, if faces are stored: evidence about images whose
+    /// faces have been deleted since is not written.
+    pub graphs: Option<ContentHash>,
+    /// Score of each sample.
+    pub scores: Vec<RunWideScore>,
+}
+
+/// Run-wide score of one sample.
+#[derive(Clone, Debug)]
+pub struct RunWideScore {
+    /// Id of the sample.
+    pub sample: Uuid,
+    /// The score.
+    pub value: ScoreValue,
+    /// Evidence behind it.
+    pub outcomes: Option<AttributeLabels>,
+    /// Images whose faces the evidence is about.
+    pub images: Vec<ContentHash>,
 }
 
 impl Store {
     /// Adds run-wide scores to those samples of a run that have none yet, in one transaction, and
     /// returns their number.
     pub async fn add_run_wide(&self, scores: &RunWideScores) -> Result<u64, StoreError> {
-        on_backend!(self, pool => with_retries(scores.run, || transaction(pool, scores)).await)
+        on_backend!(self, pool => with_retries(|| transaction(pool, scores)).await)
     }
 }
 
@@ -68,19 +79,19 @@ async fn transaction<P: Connections>(pool: &P, new: &RunWideScores) -> Result<u6
         version: new.metric_version,
         created,
     };
-    let rows =
-        new.scores.iter().filter(|(id, _)| there.contains(id)).map(|(id, value)| (*id, value));
+    let scores: Vec<_> = new.scores.iter().filter(|one| there.contains(&one.sample)).collect();
+    let rows: Vec<_> = scores.iter().map(|one| (one.sample, &one.value)).collect();
     let key = of.summary(new.run);
     running::claim(connection, key).await?;
-    let written = columns::write(connection, &of, &rows.collect::<Vec<_>>(), false).await?;
-    let mut outcomes: Vec<_> = new.outcomes.iter().collect();
-    if let Some((graphs, images)) = &new.faces {
-        let stored = stored_of_run(connection, new.run, *graphs).await?;
-        let mut images = images.iter();
-        let all_stored = |images: &[ContentHash; 2]| images.iter().all(|it| stored.contains(it));
-        outcomes.retain(|_| images.next().is_none_or(all_stored));
-    }
-    outcomes.retain(|(id, _)| there.contains(id));
+    let written = columns::write(connection, &of, &rows, false).await?;
+    let stored = match new.graphs {
+        Some(graphs) => Some(stored_of_run(connection, new.run, graphs).await?),
+        None => None,
+    };
+    let is_stored = |image| stored.as_ref().is_none_or(|stored| stored.contains(image));
+    let outcomes = scores.into_iter().filter(|one| one.images.iter().all(is_stored));
+    let outcomes = outcomes.filter_map(|one| Some((one.sample, one.outcomes.as_ref()?)));
+    let outcomes: Vec<_> = outcomes.collect();
     write_outcomes(connection, &new.pack.digest, &outcomes, |(id, outcomes)| (*id, json(outcomes)))
         .await?;
     running::recompute(connection, key).await?;

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::Store;
 use super::db::{
     Connection, Connections, Reader, Row, Sql, StoreError, check_name, check_text, new_id,
     on_backend, read, read_first, to_microseconds, with_retries,
@@ -14,7 +15,7 @@ use super::db::{
 use super::methods::ensure_method;
 use super::packs::read_pack;
 use super::run_name::RunName;
-use super::{Store, spools};
+use super::spools::{self, Released};
 use crate::content::ContentHash;
 use crate::pack_id::PackId;
 
@@ -228,7 +229,7 @@ async fn create_run<P: Connections>(
     check_name("the method's name", &name.method)?;
     check_name("the run's name", &name.run)?;
     check_facts(facts)?;
-    with_retries(Uuid::now_v7(), || create(pool, name, facts, to_microseconds(created))).await
+    with_retries(|| create(pool, name, facts, to_microseconds(created))).await
 }
 
 /// Refuses facts that a database cannot store.
@@ -349,9 +350,7 @@ async fn finish<P: Connections>(pool: &P, id: Uuid) -> Result<Option<RunRecord>,
         let connection = &mut *transaction;
         // This conflicts with the lock that adding a sample takes: once it is granted, no sample is
         // half added.
-        let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
-        sql.bind(id).push(connection.lock_for_deletion());
-        connection.fetch(sql).await?;
+        lock_run_for_deletion(connection, id).await?;
         let mut sql =
             Sql::new("UPDATE runs SET state = 'finishing' WHERE state = 'open' AND id = ");
         sql.bind(id);
@@ -360,7 +359,7 @@ async fn finish<P: Connections>(pool: &P, id: Uuid) -> Result<Option<RunRecord>,
         transaction.commit().await?;
         Ok(record)
     };
-    with_retries(id, transaction).await
+    with_retries(transaction).await
 }
 
 async fn finished<P: Connections>(
@@ -383,14 +382,21 @@ async fn finished<P: Connections>(
         let rows = connection.fetch(sql).await?;
         let files = rows.iter().map(|row| Reader::new(row, "kept_files", id).hash("image"));
         let files = files.collect::<Result<_, _>>()?;
-        spools::release(connection, Some(id), None).await?;
-        let mut sql = Sql::new("DELETE FROM kept_files WHERE run = ");
-        sql.bind(id);
-        connection.execute(sql).await?;
+        spools::release(connection, Released::OfRun(id)).await?;
         transaction.commit().await?;
         Ok(files)
     };
-    with_retries(id, transaction).await
+    with_retries(transaction).await
+}
+
+/// Locks a run against everything else, and returns whether it exists.
+pub(super) async fn lock_run_for_deletion<C: Connection>(
+    connection: &mut C,
+    id: Uuid,
+) -> Result<bool, StoreError> {
+    let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
+    sql.bind(id).push(connection.lock_for_deletion());
+    Ok(!connection.fetch(sql).await?.is_empty())
 }
 
 /// Locks these runs against finishing and deletion, and returns those that exist.

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::db::{Argument, Reader, Row, StoreError, hashes_to_json};
 use super::run_name::RunName;
 use crate::content::ContentHash;
 use crate::pack_id::PackId;
@@ -23,22 +24,12 @@ pub struct NewSample {
     pub run: Option<RunName>,
     /// Name within the run; `None` to identify it by its content.
     pub name: Option<String>,
-    /// Hash of all inputs that the scores depend on; a repetition must have an equal one.
-    pub content: ContentHash,
-    /// Prompt, if one was sent.
-    pub prompt: Option<String>,
-    /// Hash of the generated image's file.
-    pub image: ContentHash,
+    /// What the scores depend on; a repetition must have the same content.
+    pub inputs: SampleInputs,
     /// Width of the image in pixels.
     pub width: u32,
     /// Height of the image in pixels.
     pub height: u32,
-    /// Hashes of the reference images' files, in order.
-    pub references: Vec<ContentHash>,
-    /// Hashes of the auxiliary images' files, in order.
-    pub auxiliary: Vec<ContentHash>,
-    /// Metadata, stored as it was sent: attributes, detectables, relations, categories.
-    pub metadata: serde_json::Value,
     /// Pack that the scores were computed with.
     pub pack: PackId,
     /// Version of the service that computed them.
@@ -52,7 +43,65 @@ pub struct NewSample {
 impl NewSample {
     /// Returns the name within the run.
     pub(super) fn name(&self) -> Cow<'_, str> {
-        self.name.as_deref().map_or_else(|| self.content.to_hex().into(), Cow::from)
+        self.name.as_deref().map_or_else(|| self.inputs.content.to_hex().into(), Cow::from)
+    }
+}
+
+/// What the scores of a sample depend on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SampleInputs {
+    /// Hash of all of it.
+    pub content: ContentHash,
+    /// Prompt, if one was sent.
+    pub prompt: Option<String>,
+    /// Hash of the generated image's file.
+    pub image: ContentHash,
+    /// Hashes of the reference images' files, in order.
+    pub references: Vec<ContentHash>,
+    /// Hashes of the auxiliary images' files, in order.
+    pub auxiliary: Vec<ContentHash>,
+    /// Metadata, stored as it was sent: attributes, detectables, relations, categories.
+    pub metadata: serde_json::Value,
+}
+
+impl SampleInputs {
+    /// Columns of a table with inputs, in the order of [`arguments`](Self::arguments).
+    pub(super) const COLUMNS: &str =
+        "content, prompt, image, reference_hashes, auxiliary_hashes, metadata";
+
+    /// Returns the reference and auxiliary images.
+    pub fn photos(&self) -> impl Iterator<Item = &ContentHash> {
+        self.references.iter().chain(&self.auxiliary)
+    }
+
+    pub(super) fn arguments(&self) -> [Argument; 6] {
+        [
+            self.content.into(),
+            self.prompt.clone().into(),
+            self.image.into(),
+            hashes_to_json(&self.references).into(),
+            hashes_to_json(&self.auxiliary).into(),
+            self.metadata.to_string().into(),
+        ]
+    }
+
+    pub(super) fn read<R: Row>(row: &Reader<'_, R>) -> Result<Self, StoreError> {
+        let list = |column: &'static str| {
+            let digits: Vec<String> = row.json(column)?;
+            let hash = |hex: &String| {
+                ContentHash::from_hex(hex)
+                    .ok_or_else(|| row.corrupt(column, "contains a value that is not a hash"))
+            };
+            digits.iter().map(hash).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self {
+            content: row.hash("content")?,
+            prompt: row.optional_text("prompt")?,
+            image: row.hash("image")?,
+            references: list("reference_hashes")?,
+            auxiliary: list("auxiliary_hashes")?,
+            metadata: row.json("metadata")?,
+        })
     }
 }
 

@@ -6,11 +6,8 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::Store;
-use super::db::{Connection, Connections, Reader, Sql, StoreError, on_backend};
+use super::db::{Connection, Connections, ROWS_PER_STATEMENT, Reader, Sql, StoreError, on_backend};
 use crate::content::ContentHash;
-
-/// Names per statement: SQLite accepts 32,766 arguments, and shorter statements are parsed faster.
-const AT_ONCE: usize = 500;
 
 /// What an annotator is shown of a sample: no score.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,7 +77,7 @@ async fn shown<P: Connections>(
     let mut connection = pool.reader().await?;
     let mut found = BTreeMap::new();
     for (run, names) in wanted {
-        for names in names.iter().collect::<Vec<_>>().chunks(AT_ONCE) {
+        for names in names.iter().collect::<Vec<_>>().chunks(ROWS_PER_STATEMENT) {
             let mut sql = Sql::new(
                 "SELECT name, prompt, image, reference_hashes, auxiliary_hashes
                  FROM samples WHERE run = ",

@@ -1,20 +1,17 @@
-//! Spool folders as the database knows them: its id, the files that runs need, and the files that
+//! Spools as the database knows them: its id, the files that runs need, and the files that
 //! were released.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Store;
 use super::db::{
-    Connection, Connections, Reader, Sql, StoreError, on_backend, read, read_first,
-    to_microseconds, with_retries, write,
+    Argument, Connection, Connections, ROWS_PER_STATEMENT, Reader, Sql, StoreError, on_backend,
+    read, read_first, write,
 };
+use crate::clock;
 use crate::content::ContentHash;
-
-/// Files per query: SQLite accepts 32,766 arguments, and shorter statements are parsed faster.
-const AT_ONCE: usize = 500;
 
 impl Store {
     /// Returns the id of the database, which is generated on first use. Every copy and backup of it
@@ -23,12 +20,12 @@ impl Store {
         on_backend!(self, pool => installation(pool).await)
     }
 
-    /// Returns some released files of this folder, whichever instance released them.
-    pub async fn released_files(&self, folder: &str) -> Result<Vec<ContentHash>, StoreError> {
+    /// Returns some released files of this spool, whichever instance released them.
+    pub async fn released_files(&self, spool: &str) -> Result<Vec<ContentHash>, StoreError> {
         let mut sql = Sql::new("SELECT image FROM released_files WHERE folder = ");
-        sql.bind(folder).push(" ORDER BY image LIMIT ").bind(AT_ONCE as i64);
+        sql.bind(spool).push(" ORDER BY image LIMIT ").bind(ROWS_PER_STATEMENT as i64);
         on_backend!(self, pool => {
-            read(pool, sql, |row| Reader::new(row, "released_files", folder).hash("image")).await
+            read(pool, sql, |row| Reader::new(row, "released_files", spool).hash("image")).await
         })
     }
 
@@ -36,26 +33,32 @@ impl Store {
     /// needed again.
     pub async fn forget_released(
         &self,
-        folder: &str,
+        spool: &str,
         files: &[ContentHash],
     ) -> Result<(), StoreError> {
-        on_backend!(self, pool => forget_released(pool, folder, files).await)
+        if files.is_empty() {
+            return Ok(());
+        }
+        let mut sql = Sql::new("DELETE FROM released_files WHERE folder = ");
+        sql.bind(spool).push(" AND image IN ");
+        sql.tuple(files.iter().map(Argument::from));
+        on_backend!(self, pool => write(pool, sql).await).map(drop)
     }
 
-    /// Returns those of these reference and auxiliary images that this folder does not store for
+    /// Returns those of these reference and auxiliary images that this spool does not store for
     /// the run.
     pub async fn unknown_photos(
         &self,
         run: Uuid,
-        folder: &str,
+        spool: &str,
         photos: &BTreeSet<ContentHash>,
     ) -> Result<Vec<ContentHash>, StoreError> {
         on_backend!(self, pool => {
-            unknown(&mut *pool.reader().await?, (run, folder), photos, "").await
+            unknown(&mut *pool.reader().await?, (run, spool), photos, "").await
         })
     }
 
-    /// Returns the bytes of the files that a key sent and that a run still needs, in all folders.
+    /// Returns the bytes of the files that a key sent and that a run still needs, in all spools.
     pub async fn stored_bytes(&self, key: Uuid) -> Result<u64, StoreError> {
         let mut sql =
             Sql::new("SELECT CAST(COALESCE(SUM(bytes), 0) AS bigint) AS stored FROM kept_files");
@@ -66,13 +69,13 @@ impl Store {
         Ok(stored.unwrap_or_default())
     }
 
-    /// Returns those of these files that some run needs in this folder.
+    /// Returns those of these files that some run needs in this spool.
     pub async fn needed_files(
         &self,
-        folder: &str,
+        spool: &str,
         files: &[ContentHash],
     ) -> Result<HashSet<ContentHash>, StoreError> {
-        on_backend!(self, pool => needed(pool, folder, files).await)
+        on_backend!(self, pool => needed(pool, spool, files).await)
     }
 }
 
@@ -84,61 +87,49 @@ async fn installation<P: Connections>(pool: &P) -> Result<String, StoreError> {
     if let Some(id) = known().await? {
         return Ok(id);
     }
-    let transaction = || async {
-        let mut sql = Sql::new("INSERT INTO installation (one, id, created) VALUES ");
-        let (id, now) = (Uuid::now_v7().to_string(), to_microseconds(OffsetDateTime::now_utc()));
-        sql.tuple([1_i64.into(), id.into(), now.into()]);
-        // Another instance may start at the same moment: the first id inserted wins.
-        sql.push(" ON CONFLICT (one) DO NOTHING");
-        write(pool, sql).await
-    };
-    with_retries(Uuid::now_v7(), transaction).await?;
+    let mut sql = Sql::new("INSERT INTO installation (one, id, created) VALUES ");
+    let (id, now) = (Uuid::now_v7().to_string(), clock::now());
+    sql.tuple([1_i64.into(), id.into(), now.into()]);
+    // Another instance may start at the same moment: the first id inserted wins.
+    sql.push(" ON CONFLICT (one) DO NOTHING");
+    write(pool, sql).await?;
     known().await?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))
 }
 
-/// Notifies the owners of the folders that files of a run, or one image of all runs, are released.
-/// It must be called before the rows of `kept_files` are deleted.
+/// Files that are released together.
+#[derive(Clone, Copy)]
+pub(super) enum Released {
+    /// All files of a run.
+    OfRun(Uuid),
+    /// One image, of all runs.
+    Image(ContentHash),
+}
+
+/// Releases files, of which the owners of their spools are notified. Returns the number of deleted
+/// rows.
 pub(super) async fn release<C: Connection>(
     connection: &mut C,
-    run: Option<Uuid>,
-    image: Option<ContentHash>,
-) -> Result<(), StoreError> {
-    let mut sql = releasing("SELECT DISTINCT");
-    sql.push("WHERE 1 = 1");
-    if let Some(run) = run {
-        sql.push(" AND run = ").bind(run);
-    }
-    if let Some(image) = image {
-        sql.push(" AND image = ").bind(image.to_hex());
-    }
+    files: Released,
+) -> Result<u64, StoreError> {
+    let condition = |mut sql: Sql| {
+        match files {
+            Released::OfRun(run) => sql.push("WHERE run = ").bind(run),
+            Released::Image(image) => sql.push("WHERE image = ").bind(image),
+        };
+        sql
+    };
+    let mut sql = condition(releasing("SELECT DISTINCT"));
     // Sorted, so that two transactions never wait for each other.
     sql.push(" ORDER BY folder, image ON CONFLICT DO NOTHING");
     connection.execute(sql).await?;
-    Ok(())
-}
-
-async fn forget_released<P: Connections>(
-    pool: &P,
-    folder: &str,
-    files: &[ContentHash],
-) -> Result<(), StoreError> {
-    if files.is_empty() {
-        return Ok(());
-    }
-    let transaction = || async {
-        let mut sql = Sql::new("DELETE FROM released_files WHERE folder = ");
-        sql.bind(folder).push(" AND image IN ");
-        sql.tuple(files.iter().map(|image| image.to_hex().into()));
-        write(pool, sql).await
-    };
-    with_retries(Uuid::now_v7(), transaction).await.map(drop)
+    Ok(connection.execute(condition(Sql::new("DELETE FROM kept_files "))).await?)
 }
 
 /// Records the files that the run needs from now on. A file that two keys send counts for the
 /// first.
 pub(super) async fn keep_files<C: Connection>(
     connection: &mut C,
-    folder: &str,
+    spool: &str,
     run: Uuid,
     files: &[(ContentHash, u64)],
     photos: &BTreeSet<ContentHash>,
@@ -150,9 +141,9 @@ pub(super) async fn keep_files<C: Connection>(
     let files: BTreeMap<_, _> = files.iter().copied().collect();
     sql.tuples(files.into_iter().map(|(image, bytes)| {
         [
-            folder.into(),
+            spool.into(),
             run.into(),
-            image.to_hex().into(),
+            image.into(),
             i64::from(photos.contains(&image)).into(),
             (bytes as i64).into(),
             key.into(),
@@ -167,11 +158,11 @@ pub(super) async fn keep_files<C: Connection>(
     Ok(())
 }
 
-/// Returns those of these images that the run has not stored in this folder as reference or
+/// Returns those of these images that the run has not stored in this spool as reference or
 /// auxiliary images. `lock` is the clause with which the others are selected.
 pub(super) async fn unknown<C: Connection>(
     connection: &mut C,
-    (run, folder): (Uuid, &str),
+    (run, spool): (Uuid, &str),
     photos: &BTreeSet<ContentHash>,
     lock: &'static str,
 ) -> Result<Vec<ContentHash>, StoreError> {
@@ -179,8 +170,8 @@ pub(super) async fn unknown<C: Connection>(
         return Ok(Vec::new());
     }
     let mut sql = Sql::new("SELECT image FROM kept_files WHERE photo = 1 AND folder = ");
-    sql.bind(folder).push(" AND run = ").bind(run).push(" AND image IN ");
-    sql.tuple(photos.iter().map(|image| image.to_hex().into())).push(lock);
+    sql.bind(spool).push(" AND run = ").bind(run).push(" AND image IN ");
+    sql.tuple(photos.iter().map(Argument::from)).push(lock);
     let rows = connection.fetch(sql).await?;
     let known = rows.iter().map(|row| Reader::new(row, "kept_files", run).hash("image"));
     let known: HashSet<_> = known.collect::<Result<_, _>>()?;
@@ -189,15 +180,15 @@ pub(super) async fn unknown<C: Connection>(
 
 async fn needed<P: Connections>(
     pool: &P,
-    folder: &str,
+    spool: &str,
     files: &[ContentHash],
 ) -> Result<HashSet<ContentHash>, StoreError> {
     let mut needed = HashSet::new();
     let mut connection = pool.reader().await?;
-    for files in files.chunks(AT_ONCE) {
+    for files in files.chunks(ROWS_PER_STATEMENT) {
         let mut sql = Sql::new("SELECT DISTINCT image FROM kept_files WHERE folder = ");
-        sql.bind(folder).push(" AND image IN ");
-        sql.tuple(files.iter().map(|image| image.to_hex().into()));
+        sql.bind(spool).push(" AND image IN ");
+        sql.tuple(files.iter().map(Argument::from));
         for row in &connection.fetch(sql).await? {
             needed.insert(Reader::new(row, "kept_files", "").hash("image")?);
         }
@@ -228,12 +219,12 @@ pub(super) async fn lock_image<C: Connection>(
     let mut sql = Sql::new("SELECT image FROM kept_files WHERE photo = 0 AND run = ");
     sql.bind(run)
         .push(" AND image = ")
-        .bind(image.to_hex())
+        .bind(image)
         .push(" ORDER BY folder")
         .push(connection.lock());
-    let folders = connection.fetch(sql).await?.len();
-    // The sample's own instance owns one of the folders, and needs no notification.
-    Ok(folders > usize::from(owners == Owners::ThisOne))
+    let spools = connection.fetch(sql).await?.len();
+    // The sample's own instance owns one of the spools, and needs no notification.
+    Ok(spools > usize::from(owners == Owners::ThisOne))
 }
 
 /// Releases a generated image if no pending sample of its run needs it. `others` is the result of
@@ -261,7 +252,7 @@ pub(super) async fn release_image<C: Connection>(
 fn releasing(select: &'static str) -> Sql {
     let mut sql = Sql::new("INSERT INTO released_files (folder, image, released) ");
     sql.push(select).push(" folder, image, ");
-    sql.bind(to_microseconds(OffsetDateTime::now_utc())).push(" FROM kept_files ");
+    sql.bind(clock::now()).push(" FROM kept_files ");
     sql
 }
 
@@ -300,7 +291,7 @@ pub(super) async fn lock_images<C: Connection>(
     for row in &connection.fetch(sql).await? {
         let row = Reader::new(row, "kept_files", "");
         let found = (row.uuid("run")?, row.text("image")?);
-        // One folder per instance: from the second one on, another instance must be notified.
+        // One spool per instance: from the second one on, another instance must be notified.
         if last.as_ref() == Some(&found) && others.last() != Some(&found) {
             others.push(found.clone());
         }

@@ -7,13 +7,10 @@ use uuid::Uuid;
 
 use super::Store;
 use super::db::{
-    Argument, Connection, Connections, Reader, Row, Sql, StoreError, check_name, check_text,
-    on_backend, read, read_first, to_microseconds, with_retries, write,
+    Argument, Connection, Connections, ROWS_PER_STATEMENT, Reader, Row, Sql, StoreError,
+    check_name, check_text, on_backend, read, read_first, to_microseconds, with_retries, write,
 };
 use super::study_plan::{StudyPlan, StudyState};
-
-/// Rows per statement: SQLite accepts 32,766 arguments.
-const BATCH: usize = 1_000;
 
 /// A stored study.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,7 +87,7 @@ impl Store {
     ) -> Result<(StudyRecord, bool), StoreError> {
         check_name("the study's name", &study.plan.name)?;
         check_text("the study", &json(&study.plan))?;
-        on_backend!(self, pool => with_retries(study.id, || create(pool, study, items)).await)
+        on_backend!(self, pool => with_retries(|| create(pool, study, items)).await)
     }
 
     /// Looks up a study, or returns `None` if none has this id.
@@ -135,6 +132,17 @@ impl Store {
         on_backend!(self, pool => read(pool, sql, item).await)
     }
 
+    /// Returns the first items of a study in order: at most so many.
+    pub async fn first_study_items(
+        &self,
+        study: Uuid,
+        most: u32,
+    ) -> Result<Vec<StudyItem>, StoreError> {
+        let mut sql = Sql::new(ITEMS);
+        sql.bind(study).push(" ORDER BY place LIMIT ").bind(most);
+        on_backend!(self, pool => read(pool, sql, item).await)
+    }
+
     /// Returns the gold items of a study in order.
     pub async fn gold_items(&self, study: Uuid) -> Result<Vec<StudyItem>, StoreError> {
         let mut sql = Sql::new(ITEMS);
@@ -176,14 +184,9 @@ impl Store {
     ) -> Result<(), StoreError> {
         check_name("the annotator", annotator)?;
         check_text("the reason", reason)?;
-        let created = to_microseconds(created);
-        let excluded = || {
-            exclusion_insert(study, annotator, ExclusionCause::Operator, reason.to_owned(), created)
-        };
-        on_backend!(self, pool => {
-            with_retries(study, || async { write(pool, excluded()).await }).await
-        })?;
-        Ok(())
+        let (cause, created) = (ExclusionCause::Operator, to_microseconds(created));
+        let sql = exclusion_insert(study, annotator, cause, reason.to_owned(), created);
+        on_backend!(self, pool => write(pool, sql).await).map(drop)
     }
 
     /// Counts an annotator again that the operator left out; `false` if nobody was.
@@ -266,7 +269,7 @@ async fn create<P: Connections>(
     sql.push(" ON CONFLICT (name) DO NOTHING");
     let is_new = connection.execute(sql).await? > 0;
     if is_new {
-        for items in items.chunks(BATCH) {
+        for items in items.chunks(ROWS_PER_STATEMENT) {
             let mut sql =
                 Sql::new("INSERT INTO study_items (study, place, name, runs, right_run) VALUES ");
             sql.tuples(items.iter().map(|item| -> [Argument; 5] {
@@ -282,7 +285,7 @@ async fn create<P: Connections>(
         }
         let runs: BTreeSet<Uuid> =
             items.iter().flat_map(|item| item.runs.iter().copied()).collect();
-        for runs in runs.into_iter().collect::<Vec<_>>().chunks(BATCH) {
+        for runs in runs.into_iter().collect::<Vec<_>>().chunks(ROWS_PER_STATEMENT) {
             let mut sql = Sql::new("INSERT INTO study_runs (run, study) VALUES ");
             sql.tuples(
                 runs.iter().map(|run| -> [Argument; 2] { [(*run).into(), study.id.into()] }),
@@ -295,9 +298,8 @@ async fn create<P: Connections>(
     let rows = connection.fetch(sql).await?;
     let stored = rows.first().map(record).transpose()?;
     transaction.commit().await?;
-    // Deleted between the two statements.
-    let gone = || StoreError::invalid("the study", "it was deleted meanwhile: send it again");
-    Ok((stored.ok_or_else(gone)?, is_new))
+    // If it was deleted between the two statements, the next attempt creates it.
+    Ok((stored.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?, is_new))
 }
 
 pub(super) fn exclusion_insert(

@@ -13,6 +13,7 @@ use super::db::{
 use super::judgements::Question;
 use super::studies::{ExclusionCause, StudyItem, exclusion_insert, item, json};
 use super::study_plan::GoldPlan;
+use crate::clock;
 
 /// What an annotator answered about an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,7 +174,7 @@ impl Store {
         }
         let created = to_microseconds(created);
         on_backend!(self, pool => {
-            with_retries(study, || add(pool, study, gold, answers, created)).await
+            with_retries(|| add(pool, study, gold, answers, created)).await
         })
     }
 
@@ -186,7 +187,7 @@ impl Store {
         annotator: &str,
     ) -> Result<Option<StudyAnswer>, StoreError> {
         on_backend!(self, pool => {
-            with_retries(study, || withdraw(pool, study, gold, id, annotator)).await
+            with_retries(|| withdraw(pool, study, gold, id, annotator)).await
         })
     }
 
@@ -261,7 +262,11 @@ async fn add<P: Connections>(
             json(&new.shown).into(),
             created.into(),
         ]);
-        connection.execute(sql).await?;
+        sql.push(" ON CONFLICT (study, item, question, annotator) DO NOTHING");
+        if connection.execute(sql).await? == 0 {
+            // A request at the same moment inserted an answer: the next attempt finds it.
+            return Err(StoreError::Contended(sqlx::Error::RowNotFound));
+        }
         if new.item.right.is_some() {
             judge(connection, study, gold, &new.annotator, created).await?;
         } else {
@@ -342,7 +347,7 @@ async fn withdraw<P: Connections>(
         return Ok(None);
     };
     delete(connection, id).await?;
-    let created = to_microseconds(OffsetDateTime::now_utc());
+    let created = clock::now();
     judge(connection, study, gold, annotator, created).await?;
     transaction.commit().await?;
     Ok(Some(found))

@@ -6,8 +6,10 @@ use time::OffsetDateTime;
 
 use super::Store;
 use super::db::{
-    Connection, Connections, Reader, Row, Sql, StoreError, on_backend, read, to_microseconds, write,
+    Argument, Connection, Connections, ROWS_PER_STATEMENT, Reader, Row, Sql, StoreError,
+    on_backend, read, to_microseconds, write,
 };
+use crate::clock;
 use crate::content::ContentHash;
 
 impl Store {
@@ -27,9 +29,6 @@ impl Store {
     }
 }
 
-/// Images per statement.
-const AT_ONCE: usize = 1_000;
-
 /// Deletes the faces and thumbnails of those images that no sample, enrolled photo or unfinished
 /// run refers to any more. Returns the number of images with faces.
 pub(super) async fn delete_unused_images<C: Connection>(
@@ -37,7 +36,7 @@ pub(super) async fn delete_unused_images<C: Connection>(
     images: &BTreeSet<ContentHash>,
 ) -> Result<u64, StoreError> {
     let mut gone = 0;
-    for images in images.iter().copied().collect::<Vec<_>>().chunks(AT_ONCE) {
+    for images in images.iter().copied().collect::<Vec<_>>().chunks(ROWS_PER_STATEMENT) {
         // The last two references to an image may be deleted at the same time. One of the
         // deletions waits here, and then sees that the other reference is gone. Recordings do not
         // wait.
@@ -56,10 +55,10 @@ pub(super) async fn delete_unused_images<C: Connection>(
             continue;
         }
         let mut sql = Sql::new("DELETE FROM faces WHERE image IN ");
-        sql.tuple(unused.iter().map(|image| image.to_hex().into()));
+        sql.tuple(unused.iter().map(Argument::from));
         gone += connection.execute(sql).await?;
         let mut sql = Sql::new("DELETE FROM thumbnails WHERE image IN ");
-        sql.tuple(unused.iter().map(|image| image.to_hex().into()));
+        sql.tuple(unused.iter().map(Argument::from));
         connection.execute(sql).await?;
         note_deleted(connection, &unused).await?;
     }
@@ -72,7 +71,7 @@ async fn lock_faces<C: Connection>(
     lock: &'static str,
 ) -> Result<(), StoreError> {
     let mut sql = Sql::new("SELECT image FROM faces WHERE image IN ");
-    sql.tuple(images.iter().map(|image| image.to_hex().into()));
+    sql.tuple(images.iter().map(Argument::from));
     // In this order by all transactions, so that they queue rather than deadlock.
     sql.push(" ORDER BY image").push(lock);
     connection.fetch(sql).await?;
@@ -80,7 +79,7 @@ async fn lock_faces<C: Connection>(
 }
 
 /// Returns those images that nothing refers to.
-async fn unused<C: Connection>(
+pub(super) async fn unused<C: Connection>(
     connection: &mut C,
     images: &[ContentHash],
 ) -> Result<Vec<ContentHash>, StoreError> {
@@ -94,7 +93,7 @@ async fn unused<C: Connection>(
         "SELECT DISTINCT image FROM photos WHERE image IN ",
     ] {
         let mut sql = Sql::new(text);
-        sql.tuple(images.iter().map(|image| image.to_hex().into()));
+        sql.tuple(images.iter().map(Argument::from));
         for used in hashes(connection, sql).await? {
             unused.remove(&used);
         }
@@ -108,9 +107,9 @@ pub(super) async fn note_deleted<C: Connection>(
     connection: &mut C,
     images: &[ContentHash],
 ) -> Result<(), StoreError> {
-    let now = to_microseconds(OffsetDateTime::now_utc());
+    let now = clock::now();
     let mut sql = Sql::new("INSERT INTO deleted_images (image, deleted) VALUES ");
-    sql.tuples(images.iter().map(|image| [image.to_hex().into(), now.into()]));
+    sql.tuples(images.iter().map(|image| [image.into(), now.into()]));
     sql.push(" ON CONFLICT (image) DO UPDATE SET deleted = excluded.deleted");
     connection.execute(sql).await?;
     Ok(())

@@ -21,6 +21,7 @@ use sqlx::{Database, PgConnection, SqliteConnection};
 
 use crate::store::telemetry::PoolState;
 
+pub(crate) use crate::clock::to_microseconds;
 pub(crate) use catalog::{Catalog, Table, schema_of, tables};
 pub use error::{MigrationError, StoreError, without_password};
 pub use options::StoreOptions;
@@ -30,7 +31,6 @@ pub(crate) use sqlite::file as sqlite_file;
 pub use values::MAX_NAME_BYTES;
 pub(crate) use values::{
     check_name, check_text, hashes_to_json, json_strings, new_id, parse_time, storable, time_text,
-    to_microseconds,
 };
 
 /// Pool of a store's database.
@@ -132,6 +132,13 @@ impl Single {
     }
 }
 
+/// Rows per statement. SQLite accepts 32,766 arguments, and a row has at most ten.
+pub(crate) const ROWS_PER_STATEMENT: usize = 1_000;
+
+/// Rows per statement of the tables with a row or more per score. A row has at most six arguments,
+/// since values that all rows share are bound once.
+pub(crate) const SCORES_PER_STATEMENT: usize = 5_000;
+
 /// Longer than any healthy database takes, shorter than the timeout of readiness probes.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -168,10 +175,13 @@ pub(crate) async fn read_first<P: Connections, T>(
     pool.reader().await?.fetch(sql).await?.first().map(convert).transpose()
 }
 
-/// Runs one statement in a transaction, and returns the number of rows that it wrote.
+/// Runs one statement in a transaction, with retries, and returns the number of rows that it wrote.
 pub(crate) async fn write<P: Connections>(pool: &P, sql: Sql) -> Result<u64, StoreError> {
-    let mut transaction = pool.begin().await?;
-    let rows = transaction.execute(sql).await?;
-    transaction.commit().await?;
-    Ok(rows)
+    let transaction = || async {
+        let mut transaction = pool.begin().await?;
+        let rows = transaction.execute(sql.clone()).await?;
+        transaction.commit().await?;
+        Ok(rows)
+    };
+    with_retries(transaction).await
 }

@@ -1,7 +1,7 @@
 //! PostgreSQL: a pool of connections to a server.
 
 use std::str::FromStr;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use futures_util::TryStreamExt as _;
 use sqlx::migrate::Migrator;
@@ -21,6 +21,7 @@ use super::sql::{
     Argument, ColumnType, Connection, Connections, Row, Sql, plain_columns, run_statements,
 };
 use crate::store::telemetry::{PoolState, StoreTelemetry};
+use crate::sync::lock;
 
 /// Concurrent recording transactions: enough to overlap the statements of one with another's flush
 /// of the log.
@@ -67,19 +68,18 @@ impl Pool {
     pub(crate) fn with_own_connections(&self, connections: u32) -> Self {
         let options = self.connections.options().clone().max_connections(connections.max(1));
         let pool = options.connect_lazy_with((*self.connections.connect_options()).clone());
-        self.others.lock().unwrap_or_else(PoisonError::into_inner).push(pool.clone());
+        lock(&self.others).push(pool.clone());
         let telemetry = self.telemetry.clone();
         Self { connections: pool, telemetry, others: Arc::clone(&self.others) }
     }
 
     pub(crate) fn states(&self) -> Vec<PoolState> {
-        let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = lock(&self.others);
         vec![PoolState::of("main", [&self.connections]), PoolState::of("analyses", &*others)]
     }
 
     pub(crate) async fn close(&self) {
-        let others =
-            std::mem::take(&mut *self.others.lock().unwrap_or_else(PoisonError::into_inner));
+        let others = std::mem::take(&mut *lock(&self.others));
         for pool in others {
             pool.close().await;
         }

@@ -17,7 +17,6 @@ const LONGEST_TRIED: Duration = Duration::from_secs(5);
 
 /// Retries a transaction while others hold its locks.
 pub(crate) async fn with_retries<T, F: Future<Output = Result<T, StoreError>>>(
-    id: Uuid,
     mut transaction: impl FnMut() -> F,
 ) -> Result<T, StoreError> {
     let (started, mut attempt) = (Instant::now(), 1);
@@ -27,8 +26,8 @@ pub(crate) async fn with_retries<T, F: Future<Output = Result<T, StoreError>>>(
                 if attempt < ATTEMPTS && started.elapsed() < LONGEST_TRIED =>
             {
                 tracing::debug!(%error, attempt, "retrying contended transaction");
-                // Jitter from the id's random end, so that competitors do not meet again.
-                let jitter = u64::from(id.as_bytes()[15]) / 16;
+                // Jitter, so that competitors do not meet again: the end of such an id is random.
+                let jitter = u64::from(Uuid::now_v7().as_bytes()[15]) / 16;
                 tokio::time::sleep(Duration::from_millis((5 << attempt) + jitter)).await;
                 attempt += 1;
             }

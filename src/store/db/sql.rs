@@ -20,13 +20,14 @@ pub(crate) const GIVEN: &str = ") AS given WHERE true";
 
 /// A statement under construction: text of this program with `$n` for each bound argument, never a
 /// value.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Sql {
     pub(crate) text: String,
     pub(crate) arguments: Vec<Argument>,
 }
 
 /// An argument; optional if some column of its type is nullable.
+#[derive(Clone)]
 pub(crate) enum Argument {
     Text(Option<String>),
     Int(i64),
@@ -81,9 +82,9 @@ impl Sql {
     }
 
     /// Appends several rows of `VALUES`.
-    pub(crate) fn tuples<const N: usize>(
+    pub(crate) fn tuples(
         &mut self,
-        rows: impl Iterator<Item = [Argument; N]>,
+        rows: impl Iterator<Item = impl IntoIterator<Item = Argument>>,
     ) -> &mut Self {
         for (position, row) in rows.enumerate() {
             if position > 0 {
@@ -92,6 +93,18 @@ impl Sql {
             self.tuple(row);
         }
         self
+    }
+}
+
+impl From<ContentHash> for Argument {
+    fn from(value: ContentHash) -> Self {
+        Self::Text(Some(value.to_hex()))
+    }
+}
+
+impl From<&ContentHash> for Argument {
+    fn from(value: &ContentHash) -> Self {
+        (*value).into()
     }
 }
 

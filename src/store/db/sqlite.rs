@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::{TryStreamExt as _, future::BoxFuture};
@@ -34,6 +34,7 @@ use super::sql::{
 };
 use super::values::{parse_time, time_text};
 use crate::store::telemetry::{PoolState, StoreTelemetry};
+use crate::sync::lock;
 
 /// Concurrent recording transactions.
 pub(crate) const WRITERS: usize = 1;
@@ -157,7 +158,7 @@ impl Pool {
         }
         let options = self.readers.options().clone().max_connections(connections.max(1));
         let readers = options.connect_lazy_with((*self.readers.connect_options()).clone());
-        self.others.lock().unwrap_or_else(PoisonError::into_inner).push(readers.clone());
+        lock(&self.others).push(readers.clone());
         Self { readers, ..self.clone() }
     }
 
@@ -167,7 +168,7 @@ impl Pool {
     }
 
     pub(crate) fn states(&self) -> Vec<PoolState> {
-        let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = lock(&self.others);
         vec![
             PoolState::of("writer", [&self.writer]),
             PoolState::of("main", [&self.readers]),
@@ -176,8 +177,7 @@ impl Pool {
     }
 
     pub(crate) async fn close(&self) {
-        let others =
-            std::mem::take(&mut *self.others.lock().unwrap_or_else(PoisonError::into_inner));
+        let others = std::mem::take(&mut *lock(&self.others));
         for readers in others {
             readers.close().await;
         }

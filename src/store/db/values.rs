@@ -2,9 +2,9 @@
 
 use std::num::NonZero;
 
+use time::OffsetDateTime;
 use time::format_description::well_known::Iso8601;
 use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
-use time::{OffsetDateTime, UtcOffset};
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::error::StoreError;
@@ -53,13 +53,6 @@ pub(crate) fn check_text(field: &str, text: &str) -> Result<(), StoreError> {
 /// are 0.
 pub(crate) fn storable(value: f64) -> f64 {
     if value.is_normal() { value } else { 0.0 }
-}
-
-/// Converts a time to UTC and to the microsecond, the precision of both databases.
-pub(crate) fn to_microseconds(time: OffsetDateTime) -> OffsetDateTime {
-    // A time that UTC cannot express stays as it is: it is beyond every row.
-    let time = time.checked_to_offset(UtcOffset::UTC).unwrap_or(time);
-    time.replace_nanosecond(time.microsecond() * 1_000).unwrap_or(time)
 }
 
 /// Returns a `UUIDv7` of the given time.

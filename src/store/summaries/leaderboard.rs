@@ -305,7 +305,9 @@ mod tests {
     use crate::content::ContentHash;
     use crate::pack_id::{PackId, Weights};
     use crate::store::summaries::standings::{StandingsFilter, weigh};
-    use crate::store::{Extras, NewSample, NewScore, RunName, ScoreValue, Store, StoreOptions};
+    use crate::store::{
+        Extras, NewSample, NewScore, RunName, SampleInputs, ScoreValue, Store, StoreOptions,
+    };
 
     fn asked(slice: Slice) -> StandingsQuery {
         StandingsQuery {
@@ -327,14 +329,8 @@ mod tests {
                 created: OffsetDateTime::now_utc(),
                 run: Some(RunName::new("m", Some(run.to_string()))),
                 name: None,
-                content: ContentHash::of(b"content"),
-                prompt: None,
-                image: ContentHash::of(b"image"),
                 width: 2,
                 height: 2,
-                references: vec![],
-                auxiliary: vec![],
-                metadata: serde_json::json!({}),
                 pack: PackId {
                     digest: "a".repeat(64),
                     name: "pack".into(),
@@ -343,6 +339,14 @@ mod tests {
                 service_version: "0".into(),
                 scores: vec![score],
                 extras: Extras::default(),
+                inputs: SampleInputs {
+                    content: ContentHash::of(b"content"),
+                    prompt: None,
+                    image: ContentHash::of(b"image"),
+                    references: vec![],
+                    auxiliary: vec![],
+                    metadata: serde_json::json!({}),
+                },
             };
             store.record(&sample).await.unwrap();
         }

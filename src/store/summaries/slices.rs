@@ -10,12 +10,9 @@ use super::slice::{MetricSums, Slice, SliceSummary};
 use super::staleness::{RunVersion, stale};
 use crate::store::Store;
 use crate::store::db::{
-    Argument, Connection, Connections, Reader, Row, Sql, StoreError, on_backend, read,
-    to_microseconds, with_retries,
+    Argument, Connection, Connections, ROWS_PER_STATEMENT, Reader, Row, Sql, StoreError,
+    on_backend, read, to_microseconds, with_retries,
 };
-
-/// Rows per statement: SQLite accepts 32,766 arguments.
-const BATCH: usize = 1_000;
 
 /// Distribution of a metric's numbers in a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,7 +90,7 @@ impl Store {
         computed: OffsetDateTime,
     ) -> Result<bool, StoreError> {
         on_backend!(self, pool => {
-            with_retries(version.run, || replace(pool, version, summary, computed)).await
+            with_retries(|| replace(pool, version, summary, computed)).await
         })
     }
 
@@ -198,7 +195,7 @@ async fn insert_slices<C: Connection>(
             row.policy.as_str().into(),
         ]
     };
-    for rows in slices.chunks(BATCH) {
+    for rows in slices.chunks(ROWS_PER_STATEMENT) {
         let mut sql = Sql::new(
             "INSERT INTO slice_summaries (run, pack, kind, label, metric, policy, metric_version,
                  samples, n, nulls, penalised, undecided, faceless, mean, std, low, high,
@@ -324,7 +321,7 @@ pub(super) async fn cluster_sums<P: Connections>(
 ) -> Result<ClusterSums, StoreError> {
     let mut found = ClusterSums::default();
     let mut connection = pool.reader().await?;
-    for runs in runs.chunks(BATCH) {
+    for runs in runs.chunks(ROWS_PER_STATEMENT) {
         let mut sql = if slice.kind == Slice::PROMPT_KIND {
             let mut sql =
                 Sql::new("SELECT run, clusters, sample_set FROM benchmark_sets WHERE label = ");

@@ -145,23 +145,23 @@ impl Restoration {
         }
     }
 
-    /// Assigns all that belongs to these spool folders to one of them.
-    pub async fn merge_folders(&mut self, from: &[String], to: &str) -> Result<(), RestoreError> {
-        for folder in from.iter().filter(|folder| *folder != to) {
+    /// Assigns all that belongs to these spools to one of them.
+    pub async fn merge_spools(&mut self, from: &[String], to: &str) -> Result<(), RestoreError> {
+        for spool in from.iter().filter(|spool| *spool != to) {
             let mut pending = Sql::new("UPDATE pending_samples SET folder = ");
-            pending.bind(to).push(" WHERE folder = ").bind(folder.as_str());
-            // Both folders may have the same image of the same run: one row of them stays.
+            pending.bind(to).push(" WHERE folder = ").bind(spool.as_str());
+            // Both spools may have the same image of the same run: one row of them stays.
             let both = " AND other.run = kept_files.run AND other.image = kept_files.image";
             let mut photos = Sql::new("UPDATE kept_files SET photo = 1 WHERE folder = ");
             photos.bind(to);
             photos.push(" AND EXISTS (SELECT 1 FROM kept_files AS other WHERE other.folder = ");
-            photos.bind(folder.as_str()).push(both).push(" AND other.photo = 1)");
+            photos.bind(spool.as_str()).push(both).push(" AND other.photo = 1)");
             let mut twice = Sql::new("DELETE FROM kept_files WHERE folder = ");
-            twice.bind(folder.as_str());
+            twice.bind(spool.as_str());
             twice.push(" AND EXISTS (SELECT 1 FROM kept_files AS other WHERE other.folder = ");
             twice.bind(to).push(both).push(")");
             let mut kept = Sql::new("UPDATE kept_files SET folder = ");
-            kept.bind(to).push(" WHERE folder = ").bind(folder.as_str());
+            kept.bind(to).push(" WHERE folder = ").bind(spool.as_str());
             on_connection!(&mut self.connection, connection => {
                 for sql in [pending, photos, twice, kept] {
                     connection.execute(sql).await?;
