@@ -10,7 +10,7 @@ WAITING, IN_FLIGHT = "stellar_dispatch_pending", "stellar_dispatch_in_flight"
 COUNTED = (
     CREATED,
     REPEATED,
-    'stellar_background_attempts_total{outcome="postpone"}',
+    'stellar_background_attempts_total{outcome="postponed"}',
     "stellar_dispatch_redelivered_total",
     "stellar_dispatch_republished_total",
     "stellar_dispatch_suspects_total",

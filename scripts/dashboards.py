@@ -334,8 +334,8 @@ def workers():
                 panel("Forwarded requests", [prom("sum by (outcome) (rate(stellar_forwarded_total@[$__rate_interval]))")], unit="reqps", stack=True),
                 panel("Workers that answered", [prom("stellar_workers@", "{{instance}}")]),
                 panel("Connected", [prom("stellar_dispatch_connected@", "{{instance}}")], most=1),
-                panel("Roles", [prom("max by (role, instance) (stellar_leader@) > 0", "{{role}}: {{instance}}")],
-                      text="Who does the housekeeping, finishes the runs of its pack, or scores a bucket without a broker. One instance at a time."),
+                panel("Duties", [prom("max by (duty, instance) (stellar_leader@) > 0", "{{duty}}: {{instance}}")],
+                      text="Who writes summaries, publishes samples again, finishes the runs of its pack, or scores a bucket without a broker. One instance at a time."),
             ]),
         ],
     )

@@ -10,11 +10,13 @@ use std::{
     fmt,
     hash::Hash,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
+
+use crate::sync::lock;
 
 /// A set of caches that are cleared together.
 #[derive(Clone, Default)]
@@ -53,7 +55,7 @@ impl Caches {
         };
         let cache = Arc::new(Cache { entries, cleared: <_>::default(), turns: <_>::default() });
         let added: Arc<dyn Clear> = cache.clone();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((name, added));
+        lock(&self.0).push((name, added));
         cache
     }
 
@@ -69,7 +71,7 @@ impl Caches {
     }
 
     fn each<T>(&self, of: impl Fn(&'static str, &dyn Clear) -> T) -> Vec<T> {
-        let caches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let caches = lock(&self.0);
         caches.iter().map(|(name, cache)| of(name, &**cache)).collect()
     }
 }
@@ -141,12 +143,12 @@ where
 
     /// Returns true if a value of this key is being computed.
     pub(crate) fn is_computing(&self, key: &K) -> bool {
-        let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let turns = lock(&self.turns);
         turns.get(key).is_some_and(|turn| turn.strong_count() > 0)
     }
 
     fn turn(&self, key: &K) -> Arc<tokio::sync::Mutex<()>> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turns = lock(&self.turns);
         if let Some(turn) = turns.get(key).and_then(Weak::upgrade) {
             return turn;
         }

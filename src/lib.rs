@@ -13,12 +13,7 @@
 //!                ◄─ JSON response
 //! ```
 //!
-//! Dependencies point one way: `api → runs → service → scoring → {engine, metrics} → {vision,
-//! text}` and `service → store`. Nothing below `api` depends on HTTP, only `engine` depends on ONNX
-//! Runtime, only `store` contains SQL, and `metrics` depends on none of them: it turns features
-//! into numbers.
-//!
-//! `docs/GLOSSARY.md` defines the terms.
+//! `docs/ARCHITECTURE.md` has the map of all modules, and `docs/GLOSSARY.md` defines the terms.
 
 #![forbid(unsafe_code)]
 
@@ -32,6 +27,7 @@ mod cache;
 pub mod card;
 pub mod cli;
 pub mod client;
+pub mod clock;
 pub mod config;
 pub mod content;
 pub mod dataset;
@@ -58,6 +54,7 @@ pub mod spreadsheet;
 pub mod store;
 pub mod submission;
 pub mod supervisor;
+mod sync;
 pub mod telemetry;
 pub mod tensor;
 pub mod toolkit;

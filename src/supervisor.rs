@@ -3,12 +3,14 @@
 use std::{
     collections::BTreeMap,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
 use prometheus::IntCounterVec;
 use tokio::{sync::watch, task::JoinHandle};
+
+use crate::sync::lock;
 
 /// Pause after the first panic; it doubles with each further one, up to `LONGEST_PAUSE`.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -50,7 +52,7 @@ impl Supervisor {
     }
 
     fn troubled(&self) -> MutexGuard<'_, BTreeMap<&'static str, Trouble>> {
-        self.troubled.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.troubled)
     }
 
     /// Returns the tasks that do not run, or panicked recently, for the readiness check.

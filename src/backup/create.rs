@@ -31,7 +31,7 @@ use super::{
     manifest::{FORMAT, NAME},
 };
 use crate::{
-    VERSION,
+    VERSION, clock,
     content::ContentHash,
     runs::{SpoolFolder, SpoolHold},
     store::{Snapshot, StoreError, TableShape},
@@ -52,7 +52,7 @@ pub async fn create(
     spools: &[PathBuf],
     to: &Path,
 ) -> Result<(PathBuf, Manifest), BackupError> {
-    let now = OffsetDateTime::now_utc().replace_nanosecond(0).expect("0 is in range");
+    let now = clock::now().replace_nanosecond(0).expect("0 is in range");
     let path = if to.is_dir() { to.join(file_name(now)) } else { to.to_owned() };
     if path.exists() {
         return Err(BackupError::Exists(path));

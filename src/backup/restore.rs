@@ -158,7 +158,7 @@ impl Archive {
             return Err(self.damaged(format!("{rows} of {total} rows belong to its schema")));
         }
         if let [first, others @ ..] = &self.manifest.spool.folders[..] {
-            restoration.merge_folders(others, first).await?;
+            restoration.merge_spools(others, first).await?;
         }
         restoration.commit().await?;
         if let Some(filled) = filled {

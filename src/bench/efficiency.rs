@@ -6,7 +6,7 @@
 //! hashing, queueing, HTTP and the database cost nothing, because they overlap with running graphs.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -19,6 +19,7 @@ use crate::blocking::blocking;
 use crate::client::Client;
 use crate::config::Config;
 use crate::engine::{Backend, BackendError, Engine, Pack, Provider};
+use crate::sync::lock;
 use crate::telemetry::Telemetry;
 use crate::tensor::{Features, Tensor};
 
@@ -136,13 +137,13 @@ impl Session {
     }
 
     fn forget(&self) {
-        self.items.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.items).clear();
     }
 
     /// Returns batches with `items` items in total. All items of a batch have the same shape, and
     /// shapes have the same shares as in the stored inputs.
     fn batches(&self, items: usize, largest: usize) -> Vec<Vec<Vec<Tensor>>> {
-        let seen = self.items.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = lock(&self.items);
         let mut by_shape: HashMap<Vec<&[usize]>, Vec<&Vec<Tensor>>> = HashMap::new();
         for item in &*seen {
             by_shape.entry(item.iter().map(Tensor::shape).collect()).or_default().push(item);
@@ -164,15 +165,15 @@ impl Session {
 
 impl Backend for Session {
     fn run(&mut self, batch: &[Vec<Tensor>]) -> Result<Vec<Features>, BackendError> {
-        let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut items = lock(&self.items);
         let room = KEPT_ITEMS - items.len();
         items.extend(batch.iter().take(room).cloned());
         drop(items);
-        self.backend.lock().unwrap_or_else(PoisonError::into_inner).run(batch)
+        lock(&self.backend).run(batch)
     }
 
     fn provider(&self) -> Provider {
-        self.backend.lock().unwrap_or_else(PoisonError::into_inner).provider()
+        lock(&self.backend).provider()
     }
 }
 
@@ -197,10 +198,9 @@ fn bare(
         let loops = (0..at_once.max(1)).map(|_| {
             scope.spawn(|| {
                 loop {
-                    let next = work.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let next = lock(&work).next();
                     let Some((session, batch)) = next else { return Ok(()) };
-                    let mut backend =
-                        session.backend.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut backend = lock(&session.backend);
                     backend.run(&batch).with_context(|| session.graph.clone())?;
                 }
             })

@@ -6,7 +6,7 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use async_trait::async_trait;
@@ -20,7 +20,7 @@ use super::{
     interface::{Blobs, Entry},
     room::Room,
 };
-use crate::{blocking::blocking, content::ContentHash};
+use crate::{blocking::blocking, content::ContentHash, sync::lock};
 
 /// Files in a folder of this machine. The caller sees to it that no other process writes to it.
 #[derive(Clone)]
@@ -63,7 +63,7 @@ impl Folder {
 
     /// Creates a subfolder for files; it is durable when this returns.
     pub(crate) fn make(&self, folder: &Path) -> io::Result<()> {
-        let mut made = self.0.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = lock(&self.0.made);
         if made.contains(folder) {
             return Ok(());
         }

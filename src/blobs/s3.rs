@@ -22,7 +22,7 @@ use super::{
     interface::{Blobs, Entry},
     room::Room,
 };
-use crate::{config::S3 as Settings, content::ContentHash};
+use crate::{clock, config::S3 as Settings, content::ContentHash};
 
 /// How long the object store may take.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ const OF_COMMANDS: Patience = Patience {
 pub(super) const RETRIES: usize = 6;
 
 /// Files of one request that are put at the same time.
-const AT_ONCE: usize = 4;
+const CONCURRENT_PUTS: usize = 4;
 
 /// Whose bucket it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -221,7 +221,7 @@ impl Blobs for S3 {
         let puts = files.into_iter().map(|(file, bytes)| async move {
             self.0.store.put(&self.path(file), PutPayload::from_bytes(bytes)).await.map(drop)
         });
-        let puts = stream::iter(puts).buffer_unordered(AT_ONCE).try_collect::<()>();
+        let puts = stream::iter(puts).buffer_unordered(CONCURRENT_PUTS).try_collect::<()>();
         let put = self.within(self.0.patience.operation, puts).await;
         let put = put.and_then(|put| put.map_err(|error| self.failed(&error)));
         if put.is_err() {
@@ -266,7 +266,7 @@ impl Blobs for S3 {
                 Ok(object) => self.file(&object.location).map(|file| {
                     let seconds = object.last_modified.timestamp();
                     let modified = OffsetDateTime::from_unix_timestamp(seconds);
-                    let modified = modified.unwrap_or_else(|_| OffsetDateTime::now_utc());
+                    let modified = modified.unwrap_or_else(|_| clock::now());
                     Ok(Entry { file, bytes: object.size, modified })
                 }),
                 Err(error) => Some(Err(self.failed(&error))),

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     api::AuditRow,
+    clock,
     config::Config,
     key::{Key, KeyLimits, Scope},
     label,
@@ -135,7 +136,7 @@ async fn create(store: &Store, args: CreateArgs) -> anyhow::Result<String> {
     let mut scopes = args.scopes;
     scopes.sort_unstable();
     scopes.dedup();
-    let created = OffsetDateTime::now_utc();
+    let created = clock::now();
     let record = KeyRecord {
         id: key.id(),
         name,
@@ -156,6 +157,7 @@ async fn create(store: &Store, args: CreateArgs) -> anyhow::Result<String> {
     if let Some(file) = &args.out {
         write_secret(file, &key).with_context(|| format!("cannot write {}", file.display()))?;
     }
+    let is_first = !store.has_keys().await?;
     if !store.create_key(&record).await? {
         if let Some(file) = &args.out {
             let _ = std::fs::remove_file(file);
@@ -167,11 +169,8 @@ async fn create(store: &Store, args: CreateArgs) -> anyhow::Result<String> {
             record.name
         );
     }
-    let first = if store.keys().await?.len() == 1 {
-        "It is the first key: from now on every request needs one.\n"
-    } else {
-        ""
-    };
+    let first =
+        if is_first { "It is the first key: from now on every request needs one.\n" } else { "" };
     let told = format!("{}{first}", line(&record, created));
     Ok(if args.out.is_some() {
         told
@@ -190,7 +189,7 @@ fn write_secret(file: &std::path::Path, key: &Key) -> std::io::Result<()> {
 }
 
 async fn list(store: &Store, args: &ListArgs) -> anyhow::Result<String> {
-    let (keys, now) = (store.keys().await?, OffsetDateTime::now_utc());
+    let (keys, now) = (store.keys().await?, clock::now());
     if args.json {
         let keys: Vec<_> = keys.iter().map(|key| as_json(key, now)).collect();
         return Ok(serde_json::to_string_pretty(&keys)? + "\n");
@@ -202,7 +201,7 @@ async fn list(store: &Store, args: &ListArgs) -> anyhow::Result<String> {
 }
 
 async fn revoke(store: &Store, args: &RevokeArgs) -> anyhow::Result<String> {
-    let now = OffsetDateTime::now_utc();
+    let now = clock::now();
     let key = store.revoke_key(&args.key, now).await?.with_context(|| {
         format!("there is no key {} that could be revoked: see stellar-score keys list", args.key)
     })?;

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 use super::{
     progress,
-    serve::{Role, Service},
+    serve::{ProcessKind, Service},
 };
 use crate::{client::Client, config::Config};
 
@@ -28,7 +28,7 @@ pub(super) async fn with_service<T>(
     config.store.spool = folder.join("files");
     config.alone();
     config.server.listen = (Ipv4Addr::LOCALHOST, 0).into();
-    let service = Service::start(&config, Role::Service).await?;
+    let service = Service::start(&config, ProcessKind::Service).await?;
     let client = Client::new(&format!("http://{}", service.address), PATIENCE)?
         .patient_when_full(PATIENCE_WHEN_FULL)
         .telling(progress::note_waiting);

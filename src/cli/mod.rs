@@ -219,8 +219,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             let ended = runtime.block_on(async {
                 match command {
-                    Command::Serve(args) => serve::run(config, args, serve::Role::Service).await,
-                    Command::Worker(args) => serve::run(config, args, serve::Role::Worker).await,
+                    Command::Serve(args) => {
+                        serve::run(config, args, serve::ProcessKind::Service).await
+                    }
+                    Command::Worker(args) => {
+                        serve::run(config, args, serve::ProcessKind::Worker).await
+                    }
                     Command::Score(args) => score::run(config, args).await,
                     Command::Generate(args) => generate::run(config, *args).await,
                     Command::Submit(args) => submit::run(*args).await,

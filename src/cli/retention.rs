@@ -2,9 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use time::OffsetDateTime;
-
-use crate::{config::Config, runs::Runs, store::Store};
+use crate::{clock, config::Config, runs::Runs, store::Store};
 
 /// Interval of the purge. Retentions are in days, so an hour more or less does not matter, and a
 /// check costs one indexed statement.
@@ -34,9 +32,7 @@ impl Retention {
 /// Deletes what has expired, now and every hour.
 pub(super) async fn purge_expired(store: Store, runs: Arc<Runs>, retention: Retention) {
     let mut hours = tokio::time::interval(PURGE_EVERY);
-    let before = |days: u32| {
-        (days > 0).then(|| OffsetDateTime::now_utc() - time::Duration::days(days.into()))
-    };
+    let before = |days: u32| (days > 0).then(|| clock::now() - time::Duration::days(days.into()));
     loop {
         hours.tick().await;
         let purged = [

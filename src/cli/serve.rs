@@ -21,21 +21,21 @@ use super::{
 use crate::{
     VERSION,
     api::{self, App, Readiness, Starting, Step},
-    config::Config,
+    config::{Config, ConnectionLimits},
     dispatch::{Broker, Places},
     generation::Generator,
     machine,
     pack_id::Weights,
     runs::{Background, Runs, Spool},
     scoring::Scoring,
-    server::{self, ConnectionLimits},
+    server,
     service::AuditLog,
     store::Store,
     telemetry::{AdmissionTelemetry, Telemetry},
 };
 
 /// Exit status after a second signal.
-const AT_ONCE: i32 = 130;
+const SECOND_SIGNAL: i32 = 130;
 
 /// Part of the drain time reserved for closing the store: its last transaction and checkpoint.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -49,22 +49,26 @@ pub(super) struct ServeArgs {
 
 /// What the process is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum ProcessKind {
     /// It answers clients, and scores unless workers do.
     Service,
     /// It scores what others accept.
     Worker,
 }
 
-pub(super) async fn run(config: Config, args: ServeArgs, role: Role) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(
+    config: Config,
+    args: ServeArgs,
+    kind: ProcessKind,
+) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(
-        role == Role::Service || config.dispatch.is_nats(),
+        kind == ProcessKind::Service || config.dispatch.is_nats(),
         "a worker gets samples from a broker: set dispatch.kind = \"nats\" and dispatch.nats.servers"
     );
     // From here on a signal drains, even one sent as soon as the address is known.
     let mut signals = Signals::catch(args.stop_with_stdin)?;
     let service = tokio::select! {
-        service = Service::start(&config, role) => service?,
+        service = Service::start(&config, kind) => service?,
         _ = signals.any() => {
             tracing::info!("stopped before the service had started");
             return Ok(ExitCode::SUCCESS);
@@ -119,7 +123,7 @@ fn descriptors_for_connections() -> usize {
     reason = "a second signal asks to exit without the cleanup of a return"
 )]
 fn end_at_once() -> ! {
-    std::process::exit(AT_ONCE)
+    std::process::exit(SECOND_SIGNAL)
 }
 
 /// Refuses an address that other machines reach, unless there is a key or the operator wants it.
@@ -242,10 +246,10 @@ pub(super) struct Service {
 }
 
 impl Service {
-    pub(super) async fn start(config: &Config, role: Role) -> anyhow::Result<Self> {
-        let graphs = match role {
-            Role::Service if !config.dispatch.score_here => Graphs::Elsewhere,
-            Role::Service | Role::Worker => Graphs::Here,
+    pub(super) async fn start(config: &Config, kind: ProcessKind) -> anyhow::Result<Self> {
+        let graphs = match kind {
+            ProcessKind::Service if !config.dispatch.score_here => Graphs::Elsewhere,
+            ProcessKind::Service | ProcessKind::Worker => Graphs::Here,
         };
         let telemetry = Telemetry::new();
         let listen = config.server.listen;
@@ -258,9 +262,9 @@ impl Service {
         let socket = bind(listen).with_context(taken)?;
         let address = socket.local_addr()?;
         let mut config = config.clone();
-        let advertised = match role {
-            Role::Worker => Some(advertise(&mut config, address)?),
-            Role::Service => None,
+        let advertised = match kind {
+            ProcessKind::Worker => Some(advertise(&mut config, address)?),
+            ProcessKind::Service => None,
         };
         let config = &config;
         let (stop, stopped) = watch::channel(false);
@@ -287,7 +291,7 @@ impl Service {
         let pack = (&*config.pack, graphs);
         let scoring = start_scoring_with(config, pack, &telemetry, verified).await?;
         if scoring.engine().provider().is_gpu() {
-            telemetry.watch_cards();
+            telemetry.watch_gpus();
         }
         let generator = match config.generator.pack().filter(|_| graphs == Graphs::Here) {
             None => None,
@@ -372,7 +376,6 @@ impl Service {
             let _ = (&mut server).await;
         }
         purge.abort();
-        runs.close().await;
         // A batch of a large model may outlast the grace period. The log and the store must not
         // wait for it.
         let engines = async {
@@ -381,10 +384,10 @@ impl Service {
             }
             scoring.engine().drain().await;
         };
-        let data = async {
-            audit.flush().await;
+        let data = Box::pin(async {
+            tokio::join!(runs.close(), audit.flush());
             store.close().await;
-        };
+        });
         let closing = async { tokio::join!(engines, data) };
         if timeout_at(end, closing).await.is_err() {
             tracing::warn!("drain deadline exceeded while closing the engine and the store");

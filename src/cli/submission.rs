@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// Samples that are requested at the same time.
-const AT_ONCE: usize = 8;
+const CONCURRENT_READS: usize = 8;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -176,7 +176,7 @@ async fn stored_samples(client: &Client, run: uuid::Uuid) -> anyhow::Result<Vec<
     let read = |id| async move { client.sample(id).await };
     let stored: Result<Vec<_>, _> = stream::iter(listed.into_iter().map(|entry| entry.id))
         .map(read)
-        .buffered(AT_ONCE)
+        .buffered(CONCURRENT_READS)
         .inspect(|_| bar.inc(1))
         .try_collect()
         .await;

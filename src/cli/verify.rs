@@ -10,7 +10,6 @@ use std::{
 use anyhow::Context as _;
 use clap::{ArgGroup, Args};
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::{
     output::{lines, print, verdict},
@@ -21,6 +20,7 @@ use super::{
     verify_generator,
 };
 use crate::{
+    clock,
     config::Config,
     engine::Pack,
     metrics::{self, Metric, REGISTRY},
@@ -164,7 +164,7 @@ async fn against(
         &samples.cases,
         &metrics,
         [&of_pack, &of_other],
-        OffsetDateTime::now_utc(),
+        clock::now(),
     );
     anyhow::ensure!(
         !certificate.metrics.is_empty(),

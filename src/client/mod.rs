@@ -11,7 +11,7 @@ mod submission;
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -22,9 +22,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::key::Key;
+use crate::sync::lock;
 
 pub use datasets::{EnrolledPhoto, NewPrompt, RegisteredPrompts};
-pub use runs::{Counts, NewRun, Run, RunFlags, RunState, SubmittedSample, SubmittedState};
+pub use runs::{AcceptedSample, Counts, NewRun, Run, RunFlags, RunState, SampleState};
 pub use submission::{
     RunDetails, ScoredEntry, StoredFile, StoredSample, StoredScore, Submission, VerificationReport,
 };
@@ -300,7 +301,7 @@ impl Client {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 
     /// Reports a reason for waiting, unless it was reported before. Reasons that differ only in

@@ -93,11 +93,11 @@ pub struct Counts {
 
 /// A sample accepted by the server.
 #[derive(Debug, Clone, Deserialize)]
-pub struct SubmittedSample {
+pub struct AcceptedSample {
     /// The sample's name in the run.
     pub name: String,
     /// State of the sample.
-    pub state: SubmittedState,
+    pub state: SampleState,
     /// Content hash of all inputs of the sample.
     pub content: String,
     /// The error of a failed sample.
@@ -108,7 +108,7 @@ pub struct SubmittedSample {
 /// State of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum SubmittedState {
+pub enum SampleState {
     /// Not scored yet.
     Pending,
     /// All metrics are scored.
@@ -167,11 +167,11 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn submitted(
+    pub async fn accepted_samples(
         &self,
         run: Uuid,
         state: Option<&str>,
-    ) -> Result<Vec<SubmittedSample>, ClientError> {
+    ) -> Result<Vec<AcceptedSample>, ClientError> {
         let filter: Vec<_> = state.map(|state| ("state", state)).into_iter().collect();
         self.pages(&["v1", "runs", &run.to_string(), "samples"], &filter).await
     }

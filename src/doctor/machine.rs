@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use super::Check;
 use crate::{
     config::Config,
-    engine::{self, Cards, Pack, PackError, Provider, ProviderChoice},
+    engine::{self, Gpus, Pack, PackError, Provider, ProviderChoice},
     machine,
     memory::Needs,
     pack_id::Weights,
@@ -78,7 +78,7 @@ fn runtime(config: &Config) -> Check {
 
 fn gpu(config: &Config) -> Check {
     let wanted = matches!(config.engine.provider, ProviderChoice::Cuda | ProviderChoice::TensorRt);
-    match Cards::list() {
+    match Gpus::list() {
         Ok(cards) if !cards.is_empty() => {
             let cards = cards.iter().map(|(name, bytes)| format!("{name} ({} MiB)", bytes / MIB));
             Check::ok("gpu", cards.collect::<Vec<_>>().join(", "))

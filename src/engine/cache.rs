@@ -12,7 +12,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
@@ -24,6 +24,7 @@ use super::feature::{Feature, Origin, Timing};
 use super::lane::OnComplete;
 use super::telemetry::{EngineTelemetry, LaneTelemetry};
 use crate::content::ContentHash;
+use crate::sync::lock;
 use crate::tensor::Features;
 use crate::trace::{self, SpanContext, span};
 
@@ -180,6 +181,11 @@ impl FeatureCache {
         self.forget_where(|input| inputs.contains(input))
     }
 
+    /// Removes all features, including in-flight ones. Returns the number of removed entries.
+    pub(crate) fn forget_all(&self) -> u64 {
+        self.forget_where(|_| true)
+    }
+
     fn forget_where(&self, is_gone: impl Fn(&ContentHash) -> bool) -> u64 {
         // A computation that ends after this line finds its key removed and stores nothing.
         self.0.in_flight().by_key.retain(|key, _| !is_gone(&key.input));
@@ -218,7 +224,7 @@ enum Joined {
 
 impl Inner {
     fn in_flight(&self) -> MutexGuard<'_, InFlight> {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.in_flight)
     }
 
     fn stored(&self, key: &FeatureKey) -> Option<Arc<Features>> {

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use prometheus::IntGauge;
 
+use crate::sync::lock;
+
 /// A device with a limited number of slots.
 ///
 /// The next free slot goes to the waiting lane with the oldest work, so that a busy graph cannot
@@ -71,7 +73,7 @@ impl Device {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Releases a slot, unless it was taken back. Returns the lock, which is still held.

@@ -294,6 +294,12 @@ impl Engine {
         self.cache.forget(inputs)
     }
 
+    /// Evicts all features. Returns the number of features that were cached.
+    #[expect(clippy::must_use_candidate, reason = "called for its effect")]
+    pub fn forget_all(&self) -> u64 {
+        self.cache.forget_all()
+    }
+
     /// Returns the status of all lanes, in the pack's order.
     #[must_use]
     pub fn status(&self) -> Vec<LaneStatus> {
@@ -321,7 +327,7 @@ impl Engine {
 
     /// Returns the largest batch of all graphs that run on a GPU; `None` if there are none.
     #[must_use]
-    pub fn largest_batch_on_card(&self) -> Option<usize> {
+    pub fn largest_gpu_batch(&self) -> Option<usize> {
         let on_card = self.lanes.iter().filter(|loaded| loaded.initial.provider.is_gpu());
         on_card.map(|loaded| loaded.initial.max_batch).max()
     }

@@ -10,6 +10,7 @@ use super::pack::{
     Dim, FileSpec, GraphKind, GraphSpec, Precision, Sha, SourceSpec, TensorSpec, TextSpec,
 };
 use crate::content::ContentHash;
+use crate::sync::lock;
 use crate::tensor::{Dtype, Features, Output, Tensor};
 use crate::text::Cleaning;
 use crate::vision::{CropRounding, Filter, Geometry};
@@ -190,7 +191,7 @@ impl FakeControl {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.0)
     }
 }
 

@@ -11,7 +11,7 @@ use prometheus::{GaugeVec, Opts};
 
 /// The readings of one GPU; `None` for those that it does not report.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Card {
+struct Gpu {
     name: String,
     /// Share of the last sampling period in which a kernel ran. A kernel may leave most of the GPU
     /// idle: compare `stellar-score bench graphs`.
@@ -23,28 +23,28 @@ struct Card {
 }
 
 /// Name, help text and reading of a gauge.
-type Number = (&'static str, &'static str, fn(&Card) -> Option<f64>);
+type Number = (&'static str, &'static str, fn(&Gpu) -> Option<f64>);
 
 const NUMBERS: [Number; 5] = [
-    ("stellar_device_busy_ratio", "Share of the time in which the GPU ran a kernel.", |card| {
-        card.busy
+    ("stellar_device_busy_ratio", "Share of the time in which the GPU ran a kernel.", |gpu| {
+        gpu.busy
     }),
-    ("stellar_device_memory_used_bytes", "GPU memory in use, by all processes.", |card| {
-        card.used_bytes
+    ("stellar_device_memory_used_bytes", "GPU memory in use, by all processes.", |gpu| {
+        gpu.used_bytes
     }),
-    ("stellar_device_memory_bytes", "GPU memory.", |card| card.bytes),
-    ("stellar_device_power_watts", "Power draw of the GPU.", |card| card.watts),
-    ("stellar_device_temperature_celsius", "Temperature of the GPU.", |card| card.celsius),
+    ("stellar_device_memory_bytes", "GPU memory.", |gpu| gpu.bytes),
+    ("stellar_device_power_watts", "Power draw of the GPU.", |gpu| gpu.watts),
+    ("stellar_device_temperature_celsius", "Temperature of the GPU.", |gpu| gpu.celsius),
 ];
 
 /// A collector of GPU readings, taken at each scrape.
-pub struct Cards {
-    read: Box<dyn Fn() -> Vec<Card> + Send + Sync>,
+pub struct Gpus {
+    read: Box<dyn Fn() -> Vec<Gpu> + Send + Sync>,
     /// All gauges that may be exported. Those without readings have no series.
     descriptions: Vec<Desc>,
 }
 
-impl Cards {
+impl Gpus {
     /// Opens NVML and collects all GPUs visible to this process, in the driver's order.
     ///
     /// The error says why there are none.
@@ -52,7 +52,7 @@ impl Cards {
         let nvml = Nvml::init().map_err(|error| format!("failed to open NVML: {error}"))?;
         Ok(Self::new(move || {
             let count = nvml.device_count().unwrap_or_default();
-            (0..count).filter_map(|place| card(&nvml, place)).collect()
+            (0..count).filter_map(|place| gpu(&nvml, place)).collect()
         }))
     }
 
@@ -60,7 +60,7 @@ impl Cards {
     #[cfg(test)]
     pub(crate) fn of_every_reading() -> Self {
         let some = Some(1.0);
-        let card = Card {
+        let gpu = Gpu {
             name: "gpu".to_owned(),
             busy: some,
             used_bytes: some,
@@ -68,18 +68,18 @@ impl Cards {
             watts: some,
             celsius: some,
         };
-        Self::new(move || vec![card.clone()])
+        Self::new(move || vec![gpu.clone()])
     }
 
     /// Returns the name and memory in bytes of each GPU, or the reason why there are none.
     pub fn list() -> Result<Vec<(String, u64)>, String> {
         let nvml = Nvml::init().map_err(|error| format!("failed to open NVML: {error}"))?;
         let count = nvml.device_count().map_err(|error| error.to_string())?;
-        let cards = (0..count).filter_map(|place| card(&nvml, place));
-        Ok(cards.map(|card| (card.name, card.bytes.unwrap_or_default() as u64)).collect())
+        let gpus = (0..count).filter_map(|place| gpu(&nvml, place));
+        Ok(gpus.map(|gpu| (gpu.name, gpu.bytes.unwrap_or_default() as u64)).collect())
     }
 
-    fn new(read: impl Fn() -> Vec<Card> + Send + Sync + 'static) -> Self {
+    fn new(read: impl Fn() -> Vec<Gpu> + Send + Sync + 'static) -> Self {
         let descriptions = NUMBERS
             .iter()
             .flat_map(|(name, help, _)| {
@@ -91,35 +91,35 @@ impl Cards {
 }
 
 fn gauges(name: &str, help: &str) -> GaugeVec {
-    GaugeVec::new(Opts::new(name, help), &["device", "card"]).expect("constant names are valid")
+    GaugeVec::new(Opts::new(name, help), &["device", "gpu"]).expect("constant names are valid")
 }
 
-fn card(nvml: &Nvml, place: u32) -> Option<Card> {
-    let card = nvml.device_by_index(place).ok()?;
-    let memory = card.memory_info().ok();
-    Some(Card {
-        name: card.name().unwrap_or_default(),
-        busy: card.utilization_rates().ok().map(|percent| f64::from(percent.gpu) / 100.0),
+fn gpu(nvml: &Nvml, place: u32) -> Option<Gpu> {
+    let gpu = nvml.device_by_index(place).ok()?;
+    let memory = gpu.memory_info().ok();
+    Some(Gpu {
+        name: gpu.name().unwrap_or_default(),
+        busy: gpu.utilization_rates().ok().map(|percent| f64::from(percent.gpu) / 100.0),
         used_bytes: memory.as_ref().map(|memory| memory.used as f64),
         bytes: memory.map(|memory| memory.total as f64),
-        watts: card.power_usage().ok().map(|milliwatts| f64::from(milliwatts) / 1e3),
-        celsius: card.temperature(TemperatureSensor::Gpu).ok().map(f64::from),
+        watts: gpu.power_usage().ok().map(|milliwatts| f64::from(milliwatts) / 1e3),
+        celsius: gpu.temperature(TemperatureSensor::Gpu).ok().map(f64::from),
     })
 }
 
-impl Collector for Cards {
+impl Collector for Gpus {
     fn desc(&self) -> Vec<&Desc> {
         self.descriptions.iter().collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let cards = (self.read)();
+        let gpus = (self.read)();
         let mut families = Vec::new();
         for (name, help, of) in NUMBERS {
             let gauges = gauges(name, help);
-            for (place, card) in cards.iter().enumerate() {
-                if let Some(number) = of(card) {
-                    gauges.with_label_values(&[&place.to_string(), &card.name]).set(number);
+            for (place, gpu) in gpus.iter().enumerate() {
+                if let Some(number) = of(gpu) {
+                    gauges.with_label_values(&[&place.to_string(), &gpu.name]).set(number);
                 }
             }
             families.extend(
@@ -140,16 +140,16 @@ mod tests {
 
     #[test]
     fn a_reading_that_a_gpu_does_not_report_has_no_series() {
-        let gpu = Card {
+        let gpu = Gpu {
             name: "H100".into(),
             busy: Some(0.5),
             used_bytes: Some(1024.0),
-            ..Card::default()
+            ..Gpu::default()
         };
-        let silent = Card { name: "old".into(), ..Card::default() };
-        let cards = [gpu, silent];
+        let silent = Gpu { name: "old".into(), ..Gpu::default() };
+        let gpus = [gpu, silent];
         let registry = Registry::new();
-        registry.register(Box::new(Cards::new(move || cards.to_vec()))).unwrap();
+        registry.register(Box::new(Gpus::new(move || gpus.to_vec()))).unwrap();
         let mut text = Vec::new();
         TextEncoder::new().encode(&registry.gather(), &mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
@@ -157,8 +157,8 @@ mod tests {
         assert_eq!(
             series,
             [
-                "stellar_device_busy_ratio{card=\"H100\",device=\"0\"} 0.5",
-                "stellar_device_memory_used_bytes{card=\"H100\",device=\"0\"} 1024",
+                "stellar_device_busy_ratio{gpu=\"H100\",device=\"0\"} 0.5",
+                "stellar_device_memory_used_bytes{gpu=\"H100\",device=\"0\"} 1024",
             ]
         );
     }
@@ -168,7 +168,7 @@ mod tests {
         if Path::new("/dev/nvidiactl").exists() {
             return;
         }
-        let Err(reason) = Cards::open() else { panic!("there is no driver") };
+        let Err(reason) = Gpus::open() else { panic!("there is no driver") };
         assert!(reason.starts_with("failed to open NVML"), "{reason}");
     }
 }

@@ -13,7 +13,7 @@ mod tests;
 mod worker;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,7 @@ use super::device::Device;
 use super::error::EngineError;
 use super::health::HealthBoard;
 use super::telemetry::LaneTelemetry;
+use crate::sync::lock;
 use crate::tensor::Tensor;
 
 /// A resident graph. Dropping it finishes queued items and joins its threads.
@@ -68,7 +69,7 @@ impl Lane {
                 // The kernel truncates names to 15 bytes.
                 .name(shared.settings.name.chars().take(15).collect())
                 .spawn(move || shared.run(backend))?;
-            lane.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+            lock(&lane.threads).push(thread);
         }
         Ok(lane)
     }
@@ -170,8 +171,7 @@ impl Lane {
 
     /// Waits until the queue is empty and all threads have ended. Call [`stop`](Self::stop) first.
     pub(crate) fn join(&self) {
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!(graph = %self.name(), "lane thread panicked");

@@ -12,7 +12,6 @@
 
 mod backend;
 mod cache;
-mod cards;
 mod config;
 mod cuda;
 mod device;
@@ -22,6 +21,7 @@ mod error;
 mod examine;
 pub mod fake;
 mod feature;
+mod gpus;
 mod graphs;
 mod health;
 mod lane;
@@ -35,13 +35,13 @@ mod status;
 mod telemetry;
 
 pub use backend::Backend;
-pub use cards::Cards;
 pub use config::{Batching, EngineConfig, Parallelism, Provider, ProviderChoice};
 pub use cuda::{ConvSearch, CudaConfig};
 pub use engine::Engine;
 pub use error::{BackendError, EngineError, StartError};
 pub use examine::{Examined, examine};
 pub use feature::{Feature, FeatureRequest, Origin, Timing};
+pub use gpus::Gpus;
 pub use health::{Health, Residency};
 pub use onnx::OnnxGraph;
 pub use pack::{GraphSpec, Pack, PackError, Precision, TextSpec, TokenizerKind};

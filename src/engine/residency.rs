@@ -1,6 +1,6 @@
 //! Whether the graphs of an engine are loaded: offload frees their memory, reload loads them again.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use prometheus::IntGauge;
@@ -11,6 +11,7 @@ use super::health::{HealthBoard, Residency};
 use super::lane::Lane;
 use crate::blocking::blocking;
 use crate::machine::resident_bytes;
+use crate::sync::lock;
 use crate::vision::give_back_free_memory;
 
 #[cfg(test)]
@@ -64,7 +65,7 @@ impl Residence {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(super) fn now(&self) -> Residency {

@@ -22,11 +22,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use self::{document::Facts, reading::Paper};
 use crate::client::Client;
+use crate::clock;
 use crate::metrics::Metric;
 use crate::pack_id::PackId;
 
@@ -78,7 +78,7 @@ pub(crate) async fn write(
         options,
         server: &options.server,
         pack: pack.as_ref(),
-        date: OffsetDateTime::now_utc().date().to_string(),
+        date: clock::now().date().to_string(),
         methods: methods.collect(),
         revision: of_dataset.map(|of| of.revision),
     };

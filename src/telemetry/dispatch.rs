@@ -40,15 +40,15 @@ impl DispatchTelemetry {
         let leader = gauges!(
             "stellar_leader",
             "1 if this instance does what one instance at a time does.",
-            &["role"],
+            &["duty"],
             registry
         )?;
         Ok(Self { registry: registry.clone(), leader })
     }
 
-    /// Sets whether this instance has a role.
-    pub fn leads(&self, role: &str, leads: bool) {
-        self.leader.with_label_values(&[role]).set(leads.into());
+    /// Sets whether this instance has a duty.
+    pub fn leads(&self, duty: &str, leads: bool) {
+        self.leader.with_label_values(&[duty]).set(leads.into());
     }
 
     /// Registers the service metrics of NATS.

@@ -41,7 +41,7 @@ pub use self::{
     traces::TraceExport,
 };
 use crate::{
-    engine::{Cards, EngineTelemetry},
+    engine::{EngineTelemetry, Gpus},
     store::StoreTelemetry,
 };
 
@@ -149,10 +149,10 @@ impl Telemetry {
     }
 
     /// Adds the metrics of the machine's GPUs. If they cannot be read, the reason is logged.
-    pub fn watch_cards(&self) {
-        match Cards::open() {
-            Ok(cards) => {
-                self.registry.register(Box::new(cards)).expect("GPU metrics are registered once");
+    pub fn watch_gpus(&self) {
+        match Gpus::open() {
+            Ok(gpus) => {
+                self.registry.register(Box::new(gpus)).expect("GPU metrics are registered once");
             }
             Err(reason) => tracing::warn!(reason, "GPU metrics are unavailable"),
         }

@@ -60,7 +60,7 @@ impl RunsTelemetry {
             "Age of the oldest pending sample of this instance's spool and pack; 0 without one.",
             registry
         )?;
-        for outcome in ["recorded", "postpone", "failed"] {
+        for outcome in ["recorded", "postponed", "failed"] {
             // A rate needs the series before its first event.
             attempts.with_label_values(&[outcome]);
         }

@@ -34,7 +34,7 @@ fn families() -> Vec<MetricFamily> {
     telemetry.response_cache.set(&["leaderboards"], 1);
     telemetry.engine.exercise();
     telemetry.store.exercise();
-    telemetry.registry.register(Box::new(Cards::of_every_reading())).unwrap();
+    telemetry.registry.register(Box::new(Gpus::of_every_reading())).unwrap();
     telemetry.registry.gather()
 }
 

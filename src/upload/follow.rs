@@ -28,7 +28,7 @@ pub async fn wait_until_scored(
             if counts.failed == 0 {
                 return Ok(Vec::new());
             }
-            let failed = client.submitted(run, Some("failed")).await?;
+            let failed = client.accepted_samples(run, Some("failed")).await?;
             let failures = failed.into_iter().map(|sample| {
                 let why = sample.error.map_or_else(
                     || "the server did not send a reason".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -11,8 +11,9 @@ use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use super::{Item, contents::address};
-use crate::client::{Client, ClientError, SubmittedState, file_part};
+use crate::client::{Client, ClientError, SampleState, file_part};
 use crate::content::ContentHash;
+use crate::sync::lock;
 
 /// Problem codes that concern the whole run, so that further samples would fail too.
 const OF_THE_RUN: [&str; 3] = ["run_finished", "pack_conflict", "not_found"];
@@ -86,8 +87,8 @@ impl Upload {
     /// # Errors
     /// See [`ClientError`].
     pub async fn begin(client: &Client, run: Uuid) -> Result<Self, ClientError> {
-        let there = client.submitted(run, None).await?;
-        let there = there.into_iter().filter(|sample| sample.state != SubmittedState::Failed);
+        let there = client.accepted_samples(run, None).await?;
+        let there = there.into_iter().filter(|sample| sample.state != SampleState::Failed);
         Ok(Self {
             client: client.clone(),
             run,
@@ -171,7 +172,7 @@ impl Upload {
 
     /// Returns a photo with its hash, which is computed once.
     async fn photo(&self, path: &Path) -> Result<Arc<Photo>, Stopped> {
-        let known = || self.photos.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = || lock(&self.photos);
         if let Some(photo) = known().get(path) {
             return Ok(Arc::clone(photo));
         }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
@@ -13,7 +13,10 @@ use super::Case;
 use crate::{
     content::ContentHash,
     metrics::{self, Explanation, Metric, MetricResult, NullReason, Score, share_right},
-    scoring::{EncodedImage, FaceMemory, FaceMemoryError, RunFaces, Sample, Scoring, ScoringError},
+    scoring::{
+        EncodedImage, FaceStorage, FaceStorageError, RunFaces, Sample, Scoring, ScoringError,
+    },
+    sync::lock,
 };
 
 /// Attribute preservation, which is computed over all samples together.
@@ -137,13 +140,13 @@ async fn judge(scoring: &Scoring, all: &mut AllScored) -> anyhow::Result<()> {
 #[derive(Default)]
 struct Faces(Mutex<HashMap<ContentHash, Vec<u8>>>);
 
-impl FaceMemory for Faces {
+impl FaceStorage for Faces {
     fn load<'a>(
         &'a self,
         images: &'a [ContentHash],
         _graphs: ContentHash,
-    ) -> BoxFuture<'a, Result<HashMap<ContentHash, Vec<u8>>, FaceMemoryError>> {
-        let stored = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    ) -> BoxFuture<'a, Result<HashMap<ContentHash, Vec<u8>>, FaceStorageError>> {
+        let stored = lock(&self.0);
         let known =
             images.iter().filter_map(|image| Some((*image, stored.get(image)?.clone()))).collect();
         async { Ok(known) }.boxed()
@@ -155,8 +158,8 @@ impl FaceMemory for Faces {
         _graphs: ContentHash,
         faces: Vec<u8>,
         _began: Option<OffsetDateTime>,
-    ) -> BoxFuture<'_, Result<(), FaceMemoryError>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(image, faces);
+    ) -> BoxFuture<'_, Result<(), FaceStorageError>> {
+        lock(&self.0).insert(image, faces);
         async { Ok(()) }.boxed()
     }
 }

@@ -15,6 +15,7 @@ use crate::engine::device::{Device, Slot};
 use crate::engine::error::{BackendError, EngineError};
 use crate::engine::health::HealthBoard;
 use crate::engine::telemetry::LaneTelemetry;
+use crate::sync::lock;
 use crate::tensor::{Features, Tensor};
 use crate::trace::span;
 
@@ -42,7 +43,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
         // Every change under this lock is complete, so a poisoned lock is safe to use.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 
     pub(super) fn note_depth(&self, queue: &Queue) {

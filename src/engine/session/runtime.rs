@@ -3,7 +3,7 @@
 use std::{
     env,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
 };
 
 use ort::{
@@ -20,6 +20,7 @@ use crate::{
         error::StartError,
         library,
     },
+    sync::lock,
     tensor::Dtype,
 };
 
@@ -194,7 +195,7 @@ impl Runtime {
 }
 
 fn environment(path: &Path) -> Result<ort::environment::Environment, StartError> {
-    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut loaded = lock(&LOADED);
     let unusable = |problem: String| StartError::Library { path: path.to_owned(), problem };
     match &*loaded {
         Some((have, environment)) if have == path => return Ok(environment.clone()),
@@ -220,6 +221,6 @@ fn environment(path: &Path) -> Result<ort::environment::Environment, StartError>
 #[doc(hidden)]
 #[must_use]
 pub fn onnx_environment() -> Option<ort::environment::Environment> {
-    let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let loaded = lock(&LOADED);
     loaded.as_ref().map(|(_, environment)| environment.clone())
 }
