@@ -23,8 +23,8 @@ use stellar_score::content::ContentHash;
 use stellar_score::metrics::REGISTRY;
 use stellar_score::stats::Rng;
 use stellar_score::store::{
-    NewSample, NewScore, PackId, RunFacts, RunName, RunVersion, ScoreValue, Slice, StandingsFilter,
-    Store, StoreOptions, Weights,
+    NewSample, NewScore, PackId, RunFacts, RunName, RunVersion, SampleInputs, ScoreValue, Slice,
+    StandingsFilter, Store, StoreOptions, Weights,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -192,21 +192,23 @@ async fn record(store: &Store, pack: &PackId, samples: usize) -> anyhow::Result<
             created: OffsetDateTime::now_utc(),
             run: Some(RunName::new("scored", None)),
             name: Some(format!("{place:06}")),
-            content: ContentHash::of(&place.to_le_bytes()),
-            prompt: Some("a person riding a horse near Saturn".into()),
-            image: ContentHash::of(&place.to_be_bytes()),
             width: 1024,
             height: 1024,
-            references: Vec::new(),
-            auxiliary: Vec::new(),
-            metadata: json!({"identity": format!("person \
-                {person}"), "prompt_kind": if place % 2 == 0 { "T" } else { "H" },
-                             "categories": [format!("category \
-                                 {}", place % 20)], "attributes": attributes}),
             pack: pack.clone(),
             service_version: "bench".into(),
             extras: stellar_score::store::Extras::default(),
             scores,
+            inputs: SampleInputs {
+                content: ContentHash::of(&place.to_le_bytes()),
+                prompt: Some("a person riding a horse near Saturn".into()),
+                image: ContentHash::of(&place.to_be_bytes()),
+                references: Vec::new(),
+                auxiliary: Vec::new(),
+                metadata: json!({"identity": format!("person \
+                {person}"), "prompt_kind": if place % 2 == 0 { "T" } else { "H" },
+                             "categories": [format!("category \
+                                 {}", place % 20)], "attributes": attributes}),
+            },
         };
         run = store.record(&sample).await?.run;
     }

@@ -19,8 +19,8 @@ use serde_json::json;
 use stellar_score::content::ContentHash;
 use stellar_score::metrics::REGISTRY;
 use stellar_score::store::{
-    Extras, NewPending, NewSample, NewScore, PackId, RecordOutcome, RunFacts, RunName, ScoreValue,
-    Store, StoreOptions, Weights,
+    Extras, NewPending, NewSample, NewScore, PackId, RecordOutcome, RunFacts, RunName,
+    SampleInputs, ScoreValue, Store, StoreOptions, Weights,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -149,18 +149,20 @@ fn sample(number: u64) -> NewSample {
         created: OffsetDateTime::now_utc(),
         run: Some(RunName::new("recorded", None)),
         name: Some(format!("{number:09}")),
-        content: ContentHash::of(&number.to_le_bytes()),
-        prompt: Some("a person riding a horse near Saturn".into()),
-        image: ContentHash::of(&number.to_be_bytes()),
         width: 1024,
         height: 1024,
-        references: vec![ContentHash::of(&(number / 10).to_le_bytes())],
-        auxiliary: Vec::new(),
-        metadata: json!({"identity": format!("person {}", number % 200), "prompt_kind": "T"}),
         pack: PackId { digest: "a".repeat(64), name: "bench".into(), weights: Weights::Official },
         service_version: "bench".into(),
         scores: scores.collect(),
         extras: Extras::default(),
+        inputs: SampleInputs {
+            content: ContentHash::of(&number.to_le_bytes()),
+            prompt: Some("a person riding a horse near Saturn".into()),
+            image: ContentHash::of(&number.to_be_bytes()),
+            references: vec![ContentHash::of(&(number / 10).to_le_bytes())],
+            auxiliary: Vec::new(),
+            metadata: json!({"identity": format!("person {}", number % 200), "prompt_kind": "T"}),
+        },
     }
 }
 
@@ -171,20 +173,22 @@ fn pending(sample: &NewSample, run: Uuid) -> NewPending {
         created: sample.created,
         run,
         name: sample.name.clone().expect("the sample has a name"),
-        content: sample.content,
-        prompt: sample.prompt.clone(),
-        image: sample.image,
-        references: sample.references.clone(),
-        auxiliary: Vec::new(),
-        metadata: sample.metadata.clone(),
-        folder: "bench".into(),
-        files: [sample.image]
+        spool: "bench".into(),
+        files: [sample.inputs.image]
             .into_iter()
-            .chain(sample.references.iter().copied())
+            .chain(sample.inputs.references.iter().copied())
             .map(|file| (file, 1_000))
             .collect(),
         pack: sample.pack.clone(),
         service_version: "bench".into(),
         max_pending: u64::MAX,
+        inputs: SampleInputs {
+            content: sample.inputs.content,
+            prompt: sample.inputs.prompt.clone(),
+            image: sample.inputs.image,
+            references: sample.inputs.references.clone(),
+            auxiliary: Vec::new(),
+            metadata: sample.inputs.metadata.clone(),
+        },
     }
 }

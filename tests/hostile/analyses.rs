@@ -91,13 +91,12 @@ async fn a_report_is_completed_after_its_client_disconnects() {
     let [a, _] = slow_runs(&app).await;
     let kept = async || app.number("stellar_kept_answers_bytes{of=\"reports\"}").await;
     assert!(kept().await < 1.0, "nothing is cached yet");
-    drop(
-        tokio::time::timeout(Duration::from_millis(5), app.get(&format!("/v1/runs/{a}/report")))
-            .await,
-    );
+    let report = format!("/v1/runs/{a}/report");
     let started = Instant::now();
     while kept().await < 1.0 {
         assert!(started.elapsed() < Duration::from_mins(1), "it was abandoned with its client");
+        // No client waits for the whole report. On a busy machine, some leave before it is begun.
+        drop(tokio::time::timeout(Duration::from_millis(5), app.get(&report)).await);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

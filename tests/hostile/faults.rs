@@ -59,7 +59,7 @@ async fn a_hanging_graph_blocks_no_other_and_loses_no_sample() {
 
     let run = new_run(&app).await;
     assert_eq!(put(&app, &run, "waits", image(4).file("reference", png(100))).await, 202);
-    app.until_at_least("stellar_background_attempts_total{outcome=\"postpone\"}", 1).await;
+    app.until_at_least("stellar_background_attempts_total{outcome=\"postponed\"}", 1).await;
     assert_eq!(
         counts(&app, &run).await["pending"],
         1,
@@ -85,7 +85,7 @@ async fn a_graph_in_trouble(trouble: Trouble) {
     tells(&app.get("/readyz").await.problem(503, "unavailable"), &["clip_l.image", "clip.image"]);
     let run = new_run(&app).await;
     assert_eq!(put(&app, &run, "waits", image(4).file("reference", png(100))).await, 202);
-    app.until_at_least("stellar_background_attempts_total{outcome=\"postpone\"}", 1).await;
+    app.until_at_least("stellar_background_attempts_total{outcome=\"postponed\"}", 1).await;
     assert_eq!(
         counts(&app, &run).await["pending"],
         1,
@@ -266,19 +266,19 @@ async fn a_clock_change_does_not_delay_a_postponed_sample(database: Database) {
     let app = App::with(move |setup| setup.config.store.url = url).await;
     let run = new_run(&app).await;
     app.graphs.always(Some(Trouble::Fails));
-    let mut postpone = 0;
+    let mut postponed = 0;
     for (name, due) in
         [("back", "2090-01-01T00:00:00.000000Z"), ("forth", "2001-01-01T00:00:00.000000Z")]
     {
-        assert_eq!(put(&app, &run, name, image(postpone).file("reference", png(100))).await, 202);
-        postpone += 1;
-        app.until_at_least("stellar_background_attempts_total{outcome=\"postpone\"}", postpone)
+        assert_eq!(put(&app, &run, name, image(postponed).file("reference", png(100))).await, 202);
+        postponed += 1;
+        app.until_at_least("stellar_background_attempts_total{outcome=\"postponed\"}", postponed)
             .await;
         app.graphs.always(None);
         database
             .execute(&format!("UPDATE pending_samples SET due = '{due}' WHERE name = '{name}'"))
             .await;
-        eventually!("the score", counts(&app, &run).await["scored"] == postpone);
+        eventually!("the score", counts(&app, &run).await["scored"] == postponed);
         app.graphs.always(Some(Trouble::Fails));
     }
 }

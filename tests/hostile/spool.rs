@@ -6,8 +6,8 @@ use serde_json::json;
 use stellar_score::{
     content::ContentHash,
     store::{
-        Extras, NewPending, NewSample, NewScore, PackId, RunFacts, RunName, RunRecord, ScoreValue,
-        Store, Weights,
+        Extras, NewPending, NewSample, NewScore, PackId, RunFacts, RunName, RunRecord,
+        SampleInputs, ScoreValue, Store, Weights,
     },
 };
 use time::OffsetDateTime;
@@ -34,18 +34,20 @@ pub(crate) fn pending(run: &RunRecord, name: &str, folder: &str) -> NewPending {
         created: OffsetDateTime::now_utc(),
         run: run.id,
         name: name.to_owned(),
-        content: ContentHash::of(name.as_bytes()),
-        prompt: None,
-        image,
-        references: vec![],
-        auxiliary: vec![],
-        metadata: json!({}),
-        folder: folder.to_owned(),
+        spool: folder.to_owned(),
         files: vec![(image, 1)],
         pack: pack(),
         service_version: "0".into(),
         max_pending: 100,
         key: None,
+        inputs: SampleInputs {
+            content: ContentHash::of(name.as_bytes()),
+            prompt: None,
+            image,
+            references: vec![],
+            auxiliary: vec![],
+            metadata: json!({}),
+        },
     }
 }
 
@@ -57,18 +59,13 @@ pub(crate) fn scored(new: &NewPending, run: &RunRecord) -> NewSample {
         created: new.created,
         run: Some(run.name.clone()),
         name: Some(new.name.clone()),
-        content: new.content,
-        prompt: None,
-        image: new.image,
         width: 2,
         height: 2,
-        references: vec![],
-        auxiliary: vec![],
-        metadata: json!({}),
         pack: pack(),
         service_version: "0".into(),
         scores: vec![score],
         extras: Extras::default(),
+        inputs: new.inputs.clone(),
     }
 }
 
@@ -93,14 +90,18 @@ async fn an_equal_image_accepted_during_recording_keeps_its_file(database: Datab
         });
         accepting.await.expect("no panic").expect("accepted");
         recording.await.expect("no panic").expect("recorded").expect("it was pending");
-        let needed = one.needed_files(FOLDER, &[second.image]).await.expect("the query succeeds");
+        let needed =
+            one.needed_files(FOLDER, &[second.inputs.image]).await.expect("the query succeeds");
         assert!(
-            needed.contains(&second.image),
+            needed.contains(&second.inputs.image),
             "round {round}: the file of a pending sample is not listed"
         );
         two.record_pending(&scored(&second, &run), run.id).await.expect("recorded");
         assert!(
-            one.needed_files(FOLDER, &[second.image]).await.expect("the query succeeds").is_empty()
+            one.needed_files(FOLDER, &[second.inputs.image])
+                .await
+                .expect("the query succeeds")
+                .is_empty()
         );
     }
 }
@@ -111,12 +112,13 @@ async fn files_of_a_run_ended_by_another_instance_are_released_to_their_owner(da
     let photo = ContentHash::of(b"photo");
     for run in [&finished, &deleted] {
         let new = pending(run, "a", FOLDER);
-        let new =
-            NewPending { references: vec![photo], files: vec![(new.image, 1), (photo, 2)], ..new };
+        let new = NewPending {
+            files: vec![(new.inputs.image, 1), (photo, 2)],
+            inputs: SampleInputs { references: vec![photo], ..new.inputs },
+            ..new
+        };
         one.accept(&new).await.expect("accepted");
-        one.record_pending(&NewSample { references: vec![photo], ..scored(&new, run) }, run.id)
-            .await
-            .expect("recorded");
+        one.record_pending(&scored(&new, run), run.id).await.expect("recorded");
     }
     assert!(one.released_files(FOLDER).await.expect("the query succeeds").is_empty());
     two.finish_run(finished.id).await.expect("finishing");
@@ -147,7 +149,7 @@ async fn a_clock_set_back_delays_no_sample(database: Database) {
     store.accept(&new).await.expect("accepted");
     let now = OffsetDateTime::now_utc();
     let next = async || {
-        store.waiting(FOLDER, &pack().digest, now, 10).await.expect("the query succeeds").len()
+        store.due_samples(FOLDER, &pack().digest, now, 10).await.expect("the query succeeds").len()
     };
     store.postpone(new.id, now + Duration::from_mins(1), true).await.expect("put off");
     assert_eq!(next().await, 0, "a short pause is respected");

@@ -5,7 +5,7 @@ use axum::{body::Body, http::Request};
 use serde_json::{Value, json};
 use stellar_score::{
     analysis::refresh_stale,
-    store::{NewSample, NewScore, ScoreValue},
+    store::{NewScore, ScoreValue},
 };
 use uuid::Uuid;
 
@@ -32,15 +32,13 @@ async fn record(app: &App, method: &str, shift: f64) -> Uuid {
             score("clip_t", if place % 10 == 9 { 0.1 } else { 0.4 - shift / 10.0 - noise }, vec![]),
             score("clip_n", 0.2, vec![]),
         ];
-        let new = NewSample {
-            metadata: json!({
-                "identity": format!("person {person}"),
-                "prompt_kind": if place < 30 { "T" } else { "H" },
-                "attributes": {"Young": person % 2 == 0},
-            }),
-            scores,
-            ..stored::sample(&pack, method, place)
-        };
+        let mut new = stored::sample(&pack, method, place);
+        new.inputs.metadata = json!({
+            "identity": format!("person {person}"),
+            "prompt_kind": if place < 30 { "T" } else { "H" },
+            "attributes": {"Young": person % 2 == 0},
+        });
+        new.scores = scores;
         run = app.store.record(&new).await.unwrap().run;
     }
     refresh_stale(&app.store).await.unwrap();

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use stellar_score::{
     analysis::refresh_stale,
     content::ContentHash,
-    store::{Extras, NewSample, NewScore, PackId, RunName, RunWideScores, ScoreValue},
+    store::{
+        Extras, NewSample, NewScore, PackId, RunName, RunWideScore, RunWideScores, SampleInputs,
+        ScoreValue,
+    },
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -45,23 +48,25 @@ async fn record(app: &App, method: &str, kinds: &[&str], shift: f64) -> Uuid {
             created: OffsetDateTime::now_utc(),
             run: Some(RunName::new(method, None)),
             name: Some(format!("{place:02}")),
-            content: ContentHash::of(format!("{method} {place}").as_bytes()),
-            prompt: Some(format!("a person riding a {object}")),
-            image: ContentHash::of(b"image"),
             width: 600,
             height: 800,
-            references: vec![],
-            auxiliary: vec![],
-            metadata: json!({
-                "identity": format!("person {}", place * 3 % 8),
-                "prompt_kind": kind,
-                "detectables": [object],
-                "finegrained_attributes": {"Smiling": place % 3},
-            }),
             pack: pack.clone(),
             service_version: "0.1.0".into(),
             scores,
             extras: Extras::default(),
+            inputs: SampleInputs {
+                content: ContentHash::of(format!("{method} {place}").as_bytes()),
+                prompt: Some(format!("a person riding a {object}")),
+                image: ContentHash::of(b"image"),
+                references: vec![],
+                auxiliary: vec![],
+                metadata: json!({
+                    "identity": format!("person {}", place * 3 % 8),
+                    "prompt_kind": kind,
+                    "detectables": [object],
+                    "finegrained_attributes": {"Smiling": place % 3},
+                }),
+            },
         };
         let recorded = app.store.record(&new).await.unwrap();
         run = recorded.run;
@@ -80,12 +85,16 @@ async fn record(app: &App, method: &str, kinds: &[&str], shift: f64) -> Uuid {
         service_version: "0.1.0".into(),
         metric: "aps".into(),
         metric_version: 1,
+        graphs: None,
         scores: samples
             .iter()
-            .map(|(id, place)| (*id, ScoreValue::Number(f64::from(u8::from(right(*place))))))
+            .map(|(id, place)| RunWideScore {
+                sample: *id,
+                value: ScoreValue::Number(f64::from(u8::from(right(*place)))),
+                outcomes: Some(outcome(*place)),
+                images: vec![],
+            })
             .collect(),
-        outcomes: samples.iter().map(|(id, place)| (*id, outcome(*place))).collect(),
-        faces: None,
     };
     app.store.add_run_wide(&wide).await.unwrap();
     refresh_stale(&app.store).await.unwrap();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use stellar_score::{
     analysis::refresh_stale,
     content::ContentHash,
-    store::{NewSample, NewScore, PackId, RunName, ScoreValue},
+    store::{NewScore, PackId, RunName, ScoreValue},
 };
 use uuid::Uuid;
 
@@ -39,17 +39,16 @@ async fn record_of(app: &App, pack: &PackId, method: &str, run: &str, samples: &
             flags: vec![],
         };
         let named = ["dino", "dreamsim", "clip_t"].into_iter().zip(of.scores);
-        let new = NewSample {
-            run: Some(RunName::new(method, Some(run.to_owned()))),
-            prompt: Some(format!("prompt {}", of.prompt)),
-            references: vec![ContentHash::of(format!("{} {}", of.person, of.photo).as_bytes())],
-            metadata: json!({
-                "identity": format!("person {}", of.person),
-                "prompt_kind": if place % 2 == 0 { "T" } else { "H" },
-            }),
-            scores: named.map(score).collect(),
-            ..stored::sample(pack, method, place as u32)
-        };
+        let mut new = stored::sample(pack, method, place as u32);
+        new.inputs.prompt = Some(format!("prompt {}", of.prompt));
+        new.inputs.references =
+            vec![ContentHash::of(format!("{} {}", of.person, of.photo).as_bytes())];
+        new.inputs.metadata = json!({
+            "identity": format!("person {}", of.person),
+            "prompt_kind": if place % 2 == 0 { "T" } else { "H" },
+        });
+        new.run = Some(RunName::new(method, Some(run.to_owned())));
+        new.scores = named.map(score).collect();
         found = app.store.record(&new).await.unwrap().run;
     }
     refresh_stale(&app.store).await.unwrap();

@@ -245,7 +245,7 @@ async fn a_failed_graph_is_retried() {
     let run = app.run_of("A").await;
     app.graphs.always(Some(Trouble::Fails));
     assert_eq!(app.put(&run, "one", form(1)).await.status, 202);
-    app.until_at_least("stellar_background_attempts_total{outcome=\"postpone\"}", 1).await;
+    app.until_at_least("stellar_background_attempts_total{outcome=\"postponed\"}", 1).await;
     app.graphs.always(None);
     app.until_scored(&run, 1).await;
 }

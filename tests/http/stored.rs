@@ -3,7 +3,7 @@
 use serde_json::json;
 use stellar_score::{
     content::ContentHash,
-    store::{Extras, NewSample, PackId, RunName},
+    store::{Extras, NewSample, PackId, RunName, SampleInputs},
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -23,17 +23,19 @@ pub(crate) fn sample(pack: &PackId, method: &str, place: u32) -> NewSample {
         created: OffsetDateTime::now_utc(),
         run: Some(RunName::new(method, None)),
         name: Some(format!("{place:02}")),
-        content: ContentHash::of(format!("{method} {place}").as_bytes()),
-        prompt: Some("a person riding a horse".into()),
-        image: ContentHash::of(b"image"),
         width: 600,
         height: 800,
-        references: vec![],
-        auxiliary: vec![],
-        metadata: json!({}),
         pack: pack.clone(),
         service_version: "0.1.0".into(),
         extras: Extras::default(),
         scores: vec![],
+        inputs: SampleInputs {
+            content: ContentHash::of(format!("{method} {place}").as_bytes()),
+            prompt: Some("a person riding a horse".into()),
+            image: ContentHash::of(b"image"),
+            references: vec![],
+            auxiliary: vec![],
+            metadata: json!({}),
+        },
     }
 }

@@ -36,7 +36,7 @@ async fn fill(store: &Store) {
         store.accept(&pending(&run, name)).await.unwrap();
     }
     store.accept(&pending(&run, "broken")).await.unwrap();
-    let broken = store.submitted(run.id, None, "", 10).await.unwrap().unwrap();
+    let broken = store.accepted_samples(run.id, None, "", 10).await.unwrap().unwrap();
     let stellar_score::store::SampleStatus::Pending(id) =
         broken.iter().find(|sample| sample.name == "broken").unwrap().at
     else {
@@ -271,7 +271,7 @@ pub(crate) async fn spools_of_several_instances_are_restored_as_one(db: Database
     let run = new_run(&store).await;
     store.accept(&pending(&run, "p")).await.unwrap();
     let mut other = pending(&run, "q");
-    other.folder = "other".into();
+    other.spool = "other".into();
     store.accept(&other).await.unwrap();
     let (one, two) = (folder.path().join("one"), folder.path().join("two"));
     spool(&store, &one).await;

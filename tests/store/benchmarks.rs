@@ -8,7 +8,7 @@ use stellar_score::analysis::{
     compare, compare_benchmark, leaderboard_rows, refresh_stale, rows_on_common,
 };
 use stellar_score::store::{
-    NewSample, NewScore, RunName, RunWideScores, ScoreValue, Slice, StandingsFilter, Store,
+    NewScore, RunName, RunWideScore, RunWideScores, ScoreValue, Slice, StandingsFilter, Store,
 };
 use uuid::Uuid;
 
@@ -61,15 +61,13 @@ async fn record(store: &Store, kinds: &[&str]) {
                 if place % 10 != 9 {
                     metadata["identity"] = json!(format!("person {}", (place * 5 + run) % 8));
                 }
-                let new = NewSample {
-                    run: Some(RunName::new(name, Some(format!("run {run}")))),
-                    metadata,
-                    ..scored(
-                        name,
-                        &format!("{place:02}"),
-                        scores(method + run as usize, place, is_t),
-                    )
-                };
+                let mut new = scored(
+                    name,
+                    &format!("{place:02}"),
+                    scores(method + run as usize, place, is_t),
+                );
+                new.inputs.metadata = metadata;
+                new.run = Some(RunName::new(name, Some(format!("run {run}"))));
                 let recorded = store.record(&new).await.unwrap();
                 id = recorded.run;
                 samples.push((recorded.sample, place));
@@ -102,9 +100,15 @@ async fn judge(store: &Store, run: Uuid, method: usize, samples: &[(Uuid, u32)])
         service_version: "0.1.0".into(),
         metric: "aps".into(),
         metric_version: 1,
-        scores: judged().map(|(id, place)| (*id, share(*place))).collect(),
-        outcomes: judged().map(|(id, place)| (*id, outcomes(*place))).collect(),
-        faces: None,
+        graphs: None,
+        scores: judged()
+            .map(|(id, place)| RunWideScore {
+                sample: *id,
+                value: share(*place),
+                outcomes: Some(outcomes(*place)),
+                images: vec![],
+            })
+            .collect(),
     };
     store.add_run_wide(&scores).await.unwrap();
 }

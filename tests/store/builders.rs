@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
     NewImport, NewPending, NewSample, NewScore, PackId, RunCounts, RunFacts, RunName, RunRecord,
-    ScoreColumn, ScoreValue, Store,
+    SampleInputs, ScoreColumn, ScoreValue, Store,
 };
 use uuid::Uuid;
 
@@ -34,18 +34,20 @@ pub(crate) fn pending(run: &RunRecord, sample: &str) -> NewPending {
         created: at(0),
         run: run.id,
         name: sample.to_owned(),
-        content: ContentHash::of(format!("content of {sample}").as_bytes()),
-        prompt: Some("a person".into()),
-        image,
-        references: vec![photo],
-        auxiliary: vec![],
-        metadata: serde_json::json!({"identity": "000"}),
-        folder: FOLDER.to_owned(),
+        spool: FOLDER.to_owned(),
         files: vec![(image, 10), (photo, 20)],
         pack: official(),
         service_version: "0.1.0".into(),
         max_pending: 100,
         key: None,
+        inputs: SampleInputs {
+            content: ContentHash::of(format!("content of {sample}").as_bytes()),
+            prompt: Some("a person".into()),
+            image,
+            references: vec![photo],
+            auxiliary: vec![],
+            metadata: serde_json::json!({"identity": "000"}),
+        },
     }
 }
 
@@ -54,9 +56,7 @@ pub(crate) fn scored_sample(new: &NewPending, scores: Vec<NewScore>) -> NewSampl
     NewSample {
         id: new.id,
         run: Some(name("run")),
-        content: new.content,
-        image: new.image,
-        references: new.references.clone(),
+        inputs: new.inputs.clone(),
         ..scored("A", &new.name, scores)
     }
 }

@@ -258,8 +258,9 @@ pub(crate) async fn sharing_a_transaction_changes_no_outcome(db: Database) {
         asked.push(("new", NewSample { run: name(&format!("run {}", at % 3)), ..fifteen(at) }));
         asked.push(("new", NewSample { run: None, ..fifteen(at) }));
         asked.push(("repeated", NewSample { id: Uuid::now_v7(), ..fifteen(0) }));
-        let other =
-            NewSample { content: ContentHash::of(b"other"), id: Uuid::now_v7(), ..fifteen(0) };
+        let mut other = fifteen(0);
+        other.inputs.content = ContentHash::of(b"other");
+        other.id = Uuid::now_v7();
         asked.push(("conflict", other));
         asked.push(("finished", NewSample { run: name("finished"), ..fifteen(at) }));
     }

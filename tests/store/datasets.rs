@@ -77,9 +77,10 @@ pub(crate) async fn datasets_are_listed_by_name(db: Database) {
 pub(crate) async fn the_samples_of_a_run_come_with_their_first_reference(db: Database) {
     let store = db.open().await;
     let mut two = sample("A", "2");
-    two.references = vec![ContentHash::of(b"first"), ContentHash::of(b"second")];
-    two.metadata = serde_json::json!({"attributes": {"Young": true}});
-    let one = stellar_score::store::NewSample { references: vec![], ..sample("A", "1") };
+    two.inputs.references = vec![ContentHash::of(b"first"), ContentHash::of(b"second")];
+    two.inputs.metadata = serde_json::json!({"attributes": {"Young": true}});
+    let mut one = sample("A", "1");
+    one.inputs.references = vec![];
     let run = store.record(&two).await.unwrap().run.unwrap();
     store.record(&one).await.unwrap();
     store.record(&sample("B", "3")).await.unwrap();
@@ -87,7 +88,7 @@ pub(crate) async fn the_samples_of_a_run_come_with_their_first_reference(db: Dat
     assert_eq!(samples.iter().map(|sample| sample.id).collect::<Vec<_>>(), [one.id, two.id]);
     assert_eq!(samples[0].reference, None);
     assert_eq!(samples[1].reference, Some(ContentHash::of(b"first")));
-    assert_eq!(samples[1].metadata, two.metadata);
+    assert_eq!(samples[1].metadata, two.inputs.metadata);
     assert_eq!(store.run_samples(uuid::Uuid::now_v7()).await.unwrap(), None);
 }
 
@@ -136,14 +137,17 @@ pub(crate) async fn the_faces_state_changes_with_the_stored_faces(db: Database) 
     check("nothing", [0, 0]).await;
     store.save_faces(&faces(enrolled.image)).await.unwrap();
     check("a photo's", [0, 1]).await;
-    store.save_faces(&FacesRecord { created: at(5), ..faces(one.image) }).await.unwrap();
+    store.save_faces(&FacesRecord { created: at(5), ..faces(one.inputs.image) }).await.unwrap();
     check("a generated image's", [1, 1]).await;
-    store.save_faces(&FacesRecord { created: at(6), ..faces(one.references[0]) }).await.unwrap();
+    store
+        .save_faces(&FacesRecord { created: at(6), ..faces(one.inputs.references[0]) })
+        .await
+        .unwrap();
     check("a reference's", [2, 1]).await;
-    store.save_faces(&FacesRecord { created: at(7), ..faces(one.image) }).await.unwrap();
+    store.save_faces(&FacesRecord { created: at(7), ..faces(one.inputs.image) }).await.unwrap();
     check("found again", [2, 1]).await;
     store
-        .save_faces(&FacesRecord { graphs: ContentHash::of(b"others"), ..faces(one.image) })
+        .save_faces(&FacesRecord { graphs: ContentHash::of(b"others"), ..faces(one.inputs.image) })
         .await
         .unwrap();
     assert_eq!(

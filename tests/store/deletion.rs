@@ -83,8 +83,10 @@ pub(crate) async fn faces_are_deleted_with_the_last_use_of_their_image(db: Datab
     for image in [image, shared, auxiliary] {
         store.save_faces(&faces(image)).await.unwrap();
     }
-    let one = NewSample { auxiliary: vec![auxiliary, shared], ..sample("A", "1") };
-    let two = NewSample { image: ContentHash::of(b"other"), ..sample("A", "2") };
+    let mut one = sample("A", "1");
+    one.inputs.auxiliary = vec![auxiliary, shared];
+    let mut two = sample("A", "2");
+    two.inputs.image = ContentHash::of(b"other");
     store.record(&one).await.unwrap();
     let run = store.record(&two).await.unwrap().run.unwrap();
 
@@ -182,7 +184,7 @@ pub(crate) async fn concurrent_deletions_and_recordings_keep_the_sums(db: Databa
 /// deleted from the store.
 async fn record_with_faces(store: &Store, new: &NewPending) -> Option<Recorded> {
     let graphs = ContentHash::of(b"graphs");
-    let images = vec![new.image, new.references[0]];
+    let images = vec![new.inputs.image, new.inputs.references[0]];
     let mut sample = scored_sample(new, vec![number("m", 1.0)]);
     sample.extras.faces = Some(NeededFaces { images: images.clone(), graphs });
     loop {
@@ -237,7 +239,7 @@ pub(crate) async fn concurrent_deletions_leave_recorded_samples_their_faces(db: 
     assert_eq!(counts(&store, run.id).await, (0, 0, 32));
     for new in kept {
         let stays = !gone.contains(&new.id);
-        assert_eq!(known(&store, new.image).await, stays, "{}", new.name);
-        assert!(known(&store, new.references[0]).await);
+        assert_eq!(known(&store, new.inputs.image).await, stays, "{}", new.name);
+        assert!(known(&store, new.inputs.references[0]).await);
     }
 }

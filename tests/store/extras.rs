@@ -99,15 +99,13 @@ pub(crate) async fn thumbnails_expire_after_they_were_last_needed(db: Database) 
 pub(crate) async fn extras_are_deleted_with_their_sample_run_or_image(db: Database) {
     let store = db.open().await;
     let (image, reference) = (ContentHash::of(IMAGE), ContentHash::of(b"reference"));
-    let one = NewSample {
-        image: ContentHash::of(b"one"),
-        ..with_extras("1", b"e", &[b"one", b"reference"])
-    };
+    let mut one = with_extras("1", b"e", &[b"one", b"reference"]);
+    one.inputs.image = ContentHash::of(b"one");
     store.record(&one).await.unwrap();
     let run = store.record(&with_extras("2", b"e", &[IMAGE])).await.unwrap().run.unwrap();
     store.delete_sample(one.id).await.unwrap().unwrap();
     assert_eq!(db.count("evidence").await, 1);
-    assert_eq!(store.thumbnail(one.image).await.unwrap(), None);
+    assert_eq!(store.thumbnail(one.inputs.image).await.unwrap(), None);
     assert!(store.thumbnail(reference).await.unwrap().is_some(), "the other sample has it");
     store.delete_image(reference).await.unwrap().unwrap();
     assert_eq!(store.thumbnail(reference).await.unwrap(), None);

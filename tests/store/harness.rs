@@ -11,8 +11,8 @@ use stellar_score::analysis::{
 };
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
-    Extras, MetricSummary, NewSample, NewScore, PackId, RunName, ScoreValue, Store, StoreError,
-    StoreOptions, Weights,
+    Extras, MetricSummary, NewSample, NewScore, PackId, RunName, SampleInputs, ScoreValue, Store,
+    StoreError, StoreOptions, Weights,
 };
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
@@ -204,18 +204,20 @@ pub(crate) fn sample(method: &str, name: &str) -> NewSample {
         created: at(0),
         run: Some(RunName::new(method, Some("run".into()))),
         name: Some(name.into()),
-        content: ContentHash::of(name.as_bytes()),
-        prompt: Some("a person skiing".into()),
-        image: ContentHash::of(b"image"),
         width: 1024,
         height: 768,
-        references: vec![ContentHash::of(b"reference")],
-        auxiliary: vec![],
-        metadata: serde_json::json!({}),
         pack: official(),
         service_version: "0.1.0".into(),
         scores: vec![],
         extras: Extras::default(),
+        inputs: SampleInputs {
+            content: ContentHash::of(name.as_bytes()),
+            prompt: Some("a person skiing".into()),
+            image: ContentHash::of(b"image"),
+            references: vec![ContentHash::of(b"reference")],
+            auxiliary: vec![],
+            metadata: serde_json::json!({}),
+        },
     }
 }
 

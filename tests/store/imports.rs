@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use stellar_score::content::ContentHash;
-use stellar_score::store::{AttributeLabels, NewImport, RunWideScores, SampleStatus, ScoreValue};
+use stellar_score::store::{
+    AttributeLabels, NewImport, NewSample, RunWideScore, RunWideScores, SampleStatus, ScoreValue,
+};
 use uuid::Uuid;
 
 use crate::builders::{counts, import, new_run};
@@ -33,7 +35,7 @@ pub(crate) async fn imported_scores_coexist_with_computed_ones(db: Database) {
     assert_eq!((summary.n, summary.nulls, summary.mean), (2, 1, Some(0.5)));
     assert!((summary.std.unwrap() - std).abs() < 1e-12);
 
-    let fresh = store.submitted(run, None, "2", 1).await.unwrap().unwrap();
+    let fresh = store.accepted_samples(run, None, "2", 1).await.unwrap().unwrap();
     let SampleStatus::Scored(id) = fresh[0].at else { panic!("{fresh:?}") };
     let read = store.sample(id).await.unwrap().unwrap();
     assert_eq!((read.image, read.metadata), (None, serde_json::json!({"identity": "3"})));
@@ -99,10 +101,16 @@ pub(crate) async fn scores_of_a_whole_run_are_added_once(db: Database) {
     let store = db.open().await;
     let one = scored("A", "1", vec![number("m", 0.5)]);
     let mut two = scored("A", "2", vec![number("aps", 0.125)]);
-    two.image = ContentHash::of(b"another image");
+    two.inputs.image = ContentHash::of(b"another image");
     let run = store.record(&one).await.unwrap().run.unwrap();
     store.record(&two).await.unwrap();
     let outcomes: AttributeLabels = BTreeMap::from([("Young".to_owned(), (true, false))]);
+    let score = |sample: &NewSample| RunWideScore {
+        sample: sample.id,
+        value: ScoreValue::Number(0.75),
+        outcomes: Some(outcomes.clone()),
+        images: vec![sample.inputs.image, sample.inputs.references[0]],
+    };
     let wide = RunWideScores {
         run,
         created: at(0),
@@ -110,13 +118,8 @@ pub(crate) async fn scores_of_a_whole_run_are_added_once(db: Database) {
         service_version: "0.1.0".into(),
         metric: "aps".into(),
         metric_version: 1,
-        scores: vec![
-            (one.id, ScoreValue::Number(0.75)),
-            (two.id, ScoreValue::Number(0.75)),
-            (Uuid::now_v7(), ScoreValue::Number(0.75)),
-        ],
-        outcomes: vec![(one.id, outcomes.clone()), (two.id, outcomes.clone())],
-        faces: None,
+        graphs: None,
+        scores: vec![score(&one), score(&two), score(&scored("A", "3", vec![]))],
     };
     assert_eq!(
         store.add_run_wide(&wide).await.unwrap(),
@@ -134,7 +137,7 @@ pub(crate) async fn scores_of_a_whole_run_are_added_once(db: Database) {
     assert_eq!(read, BTreeMap::from([("Young".to_owned(), column)]));
     assert!(store.outcomes(run, "other", &names).await.unwrap().is_empty());
     // Deleting either image deletes the predictions on its face and invalidates cached tables.
-    for image in [one.references[0], two.image] {
+    for image in [one.inputs.references[0], two.inputs.image] {
         let before = store.run(run).await.unwrap().unwrap().revision;
         store.delete_image(image).await.unwrap().expect("it is known");
         assert!(
@@ -145,11 +148,10 @@ pub(crate) async fn scores_of_a_whole_run_are_added_once(db: Database) {
     assert_eq!(db.count("attribute_outcomes").await, 0);
     // The faces of the second image were deleted while the scores were computed.
     let graphs = ContentHash::of(b"graphs");
-    for image in [one.image, one.references[0], two.references[0]] {
+    for image in [one.inputs.image, one.inputs.references[0], two.inputs.references[0]] {
         store.save_faces(&crate::datasets::faces(image)).await.unwrap();
     }
-    let images = [&one, &two].map(|sample| [sample.image, sample.references[0]]).to_vec();
-    let wide = RunWideScores { metric: "again".into(), faces: Some((graphs, images)), ..wide };
+    let wide = RunWideScores { metric: "again".into(), graphs: Some(graphs), ..wide };
     assert_eq!(store.add_run_wide(&wide).await.unwrap(), 2, "the scores stay");
     let read = store.outcomes(run, &official().digest, &names).await.unwrap();
     assert_eq!(read["Young"], [Some((true, false)), None, None]);

@@ -68,7 +68,7 @@ pub(crate) async fn a_migration_registers_the_photos_of_existing_samples(db: Dat
     db.execute("ALTER TABLE datasets DROP COLUMN revision").await;
     db.execute("DELETE FROM _sqlx_migrations WHERE version = 3").await;
     let store = db.open().await;
-    assert!(store.delete_image(new.references[0]).await.unwrap().is_some());
+    assert!(store.delete_image(new.inputs.references[0]).await.unwrap().is_some());
 }
 
 /// Data from the schema of the first three migrations survives the later ones with valid

@@ -2,8 +2,8 @@
 
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
-    MAX_NAME_BYTES, NewSample, RecordOutcome, RunName, SampleRecord, ScoreRecord, ScoreValue,
-    Store, StoreError, StoredImage,
+    MAX_NAME_BYTES, NewSample, RecordOutcome, RunName, SampleInputs, SampleRecord, ScoreRecord,
+    ScoreValue, Store, StoreError, StoredImage,
 };
 use time::{Duration, UtcOffset};
 use uuid::Uuid;
@@ -22,8 +22,9 @@ pub(crate) async fn a_recorded_sample_reads_back_as_it_was(db: Database) {
         vec![number("clip_t", 0.1 + 0.2), null("ips", "no_face_in_reference")],
     );
     new.scores[0].flags = vec!["truncated".into()];
-    new.auxiliary = vec![ContentHash::of(b"x"), ContentHash::of(b"y")];
-    new.metadata = serde_json::json!({"z": 1e16, "a": [null, true, "\u{0}\u{1f600}"], "f": -0.0});
+    new.inputs.auxiliary = vec![ContentHash::of(b"x"), ContentHash::of(b"y")];
+    new.inputs.metadata =
+        serde_json::json!({"z": 1e16, "a": [null, true, "\u{0}\u{1f600}"], "f": -0.0});
     // Another offset, and more digits than are stored.
     new.created = (at(7) + Duration::nanoseconds(123_456_789))
         .to_offset(UtcOffset::from_hms(5, 30, 0).unwrap());
@@ -47,12 +48,12 @@ pub(crate) async fn a_recorded_sample_reads_back_as_it_was(db: Database) {
         id: new.id,
         run: new.run.clone(),
         name: "0001".into(),
-        content: new.content.to_hex(),
-        prompt: new.prompt.clone(),
-        image: Some(StoredImage { hash: new.image, width: 1024, height: 768 }),
+        content: new.inputs.content.to_hex(),
+        prompt: new.inputs.prompt.clone(),
+        image: Some(StoredImage { hash: new.inputs.image, width: 1024, height: 768 }),
         references: vec![ContentHash::of(b"reference").to_hex()],
         auxiliary: vec![ContentHash::of(b"x").to_hex(), ContentHash::of(b"y").to_hex()],
-        metadata: new.metadata.clone(),
+        metadata: new.inputs.metadata.clone(),
         created,
         scores: vec![
             entry("clip_t", ScoreValue::Number(0.1 + 0.2), &["truncated"]),
@@ -90,10 +91,8 @@ pub(crate) async fn the_same_name_with_other_content_is_a_conflict(db: Database)
     let store = db.open().await;
     let first = scored("A", "1", vec![number("m", 0.5)]);
     store.record(&first).await.unwrap();
-    let other = NewSample {
-        content: ContentHash::of(b"other"),
-        ..scored("A", "1", vec![number("m", 0.9)])
-    };
+    let mut other = scored("A", "1", vec![number("m", 0.9)]);
+    other.inputs.content = ContentHash::of(b"other");
     let error = store.record(&other).await.unwrap_err();
 
     assert!(
@@ -113,7 +112,8 @@ pub(crate) async fn the_same_name_with_other_content_is_a_conflict(db: Database)
 pub(crate) async fn the_same_name_is_free_in_another_run(db: Database) {
     let store = db.open().await;
     store.record(&sample("A", "1")).await.unwrap();
-    let other = NewSample { content: ContentHash::of(b"other"), ..sample("A", "1") };
+    let mut other = sample("A", "1");
+    other.inputs.content = ContentHash::of(b"other");
     for run in [RunName::new("A", Some("second".into())), RunName::new("B", Some("run".into()))] {
         let recorded =
             store.record(&NewSample { id: Uuid::now_v7(), run: Some(run), ..other.clone() }).await;
@@ -129,9 +129,13 @@ pub(crate) async fn an_unnamed_sample_is_identified_by_its_content(db: Database)
     let first = store.record(&unnamed).await.unwrap();
     let again = store.record(&NewSample { id: Uuid::now_v7(), ..unnamed.clone() }).await.unwrap();
     assert_eq!((again.sample, again.outcome), (first.sample, RecordOutcome::Repeated));
-    assert_eq!(read(&store, first.sample).await.name, unnamed.content.to_hex());
+    assert_eq!(read(&store, first.sample).await.name, unnamed.inputs.content.to_hex());
 
-    let other = NewSample { id: Uuid::now_v7(), content: ContentHash::of(b"other"), ..unnamed };
+    let other = NewSample {
+        id: Uuid::now_v7(),
+        inputs: SampleInputs { content: ContentHash::of(b"other"), ..unnamed.inputs },
+        ..unnamed
+    };
     assert_eq!(store.record(&other).await.unwrap().outcome, RecordOutcome::Created);
 }
 
@@ -223,11 +227,11 @@ pub(crate) async fn unusual_names_and_texts_are_stored_verbatim(db: Database) {
     for name in names {
         let mut new = scored(name, name, vec![number("m", 0.5)]);
         new.run = Some(RunName::new(name, Some(name.into())));
-        new.prompt = Some(name.repeat(3));
+        new.inputs.prompt = Some(name.repeat(3));
         let recorded = store.record(&new).await.unwrap();
         let found = read(&store, recorded.sample).await;
         assert_eq!(found.run, new.run);
-        assert_eq!((found.name.as_str(), &found.prompt), (name, &new.prompt));
+        assert_eq!((found.name.as_str(), &found.prompt), (name, &new.inputs.prompt));
         assert_eq!(store.record(&new).await.unwrap().outcome, RecordOutcome::Repeated, "{name:?}");
     }
     assert_eq!(db.count("samples").await, names.len());
@@ -251,7 +255,8 @@ pub(crate) async fn invalid_names_are_refused(db: Database) {
             assert!(matches!(error, StoreError::Invalid { .. }), "{error:?}");
         }
     }
-    let zero = NewSample { prompt: Some("\0".into()), ..sample("A", "1") };
+    let mut zero = sample("A", "1");
+    zero.inputs.prompt = Some("\0".into());
     assert!(
         matches!(store.record(&zero).await, Err(StoreError::Invalid { field, .. }) if field == "the prompt")
     );

@@ -16,20 +16,19 @@ pub(crate) async fn a_run_reads_as_columns_in_the_order_of_names(db: Database) {
     let store = db.open().await;
     let mut flagged = number("ips", 0.0);
     flagged.flags.push("no_face_in_image".into());
-    let second = NewSample {
-        prompt: Some("a person near Saturn".into()),
-        metadata: json!({"identity": "ada", "prompt_kind": "T", "categories": ["space", "far"],
-                         "attributes": {"Young": true}}),
-        ..scored("A", "b", vec![flagged, null("goa", "no_detectables")])
-    };
-    let first = NewSample {
-        prompt: None,
-        metadata: json!({"attributes": {"Male": false}, "relations": [["person", "riding", "horse"]]}),
-        ..scored("A", "a", vec![number("ips", 0.5)])
-    };
+    let mut second = scored("A", "b", vec![flagged, null("goa", "no_detectables")]);
+    second.inputs.prompt = Some("a person near Saturn".into());
+    second.inputs.metadata = json!({"identity": "ada", "prompt_kind": "T", "categories": ["space", "far"],
+                         "attributes": {"Young": true}});
+    let mut first = scored("A", "a", vec![number("ips", 0.5)]);
+    first.inputs.prompt = None;
+    first.inputs.metadata =
+        json!({"attributes": {"Male": false}, "relations": [["person", "riding", "horse"]]});
     let run = store.record(&second).await.unwrap().run.unwrap();
     store.record(&first).await.unwrap();
-    store.record(&NewSample { prompt: None, ..sample("A", "c") }).await.unwrap();
+    let mut third = sample("A", "c");
+    third.inputs.prompt = None;
+    store.record(&third).await.unwrap();
 
     let data = read(&store, run).await;
     assert_eq!((data.run, data.name.to_string()), (run, "A/run".to_owned()));

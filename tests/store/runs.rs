@@ -4,7 +4,7 @@ use stellar_score::card::{CollectedSettings, GeneratorSettings, MethodCard};
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
     Accepted, MethodRecord, NewPending, RecordOutcome, RunCounts, RunFacts, RunFlags, RunName,
-    RunState, RunWideScores, RunsQuery, SampleStatus, ScoreValue, StoreError,
+    RunState, RunWideScore, RunWideScores, RunsQuery, SampleStatus, ScoreValue, StoreError,
 };
 use uuid::Uuid;
 
@@ -148,7 +148,7 @@ pub(crate) async fn samples_are_ranked_by_a_score_and_listed_briefly(db: Databas
     let mut run = None;
     for (name, value) in [("b", Some(0.5)), ("a", Some(0.5)), ("c", Some(0.9)), ("d", None)] {
         let mut new = sample("A", name);
-        new.metadata = serde_json::json!({"identity": format!("person {name}")});
+        new.inputs.metadata = serde_json::json!({"identity": format!("person {name}")});
         new.scores = vec![value.map_or_else(|| null("m", "no_prompt"), |value| number("m", value))];
         run = store.record(&new).await.unwrap().run;
     }
@@ -164,14 +164,14 @@ pub(crate) async fn samples_are_ranked_by_a_score_and_listed_briefly(db: Databas
     let briefs = store.sample_briefs(run, &["a".to_owned(), "none".to_owned()]).await.unwrap();
     assert_eq!(briefs.len(), 1);
     assert_eq!(briefs["a"].identity.as_deref(), Some("person a"));
-    assert_eq!(briefs["a"].image, Some(sample("A", "a").image.to_hex()));
+    assert_eq!(briefs["a"].image, Some(sample("A", "a").inputs.image.to_hex()));
     let prompts = store.sample_prompts(run).await.unwrap();
-    assert_eq!(prompts.get("a"), sample("A", "a").prompt.as_ref());
+    assert_eq!(prompts.get("a"), sample("A", "a").inputs.prompt.as_ref());
     let photos = store.sample_photos(run).await.unwrap();
     let sent = sample("A", "a");
-    let references: Vec<String> = sent.references.iter().map(ContentHash::to_hex).collect();
+    let references: Vec<String> = sent.inputs.references.iter().map(ContentHash::to_hex).collect();
     assert_eq!((photos.len(), &photos["a"].references), (4, &references));
-    assert_eq!(photos["a"].prompt, sent.prompt);
+    assert_eq!(photos["a"].prompt, sent.inputs.prompt);
     assert!(store.failure_counts(run).await.unwrap().is_empty());
 }
 
@@ -191,7 +191,7 @@ pub(crate) async fn a_finished_run_refuses_samples(db: Database) {
     assert_eq!(store.finishable_runs().await.unwrap(), [run.id]);
     assert_eq!(
         store.run_finished(run.id, at(9)).await.unwrap(),
-        new.references,
+        new.inputs.references,
         "its photos are no longer needed"
     );
     let finished = store.finish_run(run.id).await.unwrap().unwrap();
@@ -249,9 +249,13 @@ pub(crate) async fn every_change_of_scores_raises_the_revision(db: Database) {
         service_version: "0.1.0".into(),
         metric: "aps".into(),
         metric_version: 1,
-        scores: vec![(new.id, ScoreValue::Number(0.75))],
-        outcomes: vec![],
-        faces: None,
+        graphs: None,
+        scores: vec![RunWideScore {
+            sample: new.id,
+            value: ScoreValue::Number(0.75),
+            outcomes: None,
+            images: vec![],
+        }],
     };
     store.add_run_wide(&wide).await.unwrap();
     assert!(grown().await);

@@ -27,11 +27,9 @@ async fn record(store: &Store, method: &str, run: &str, people: u32, shift: f64)
             "prompt_kind": if place < 20 { "T" } else { "H" },
             "attributes": {"Young": place % 2 == 0},
         });
-        let new = NewSample {
-            run: Some(RunName::new(method, Some(run.into()))),
-            metadata,
-            ..scored(method, &format!("{place:02}"), scores)
-        };
+        let mut new = scored(method, &format!("{place:02}"), scores);
+        new.inputs.metadata = metadata;
+        new.run = Some(RunName::new(method, Some(run.into())));
         id = store.record(&new).await.unwrap().run;
     }
     id.unwrap()

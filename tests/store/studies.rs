@@ -19,7 +19,8 @@ async fn study(store: &Store) -> (StudyRecord, Vec<Uuid>, Vec<StudyItem>) {
         for name in ["1", "2", "3"] {
             let mut new =
                 NewSample { created: at(0), ..scored(method, name, vec![number("m", 0.5)]) };
-            new.metadata = serde_json::json!({"prompt_kind": if name == "1" { "T" } else { "H" }});
+            new.inputs.metadata =
+                serde_json::json!({"prompt_kind": if name == "1" { "T" } else { "H" }});
             run = store.record(&new).await.unwrap().run;
         }
         runs.push(run.unwrap());

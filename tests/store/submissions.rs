@@ -111,7 +111,7 @@ pub(crate) async fn a_verified_submission_is_a_run_until_it_is_withdrawn(db: Dat
     let run = store.run(new.import.run).await.unwrap().unwrap();
     assert_eq!((run.state, run.counts.scored), (RunState::Finishing, 3));
     assert_eq!((run.name, run.facts), (received.name.clone(), new.facts.clone()));
-    let listed = store.submitted(run.id, None, "", 1).await.unwrap().unwrap();
+    let listed = store.accepted_samples(run.id, None, "", 1).await.unwrap().unwrap();
     assert_eq!(listed[0].content, "a".repeat(64));
     let of_runs = store.submissions_of_runs(&[run.id, Uuid::nil()]).await.unwrap();
     assert_eq!(of_runs.into_values().collect::<Vec<_>>(), std::slice::from_ref(&verified));
@@ -149,7 +149,7 @@ pub(crate) async fn a_submission_whose_run_exists_stays_received(db: Database) {
     let refused = store.verify_submission(&verification(&received)).await.unwrap_err();
     assert!(matches!(refused, StoreError::RunExists { .. }), "{refused}");
     assert!(refused.to_string().contains("DELETE /v1/runs/"), "{refused}");
-    let stored = store.received_submission(received.id).await.unwrap().unwrap();
+    let stored = store.submission(received.id).await.unwrap().unwrap();
     assert_eq!(stored, received);
     let unknown = NewVerification { submission: Uuid::nil(), ..verification(&received) };
     assert_eq!(store.verify_submission(&unknown).await.unwrap(), None);
@@ -163,7 +163,7 @@ pub(crate) async fn deletions_leave_digest_names_and_times_in_the_log(db: Databa
     let new = verification(&received);
     store.verify_submission(&new).await.unwrap().unwrap();
     store.delete_run(new.import.run).await.unwrap().unwrap();
-    let withdrawn = store.received_submission(received.id).await.unwrap().unwrap();
+    let withdrawn = store.submission(received.id).await.unwrap().unwrap();
     assert_eq!((withdrawn.state, withdrawn.run), (SubmissionState::Withdrawn, None));
     assert_eq!(log(&store).await[0], entry(withdrawn.state, "the run was deleted", true));
 
@@ -172,7 +172,7 @@ pub(crate) async fn deletions_leave_digest_names_and_times_in_the_log(db: Databa
     store.verify_submission(&new).await.unwrap().unwrap();
     let deleted = store.delete_submission(other.id, at(5)).await.unwrap().unwrap();
     assert_eq!((deleted.samples, deleted.scores), (3, 3));
-    assert_eq!(store.received_submission(other.id).await.unwrap(), None);
+    assert_eq!(store.submission(other.id).await.unwrap(), None);
     assert_eq!(store.run(new.import.run).await.unwrap(), None);
     store.delete_submission(received.id, at(6)).await.unwrap().unwrap();
     let log = store.board_changes(None, 100).await.unwrap();

@@ -1,6 +1,6 @@
 use stellar_score::{
     content::ContentHash,
-    store::{NewPending, PackId, Weights},
+    store::{NewPending, PackId, SampleInputs, Weights},
 };
 use uuid::Uuid;
 
@@ -17,17 +17,19 @@ pub(crate) fn of_another_pack(run: Uuid, folder: &str) -> NewPending {
         created: time::OffsetDateTime::now_utc(),
         run,
         name: "one".into(),
-        content: image,
-        prompt: None,
-        image,
-        references: vec![photo],
-        auxiliary: vec![],
-        metadata: serde_json::json!({}),
-        folder: folder.to_owned(),
+        spool: folder.to_owned(),
         files: vec![(image, 1), (photo, 1)],
         pack: other_pack(),
         service_version: "0.1.0".into(),
         max_pending: 10,
         key: None,
+        inputs: SampleInputs {
+            content: image,
+            prompt: None,
+            image,
+            references: vec![photo],
+            auxiliary: vec![],
+            metadata: serde_json::json!({}),
+        },
     }
 }

@@ -11,7 +11,7 @@ use stellar_score::{
     analysis::refresh_stale,
     key::{Key, KeyLimits, Scope},
     metrics::REGISTRY,
-    store::{KeyRecord, NewSample, NewScore, ScoreValue},
+    store::{KeyRecord, NewScore, ScoreValue},
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -53,11 +53,10 @@ impl Samples {
                 value: ScoreValue::Number(mean + noise),
                 flags: vec![],
             };
-            let new = NewSample {
-                metadata: json!({"identity": format!("person {person}"), "prompt_kind": "T"}),
-                scores: self.metrics.iter().map(score).collect(),
-                ..stored::sample(&pack, method, place)
-            };
+            let mut new = stored::sample(&pack, method, place);
+            new.inputs.metadata =
+                json!({"identity": format!("person {person}"), "prompt_kind": "T"});
+            new.scores = self.metrics.iter().map(score).collect();
             run = app.store.record(&new).await.unwrap().run;
         }
         refresh_stale(&app.store).await.unwrap();

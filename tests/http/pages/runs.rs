@@ -50,18 +50,16 @@ async fn record(app: &App, method: &str, shift: f64, person: &str) -> Uuid {
             score("clip_t", ScoreValue::Number(0.4 - shift / 10.0 - noise)),
             score("clip_n", ScoreValue::Number(0.2)),
         ];
-        let new = NewSample {
-            prompt: Some(format!("a person riding horse {}", place / 6)),
-            image: ContentHash::of(format!("image {method} {place}").as_bytes()),
-            references: vec![ContentHash::of(person.as_bytes())],
-            metadata: json!({
-                "identity": format!("{person} {of}"),
-                "categories": if place < 12 { vec!["sport"] } else { vec![] },
-                "attributes": {"Young": of % 2 == 0},
-            }),
-            scores,
-            ..stored::sample(&pack, method, place)
-        };
+        let mut new = stored::sample(&pack, method, place);
+        new.inputs.prompt = Some(format!("a person riding horse {}", place / 6));
+        new.inputs.image = ContentHash::of(format!("image {method} {place}").as_bytes());
+        new.inputs.references = vec![ContentHash::of(person.as_bytes())];
+        new.inputs.metadata = json!({
+            "identity": format!("{person} {of}"),
+            "categories": if place < 12 { vec!["sport"] } else { vec![] },
+            "attributes": {"Young": of % 2 == 0},
+        });
+        new.scores = scores;
         run = app.store.record(&new).await.unwrap().run;
     }
     refresh_stale(&app.store).await.unwrap();
@@ -318,7 +316,7 @@ async fn images_are_in_a_shared_file_only_if_all_datasets_say_that_they_may() {
         }],
         ..stored::sample(&pack, "A", 0)
     };
-    let thumbnail = NewThumbnail { image: new.image, webp: "small".into() };
+    let thumbnail = NewThumbnail { image: new.inputs.image, webp: "small".into() };
     (new.extras.thumbnails, new.extras.began) = (vec![thumbnail], Some(new.created));
     let run = app.store.record(&new).await.unwrap().run.unwrap();
     let address = format!("/runs/{run}?share=html");

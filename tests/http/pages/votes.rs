@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use stellar_score::{
     content::ContentHash,
     key::{Key, KeyLimits, Scope},
-    store::{KeyRecord, NewSample, NewScore, ScoreValue},
+    store::{KeyRecord, NewScore, ScoreValue},
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -18,19 +18,17 @@ pub(crate) async fn record(app: &App, method: &str, values: &[f64]) -> Uuid {
     let pack = loaded_pack(app).await;
     let mut run = None;
     for (place, value) in values.iter().enumerate() {
-        let new = NewSample {
-            prompt: Some(format!("<script>alert({place})</script> a person")),
-            image: ContentHash::of(format!("image {method} {place}").as_bytes()),
-            references: vec![ContentHash::of(b"reference")],
-            metadata: json!({"identity": format!("person {place}")}),
-            scores: vec![NewScore {
-                metric: "ips".into(),
-                metric_version: 1,
-                value: ScoreValue::Number(*value),
-                flags: vec![],
-            }],
-            ..stored::sample(&pack, method, place as u32)
-        };
+        let mut new = stored::sample(&pack, method, place as u32);
+        new.inputs.prompt = Some(format!("<script>alert({place})</script> a person"));
+        new.inputs.image = ContentHash::of(format!("image {method} {place}").as_bytes());
+        new.inputs.references = vec![ContentHash::of(b"reference")];
+        new.inputs.metadata = json!({"identity": format!("person {place}")});
+        new.scores = vec![NewScore {
+            metric: "ips".into(),
+            metric_version: 1,
+            value: ScoreValue::Number(*value),
+            flags: vec![],
+        }];
         run = app.store.record(&new).await.unwrap().run;
     }
     run.unwrap()
