@@ -3,8 +3,7 @@
 use time::{OffsetDateTime, UtcOffset};
 
 /// Returns the current time, as the databases store it.
-#[must_use]
-pub fn now() -> OffsetDateTime {
+pub(crate) fn now() -> OffsetDateTime {
     to_microseconds(OffsetDateTime::now_utc())
 }
 

@@ -27,7 +27,7 @@ mod cache;
 pub mod card;
 pub mod cli;
 pub mod client;
-pub mod clock;
+mod clock;
 pub mod config;
 pub mod content;
 pub mod dataset;

@@ -41,8 +41,9 @@ struct Key {
     /// Pack and index of the sample set, so that rows of different ones do not mix; empty if sorted
     /// by name.
     first: String,
-    /// [`ordered`] sort value, negated for descending orders so that every order is ascending; of 0
-    /// if sorted by name. A decimal number could be off by one ulp and repeat or skip a row.
+    /// The [`ordered`] sort value, negated for descending orders so that every order is ascending;
+    /// `ordered(0.0)` if sorted by name. A decimal number could be off by one ulp, and repeat or
+    /// skip a row.
     rank: i64,
     method: String,
     run: String,
@@ -393,6 +394,13 @@ impl LeaderboardQuery {
 mod tests {
     use super::super::ranks::tests::row;
     use super::*;
+
+    #[test]
+    fn keys_have_the_order_of_the_numbers() {
+        let numbers = [f64::NEG_INFINITY, -2.5, -1e-300, 0.0, 1e-300, 0.5, 2.0, f64::INFINITY];
+        let keys = numbers.map(ordered);
+        assert!(keys.is_sorted_by(|one, next| one < next), "{keys:?}");
+    }
 
     #[test]
     fn means_without_the_penalty_come_last() {

@@ -220,7 +220,7 @@ impl Tally<'_> {
     /// connected by comparisons is fitted; other methods share no scale with it.
     ///
     /// The error of a strength is the larger one of those from the spread over prompts and from the
-    /// curvature of the penalised likelihood ([`ChoiceModel::error`](stats::ChoiceModel::error)).
+    /// curvature of the penalised likelihood ([`ChoiceModel::error`](ChoiceModel::error)).
     fn fit_penalised(&self, prompts: &[&str]) -> Fitted {
         let (members, has_others) = self.largest_group();
         let place = |method: usize| members.binary_search(&method).ok();

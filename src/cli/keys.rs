@@ -153,11 +153,11 @@ async fn create(store: &Store, args: CreateArgs) -> anyhow::Result<String> {
         expires: args.expires_days.map(|days| created + Duration::days(days.into())),
         revoked: None,
     };
+    let is_first = !store.has_keys().await?;
     // The file first: a key that is stored and then lost could only be revoked.
     if let Some(file) = &args.out {
         write_secret(file, &key).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    let is_first = !store.has_keys().await?;
     if !store.create_key(&record).await? {
         if let Some(file) = &args.out {
             let _ = std::fs::remove_file(file);

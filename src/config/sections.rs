@@ -305,8 +305,8 @@ impl Runs {
     /// The default is 8 on a CPU, which fills its batches. On a GPU it is four of the largest
     /// batches, at least 64, so that images are decoded while the GPU runs.
     #[must_use]
-    pub fn samples_at_once(&self, batch_on_card: Option<usize>) -> usize {
-        match (self.concurrency, batch_on_card) {
+    pub fn samples_at_once(&self, gpu_batch: Option<usize>) -> usize {
+        match (self.concurrency, gpu_batch) {
             (0, None) => 8,
             (0, Some(batch)) => (4 * batch).max(64),
             (given, _) => given,

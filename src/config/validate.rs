@@ -7,8 +7,8 @@ use axum::http::{Uri, uri::Authority};
 use super::{Config, ConfigError, Traces, adapters};
 use crate::store::Question;
 
-/// Upper bound of time limits. Longer ones are mistakes, and could overflow when added to the
-/// clock.
+/// Upper bound of time limits. Longer ones are surely mistakes, and adding them to the clock could
+/// overflow.
 const MOST_SECONDS: u64 = 86_400;
 
 /// Upper bound of `traces.queue`.
@@ -22,9 +22,12 @@ impl Config {
         self.check_ranges()?;
         let is_wrong = |host: &&String| !is_host(host);
         if let Some(host) = self.server.hosts.iter().find(is_wrong) {
-            let why = "must be names or addresses without scheme, port or path, such as \
-                \"scores.example\", or \"*\" for all: other entries never match a request";
-            ensure(false, "server.hosts", &format!("{host:?}"), why)?;
+            return Err(ConfigError::Value {
+                key: "server.hosts",
+                value: format!("{host:?}"),
+                why: "must be names or addresses without scheme, port or path, such as \
+                    \"scores.example\", or \"*\" for all: other entries never match a request",
+            });
         }
         let wrong = |(key, value, why)| ConfigError::Value { key, value, why };
         self.store.s3.check().map_err(wrong)?;
@@ -33,7 +36,7 @@ impl Config {
         check_traces(&self.traces)?;
         adapters::check(&self.rewards.adapter)
             .map_err(|(at, why)| ConfigError::Adapter { at, why })?;
-        self.check_relations()
+        self.check_dependencies()
     }
 
     fn check_ranges(&self) -> Result<(), ConfigError> {
@@ -100,12 +103,13 @@ impl Config {
         let is_valid = (4..=1000).contains(&connections);
         ensure(is_valid, "store.connections", &connections, "must be 4 to 1000")?;
         let side = self.store.thumbnails;
-        let why = "must be 0, which keeps none, or the longer side in pixels, from 64 to 2048";
+        let why =
+            "must be 0 (no thumbnails), or the length of the longer side in pixels, 64 to 2048";
         ensure(matches!(side, 0 | 64..=2048), "store.thumbnails", &side, why)
     }
 
     /// Checks values that depend on others.
-    fn check_relations(&self) -> Result<(), ConfigError> {
+    fn check_dependencies(&self) -> Result<(), ConfigError> {
         let Self { server, limits, store, runs, rewards, privacy, .. } = self;
         ensure(
             !store.s3.is_used() || privacy.face_retention_days > 0,
@@ -119,7 +123,7 @@ impl Config {
                 || server.shutdown_delay_seconds < server.drain_seconds,
             "server.shutdown_delay_seconds",
             &server.shutdown_delay_seconds,
-            "must be less than server.drain_seconds, which it is a part of",
+            "must be less than server.drain_seconds, because the delay is part of that time",
         )?;
         ensure(
             rewards.queue >= rewards.items,
@@ -138,7 +142,7 @@ impl Config {
             limits.pixel_bytes() >= limits.decode().max_memory,
             "limits.pixel_memory_mib",
             &limits.pixel_memory_mib,
-            "must be 0, or at least 512, which decoding the largest image needs",
+            "must be 0, or at least 512: decoding the largest image takes that much",
         )?;
         ensure(
             runs.concurrency == 0 || runs.concurrency_under_load <= runs.concurrency,

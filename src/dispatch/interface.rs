@@ -38,15 +38,15 @@ pub(crate) enum Outcome {
 /// Brings pending samples of one pack to an instance that scores them.
 #[async_trait]
 pub(crate) trait Dispatch: Send + Sync {
-    /// Says that samples have become pending. It does not wait, and may be in vain.
+    /// Says that samples have become pending. It does not wait, and the message may be lost.
     fn announce(&self, sample: PendingId);
 
-    /// Takes due samples, about oldest first. They stay taken until [`end`](Self::end). If other
-    /// workers could score them, at most `room` come. A suspect comes alone, when no other sample
-    /// is taken.
+    /// Takes due samples, roughly oldest first. They stay taken until [`end`](Self::end). If other
+    /// workers could score them, at most `room` come, and a suspect comes alone. Otherwise the
+    /// caller must score a suspect alone.
     async fn take(&self, room: usize) -> Result<Vec<Taken>, StoreError>;
 
-    /// Returns how long a call of [`take`](Self::take) would be in vain, as far as is known.
+    /// Returns how long to wait before the next [`take`](Self::take).
     async fn pause(&self) -> Duration;
 
     /// Notes that a taken sample is being scored from now on.

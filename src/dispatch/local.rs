@@ -1,5 +1,5 @@
-//! Samples from the database, for the one instance that scores those of a spool: the owner of the
-//! folder, or the leader among the instances on a bucket.
+//! Dispatch from the database, for the one instance that scores a spool: its owner if it is a
+//! folder, the leader if it is a bucket.
 
 use std::{
     collections::HashSet,
@@ -31,7 +31,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Shortest pause.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
-/// Dispatch of one instance that reads the database.
+/// Dispatch that reads due samples from the database.
 pub(crate) struct Local {
     store: Store,
     /// Id of the spool.
@@ -46,8 +46,8 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    /// Opens the note of samples in flight in a folder of this instance. `work` is notified when
-    /// there may be more to take.
+    /// Opens the note of samples in flight in `folder`. `work` is notified when there may be more
+    /// to take.
     pub(crate) fn open(
         store: Store,
         (spool, pack): (String, String),

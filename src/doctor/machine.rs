@@ -79,9 +79,9 @@ fn runtime(config: &Config) -> Check {
 fn gpu(config: &Config) -> Check {
     let wanted = matches!(config.engine.provider, ProviderChoice::Cuda | ProviderChoice::TensorRt);
     match Gpus::list() {
-        Ok(cards) if !cards.is_empty() => {
-            let cards = cards.iter().map(|(name, bytes)| format!("{name} ({} MiB)", bytes / MIB));
-            Check::ok("gpu", cards.collect::<Vec<_>>().join(", "))
+        Ok(gpus) if !gpus.is_empty() => {
+            let gpus = gpus.iter().map(|(name, bytes)| format!("{name} ({} MiB)", bytes / MIB));
+            Check::ok("gpu", gpus.collect::<Vec<_>>().join(", "))
         }
         other if wanted => {
             let reason = other.err().unwrap_or_else(|| "the driver finds no GPU".to_owned());

@@ -328,8 +328,8 @@ impl Engine {
     /// Returns the largest batch of all graphs that run on a GPU; `None` if there are none.
     #[must_use]
     pub fn largest_gpu_batch(&self) -> Option<usize> {
-        let on_card = self.lanes.iter().filter(|loaded| loaded.initial.provider.is_gpu());
-        on_card.map(|loaded| loaded.initial.max_batch).max()
+        let on_gpu = self.lanes.iter().filter(|loaded| loaded.initial.provider.is_gpu());
+        on_gpu.map(|loaded| loaded.initial.max_batch).max()
     }
 
     /// Returns the concurrent batches of the device and the threads of each.

@@ -91,7 +91,7 @@ impl Gpus {
 }
 
 fn gauges(name: &str, help: &str) -> GaugeVec {
-    GaugeVec::new(Opts::new(name, help), &["device", "gpu"]).expect("constant names are valid")
+    GaugeVec::new(Opts::new(name, help), &["device", "card"]).expect("constant names are valid")
 }
 
 fn gpu(nvml: &Nvml, place: u32) -> Option<Gpu> {
@@ -157,8 +157,8 @@ mod tests {
         assert_eq!(
             series,
             [
-                "stellar_device_busy_ratio{gpu=\"H100\",device=\"0\"} 0.5",
-                "stellar_device_memory_used_bytes{gpu=\"H100\",device=\"0\"} 1024",
+                "stellar_device_busy_ratio{card=\"H100\",device=\"0\"} 0.5",
+                "stellar_device_memory_used_bytes{card=\"H100\",device=\"0\"} 1024",
             ]
         );
     }

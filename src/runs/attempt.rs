@@ -117,3 +117,19 @@ pub(super) fn attempt(error: ScoringError, health: &Health) -> Attempt {
 pub(super) fn broken(of: &str, source: &DecodeError) -> Attempt {
     Attempt::Failed { reason: source.problem().to_owned(), detail: format!("{of}: {source}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_failure_of_a_sample_itself_is_permanent() {
+        let later = |blame| Attempt::Later { why: "no".into(), blame };
+        assert_eq!(later(Blame::Sample).or_failed(1, 2).outcome(), "postponed");
+        assert_eq!(later(Blame::Sample).or_failed(2, 2).outcome(), "failed");
+        for blame in [Blame::Room, Blame::Graph, Blame::Bucket] {
+            assert_eq!(later(blame).or_failed(9, 2).outcome(), "postponed");
+        }
+        assert_eq!(Attempt::Untouched.or_failed(9, 2).outcome(), "untouched");
+    }
+}

@@ -1,5 +1,5 @@
-//! Deletion after the response: evicts what other instances deleted, and purges deleted rows from
-//! SQLite's write-ahead log.
+//! What remains of a deletion after its response: evicts what other instances deleted, and purges
+//! deleted rows from SQLite's write-ahead log.
 
 use std::{
     collections::HashSet,
@@ -15,17 +15,17 @@ use crate::{clock, content::ContentHash, service};
 /// Poll interval: the longest time for which another instance may still cache deleted data.
 const POLL_EVERY: Duration = Duration::from_secs(2);
 
-/// Deletions are read from this long before the last look. Instances whose clocks differ by less
-/// than this miss none.
+/// How long before the previous poll deletions are read again. Instances whose clocks differ by
+/// less than this miss no deletion.
 const LOOK_BACK: time::Duration = time::Duration::minutes(2);
 
-/// Retention of deletion records. No scoring takes longer, and a scoring that began before a
-/// deletion must not store faces after it.
+/// Retention of deletion records. No attempt takes longer, and one that began before a deletion
+/// must not store faces after it.
 const KEEP: time::Duration = time::Duration::hours(1);
 
 impl Runs {
-    /// Purges deleted rows from the database's write-ahead log, now or as soon as no reader uses an
-    /// earlier state.
+    /// Purges deleted rows from the database's write-ahead log, now, or at a later poll if a reader
+    /// still uses an earlier state.
     pub async fn scrub(&self) {
         self.unscrubbed.store(false, Ordering::Relaxed);
         let done = self.store.scrub().await.unwrap_or_else(|error| {
@@ -38,7 +38,8 @@ impl Runs {
         }
     }
 
-    /// Evicts the images that any instance deleted.
+    /// Evicts what is cached of images that any instance deleted, and deletes their files from the
+    /// trash.
     pub(super) async fn follow_deletions(self: Arc<Self>) {
         let mut stopping = self.stopping();
         let mut seen: HashSet<(ContentHash, OffsetDateTime)> = HashSet::new();
@@ -50,12 +51,13 @@ impl Runs {
             let now = clock::now();
             match self.store.deleted_images(looked.min(now) - LOOK_BACK).await {
                 Ok(deleted) => {
-                    if now - looked > KEEP - LOOK_BACK {
+                    // Another instance, whose clock may be ahead, deletes the records.
+                    if now - looked > KEEP - 2 * LOOK_BACK {
                         tracing::warn!(
-                            "records of deletions may have expired unread, so all \
-                            cached data of images is evicted"
+                            "deletion records may have expired before they were read, evicting everything \
+                                cached of images"
                         );
-                        service::forget_all(&self.store, &self.scoring);
+                        service::forget_all(&self.store, &self.scoring).await;
                     }
                     looked = now;
                     let new: Vec<_> = deleted

@@ -1,11 +1,11 @@
-//! What one instance at a time does, among those that share a database and a bucket. All of it is
-//! idempotent: if two instances both lead, work is merely repeated.
+//! Duties that one of the instances on a shared database and bucket has at a time. All are
+//! idempotent: if two instances have one, its work is merely repeated.
 
 use tokio::sync::watch;
 
 use crate::store::{Leadership, Store, StoreError};
 
-/// Work of the leader.
+/// A duty, which one instance has at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Duty {
     /// Writing summaries of finished runs.
@@ -14,7 +14,7 @@ pub(super) enum Duty {
     Announcing,
     /// Finishing runs of the loaded pack.
     Finishing,
-    /// Scoring samples of the loaded pack, if no broker does it.
+    /// Scoring samples of the loaded pack, if there is no broker.
     Scoring,
 }
 
@@ -32,15 +32,16 @@ impl Duty {
     }
 }
 
-/// The duties that this instance leads.
+/// Which duties this instance has.
 pub(super) struct Leader {
-    /// The shared duties in which it takes part, each with the name of its lock.
+    /// The duties that it competes for, each with the name of its lock.
     names: Vec<(Duty, String)>,
+    /// By `Duty as usize`.
     leads: [watch::Sender<bool>; 4],
 }
 
 impl Leader {
-    /// Returns the duties of an instance that shares them with others.
+    /// Creates the state of an instance that shares its duties.
     pub(super) fn shared(duties: &[Duty], (installation, spool, pack): (&str, &str, &str)) -> Self {
         let name = |duty: Duty| {
             let of_pack = matches!(duty, Duty::Finishing | Duty::Scoring);
@@ -51,12 +52,12 @@ impl Leader {
         Self { names, leads: std::array::from_fn(|_| watch::Sender::new(false)) }
     }
 
-    /// Returns the duties of an instance that shares nothing.
+    /// Creates the state of an instance that shares nothing and has every duty.
     pub(super) fn alone() -> Self {
         Self { names: Vec::new(), leads: std::array::from_fn(|_| watch::Sender::new(true)) }
     }
 
-    /// Returns whether this instance leads the duty.
+    /// Returns whether this instance has the duty.
     pub(super) fn has(&self, duty: Duty) -> bool {
         *self.leads[duty as usize].borrow()
     }
@@ -69,7 +70,8 @@ impl Leader {
         !self.names.is_empty()
     }
 
-    /// Takes and confirms the duties for which this instance is fit, and leaves the others.
+    /// Takes or renews the duties that this instance can do now (`is_fit`), and gives up the
+    /// others.
     pub(super) async fn take(
         &self,
         leadership: &mut Leadership,
@@ -86,9 +88,9 @@ impl Leader {
             if self.leads[*duty as usize].send_if_modified(changed) {
                 let duty = duty.name();
                 if has {
-                    tracing::info!(duty, "this instance leads");
+                    tracing::info!(duty, "this instance now has a duty");
                 } else {
-                    tracing::warn!(duty, "this instance no longer leads");
+                    tracing::warn!(duty, "this instance no longer has a duty");
                 }
             }
         }

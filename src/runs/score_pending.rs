@@ -1,5 +1,5 @@
-//! Scores pending samples: oldest first, with bounded concurrency that shrinks while interactive
-//! requests are in flight.
+//! Scores pending samples: roughly oldest first, with bounded concurrency that shrinks while
+//! interactive requests are in flight.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -36,10 +36,10 @@ use crate::{
 /// Pause before checking again whether a resting sample may be retried.
 const AFTER_REST: Duration = Duration::from_secs(1);
 
-/// Samples are taken when one part in this many of the concurrency is free.
+/// Samples are taken once at least one part in this many of the concurrency limit is free.
 const PARTS: usize = 4;
 
-/// Images of a sample that are read at the same time.
+/// Maximum number of images of a sample that are read at once.
 const IMAGES_AT_ONCE: usize = 4;
 
 /// A sample that is being scored.
@@ -54,7 +54,7 @@ impl Runs {
         match self.requests.load(Ordering::Relaxed) {
             // Samples wait until the models are loaded again.
             _ if self.scoring.engine().residency() != Residency::Resident => 0,
-            // Attempts would wait for their images in vain.
+            // The bucket does not respond, so attempts could not read their images.
             _ if self.files.is_troubled() => 0,
             // Other workers score them meanwhile.
             _ if self.has_workers && !self.scoring.engine().health().borrow().is_ready() => 0,
@@ -102,7 +102,7 @@ impl Runs {
     pub(super) async fn score_pending(self: Arc<Self>) {
         self.log_blocked().await;
         self.log_elsewhere().await;
-        // What an earlier call of this function had, before it panicked.
+        // Gives up what an earlier call had taken before it panicked.
         self.dispatch.leave().await;
         let mut stopping = self.stopping();
         let mut engine = self.scoring.engine().health();
@@ -112,7 +112,7 @@ impl Runs {
         while !*stopping.borrow() {
             let limit = self.concurrency_limit();
             let room = limit.saturating_sub(running.len());
-            // Several at a time, since each call is a transaction.
+            // Several at a time, since each call is a round trip to the database.
             let enough = room >= limit.div_ceil(PARTS) || running.is_empty();
             if room > 0 && enough && ahead.iter().all(Taken::rests) {
                 match self.dispatch.take(room).await {
@@ -127,7 +127,7 @@ impl Runs {
                     self.dispatch.end(taken.sample.id, Outcome::Left).await;
                 }
                 if running.is_empty() {
-                    // Suspects too: other workers can score them.
+                    // The suspects as well: other workers can score them.
                     self.dispatch.leave().await;
                 }
             }
@@ -137,7 +137,7 @@ impl Runs {
                 let Some(at) = ahead.iter().position(|next| !next.rests()) else { break };
                 let suspect = ahead[at].suspect;
                 if suspect.is_some() && !running.is_empty() {
-                    // It may end the process, so it must run alone.
+                    // It may kill the process, so it must run alone.
                     break;
                 }
                 let Taken { sample, .. } = ahead.remove(at).expect("the position was just found");
@@ -209,8 +209,7 @@ impl Runs {
     async fn score(self: Arc<Self>, pending: PendingRecord) {
         let (id, attempts) = (pending.id, pending.attempts);
         let attempt = match tokio::time::timeout(self.deadline, self.prepare(&pending)).await {
-            // Not under the deadline: if the transaction were cut off, its outcome would be
-            // unknown.
+            // Outside the deadline: if the transaction were cut off, its outcome would be unknown.
             Ok(Ok(row)) => self.record(&row, pending.run_id).await,
             Ok(Err(attempt)) => attempt,
             Err(_) => {
@@ -243,8 +242,8 @@ impl Runs {
             .instrument(span!("score"))
             .await
             .map_err(|error| attempt(error, &self.scoring.engine().health().borrow()))?;
-        // A deletion on request fails the pending sample, so none can be missed. The times of other
-        // deletions are those of another clock.
+        // `None` instead of a start time: a requested deletion fails the pending sample, so none is
+        // missed, and other deletions carry the time of another machine's clock.
         let extras = self.keeping.extras(&self.store, &self.scoring, &sample, &card, None);
         let extras = Extras { faces: self.needed_faces(&card), ..in_background(extras).await };
         Ok(NewSample {
@@ -313,7 +312,7 @@ impl Runs {
         if let (Err(StoreError::FacesNotStored { .. }), Some(needed)) =
             (&recorded, &row.extras.faces)
         {
-            // They were cached here, and deleted from the store with another run.
+            // The faces came from this process's cache. Their row was deleted with another run.
             if let Err(error) = self.scoring.store_faces_again(&needed.images).await {
                 return Attempt::Later { why: error.to_string(), blame: Blame::Room };
             }
@@ -322,13 +321,13 @@ impl Runs {
         match recorded {
             Ok(Some(_)) => {
                 // The image is no longer referenced. Reference and auxiliary images are needed
-                // until the run is finished, so checking them now would be in vain.
+                // until the run is finished, so there is no point in checking them now.
                 self.files.release([row.inputs.image]);
                 Attempt::Recorded
             }
             Ok(None) => Attempt::Gone,
             Err(error @ StoreError::FacesNotStored { .. }) => {
-                // They are not cached any more either: the next attempt finds them again.
+                // They are no longer cached either: the next attempt finds them again.
                 Attempt::Later { why: error.to_string(), blame: Blame::Room }
             }
             Err(error @ (StoreError::SampleConflict { .. } | StoreError::Invalid { .. })) => {

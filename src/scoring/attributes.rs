@@ -35,7 +35,7 @@ pub struct RunFaces {
 pub enum AttributesError {
     /// The stored faces could not be read.
     #[error("failed to read stored faces: {0}")]
-    Memory(FaceStorageError),
+    Storage(FaceStorageError),
     /// The stored faces cannot be used together.
     #[error("stored faces cannot be used: {0}")]
     Faces(#[from] LogisticError),
@@ -138,7 +138,7 @@ impl Scoring {
         &self,
         images: &[ContentHash],
     ) -> Result<HashMap<ContentHash, Arc<Features>>, AttributesError> {
-        self.sources.faces.known(images).await.map_err(AttributesError::Memory)
+        self.sources.faces.known(images).await.map_err(AttributesError::Storage)
     }
 }
 

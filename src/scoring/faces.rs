@@ -19,6 +19,7 @@ use self::networks::{Blocking, Lanes, OwnNetworks};
 use super::images::{ImageJob, Turns};
 use crate::{
     blocking::blocking,
+    clock,
     content::ContentHash,
     engine::{Engine, EngineError, Feature},
     metrics::FeatureSource,
@@ -72,7 +73,8 @@ pub trait FaceStorage: Send + Sync {
 
     /// Stores the faces that the graphs of this digest found in an image. For a request, `began` is
     /// the time at which the search started: nothing is stored if the image was deleted since then.
-    /// Without, it is for a sample of a run: nothing is stored if nothing needs the image any more.
+    /// `None` stands for a sample of a run: then nothing is stored if nothing needs the image any
+    /// more.
     fn save(
         &self,
         image: ContentHash,
@@ -89,16 +91,17 @@ pub(super) struct FaceFinder {
     searches: Arc<Turns>,
     /// Limits the pieces that are pending in the queues.
     room: Arc<Semaphore>,
-    memory: OnceLock<Arc<dyn FaceStorage>>,
+    storage: OnceLock<Arc<dyn FaceStorage>>,
     unsaved: Arc<Unsaved>,
+    /// Our own networks, once compared with the graphs.
     own: Arc<OnceCell<Arc<OwnNetworks>>>,
 }
 
-/// Images whose faces are cached and could not be stored.
+/// Images whose faces are cached but could not be stored.
 #[derive(Default)]
 struct Unsaved(Mutex<BTreeSet<ContentHash>>);
 
-/// Most images that are remembered as unsaved. Their faces would be found again.
+/// Maximum number of images remembered as unsaved. Faces of forgotten ones are found again.
 const MOST_UNSAVED: usize = 10_000;
 
 impl Unsaved {
@@ -122,28 +125,28 @@ impl FaceFinder {
             engine,
             searches: Turns::new(),
             room: Arc::new(Semaphore::new(room)),
-            memory: OnceLock::new(),
+            storage: OnceLock::new(),
             unsaved: Arc::default(),
             own: Arc::default(),
         }
     }
 
-    pub(super) fn keep_in(&self, memory: Arc<dyn FaceStorage>) {
+    pub(super) fn keep_in(&self, storage: Arc<dyn FaceStorage>) {
         // Only the first call takes effect: a process has one storage of faces.
-        let _ = self.memory.set(memory);
+        let _ = self.storage.set(storage);
     }
 
     /// Returns the storage, with the digest of the face graphs.
     pub(super) fn storage(&self) -> Option<(&Arc<dyn FaceStorage>, ContentHash)> {
-        self.memory.get().zip(self.engine.family_digest(FAMILY))
+        self.storage.get().zip(self.engine.family_digest(FAMILY))
     }
 
     /// Stores the cached faces of images that a sample of a run needs.
     pub(super) async fn store_again(&self, images: &[ContentHash]) -> Result<(), FaceStorageError> {
-        let Some((memory, graphs)) = self.storage() else { return Ok(()) };
+        let Some((storage, graphs)) = self.storage() else { return Ok(()) };
         for image in images {
             if let Some(features) = self.engine.cached_family(FAMILY, *image) {
-                memory.save(*image, graphs, write(&features), None).await?;
+                storage.save(*image, graphs, write(&features), None).await?;
             }
         }
         Ok(())
@@ -164,8 +167,8 @@ impl FaceFinder {
                 None => unknown.push(*image),
             }
         }
-        let Some(memory) = self.memory.get() else { return Ok(known) };
-        for (image, bytes) in memory.load(&unknown, graphs).await? {
+        let Some(storage) = self.storage.get() else { return Ok(known) };
+        for (image, bytes) in storage.load(&unknown, graphs).await? {
             if let Some(features) = read(&bytes) {
                 known.insert(image, Arc::new(features));
             }
@@ -188,7 +191,7 @@ impl FaceFinder {
         let found = self.recall_or_find(image, job);
         let feature = self.engine.family_feature(FAMILY, image, found).await?;
         if must_be_stored && self.unsaved.lock().contains(&image) {
-            // Another process may finish the run, and needs them then.
+            // Another process may finish the run, and then needs the stored faces.
             self.store_again(&[image]).await.map_err(EngineError::NotStored)?;
             self.unsaved.lock().remove(&image);
         }
@@ -201,13 +204,13 @@ impl FaceFinder {
         image: ContentHash,
         job: Arc<ImageJob>,
     ) -> impl Future<Output = Result<Features, EngineError>> + Send + use<> {
-        let memory = self.storage().map(|(memory, graphs)| (Arc::clone(memory), graphs));
+        let storage = self.storage().map(|(storage, graphs)| (Arc::clone(storage), graphs));
         let is_requested = !job.is_background();
         let (find, unsaved) = (self.find(job), Arc::clone(&self.unsaved));
         async move {
-            let Some((memory, graphs)) = memory else { return find.await };
-            // A failing storage costs time but no scores: the faces are found again.
-            match memory.load(&[image], graphs).await {
+            let Some((storage, graphs)) = storage else { return find.await };
+            // If the storage fails, that costs time but no scores: the faces are found again.
+            match storage.load(&[image], graphs).await {
                 Ok(known) => {
                     if let Some(features) = known.get(&image).and_then(|bytes| read(bytes)) {
                         return Ok(features);
@@ -215,10 +218,10 @@ impl FaceFinder {
                 }
                 Err(error) => tracing::warn!(%error, "failed to load faces"),
             }
-            let began = is_requested.then(OffsetDateTime::now_utc);
+            let began = is_requested.then(clock::now);
             let features = find.await?;
-            if let Err(error) = memory.save(image, graphs, write(&features), began).await {
-                // A request needs the scores alone. A sample of a run is tried again.
+            if let Err(error) = storage.save(image, graphs, write(&features), began).await {
+                // A request needs only the scores. For a sample of a run, they are stored again.
                 tracing::warn!(%error, "failed to store faces");
                 unsaved.note(image);
             }
@@ -240,8 +243,8 @@ impl FaceFinder {
             let image = job.image().await.map_err(|error| EngineError::Prepare(Arc::new(error)))?;
             // Dropped with this future, when no request waits for it any more.
             let _leaving = lanes.leaving();
-            // An error is not cached: a lane that is too busy for the comparison is tried again at
-            // the next search.
+            // An error is not cached: if a lane was too busy to compare our own networks with its
+            // graph, the next search compares again.
             let own = own.get_or_try_init(|| {
                 Box::pin(async { OwnNetworks::new(&lanes).await.map(Arc::new) })
             });

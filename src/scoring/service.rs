@@ -66,8 +66,8 @@ impl Scoring {
     }
 
     /// Sets the storage for the faces that are found from now on.
-    pub fn set_face_store(&self, memory: Arc<dyn FaceStorage>) {
-        self.sources.faces.keep_in(memory);
+    pub fn set_face_store(&self, storage: Arc<dyn FaceStorage>) {
+        self.sources.faces.keep_in(storage);
     }
 
     /// Returns the digest of the face graphs if the faces that they find are stored beyond this
@@ -127,12 +127,16 @@ impl Scoring {
         features
     }
 
-    /// Evicts everything derived from images, which takes as long as scoring them again.
-    pub fn forget_all(&self) {
-        if let Some(other) = self.others.get() {
-            other.evict_all();
-        }
-        self.engine().forget_all();
+    /// Evicts all features, also those of texts.
+    pub async fn forget_all(self: &Arc<Self>) {
+        let this = Arc::clone(self);
+        let gone = move || {
+            if let Some(other) = this.others.get() {
+                other.evict_all();
+            }
+            this.engine().forget_all();
+        };
+        blocking(gone).await;
         self.caches.clear();
     }
 

@@ -15,7 +15,7 @@ pub async fn forget(store: &Store, scoring: &Arc<Scoring>, images: Vec<ContentHa
 
 /// Evicts everything in this process that is derived from images, whose features are then computed
 /// again.
-pub fn forget_all(store: &Store, scoring: &Scoring) {
-    scoring.forget_all();
+pub async fn forget_all(store: &Store, scoring: &Arc<Scoring>) {
+    scoring.forget_all().await;
     store.caches().clear();
 }

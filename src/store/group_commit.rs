@@ -1,9 +1,10 @@
 //! Group commit: samples recorded at the same time share a transaction.
 //!
-//! A transaction ends with a flush of the database's log, and transactions of one run queue for the
-//! row of the run. One sample per transaction therefore limits the rate to a few hundred samples a
-//! second, whatever the number of clients. So samples are enqueued, and a free writer takes all
-//! that the queue holds. No sample waits for others to arrive: an idle store records it at once.
+//! A transaction ends with a flush of the database's log, and transactions that record into the
+//! same run wait for each other's lock on its row. One sample per transaction therefore limits the
+//! rate to a few hundred samples a second, whatever the number of clients. So samples are enqueued,
+//! and a free writer takes up to `LARGEST` of them. No sample waits for others to arrive: an idle
+//! store records it at once.
 //!
 //! Only simple cases are grouped: new samples of open runs that exist. A repetition, a conflict, or
 //! a run that is new or finished goes through a transaction of its own afterwards
@@ -32,8 +33,8 @@ use super::summaries::running::{self, SummaryKey, Sums};
 use super::{Store, StoreTelemetry};
 use crate::trace::{self, span};
 
-/// Maximum number of samples per transaction. 256 were not faster (docs/BENCHMARKS.md), and each
-/// sample waits for all.
+/// Maximum number of samples per transaction. A limit of 256 was not faster (docs/BENCHMARKS.md),
+/// and every sample waits for its whole transaction.
 const LARGEST: usize = 64;
 
 impl Store {
@@ -54,7 +55,7 @@ impl Store {
 
     /// Records a pending sample as [`record`](Self::record) does, and removes it from the pending
     /// ones in the same transaction. Returns `None` if it is no longer pending: it was deleted, or
-    /// another attempt was faster.
+    /// another attempt recorded it first.
     ///
     /// # Errors
     /// [`StoreError::FacesNotStored`] if the faces that the run needs are not stored.
@@ -218,7 +219,7 @@ async fn transaction<P: Connections>(
             }
             !gone
         });
-        // Those without their faces are recorded alone, which says so.
+        // Samples whose faces are not stored are recorded alone, and that reports the error.
         let needed = candidates.iter().filter_map(|&at| entries[at].sample.extras.faces.as_ref());
         let stored = lock_needed(connection, needed).await?;
         candidates.retain(|&at| {
@@ -280,7 +281,7 @@ impl Entry {
 /// Where a sample belongs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum OfRun {
-    /// It must be recorded alone, which creates its run or says what is wrong.
+    /// It must be recorded alone: that creates its run or reports what is wrong.
     Alone,
     /// To no run.
     None,
@@ -343,8 +344,8 @@ async fn forget_pending<C: Connection>(
     release_images(connection, &images, others).await
 }
 
-/// Updates the runs' counts and summaries: run by run and metric by metric, as every transaction
-/// does, so that they queue rather than deadlock.
+/// Updates the runs' counts and summaries: run by run and metric by metric, the order that all
+/// transactions use, so that they wait for each other rather than deadlock.
 async fn count<C: Connection>(
     connection: &mut C,
     recorded: &[(Uuid, &Entry)],

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::Store;
 use super::db::{
     Argument, Connections, Reader, Row, Sql, StoreError, check_name, on_backend, read, read_first,
-    to_microseconds, with_retries, write,
+    to_microseconds, write,
 };
 use crate::key::{KeyLimits, Scope, SecretHash};
 
@@ -78,7 +78,7 @@ impl Store {
     ) -> Result<Option<KeyRecord>, StoreError> {
         let now = to_microseconds(now);
         on_backend!(self, pool => {
-            with_retries(|| revoke(pool, id_or_name, now)).await
+            revoke(pool, id_or_name, now).await
         })
     }
 

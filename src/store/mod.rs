@@ -9,7 +9,7 @@
 //! methods.rs, cards.rs, runs.rs, packs.rs      methods, runs and packs
 //! group_commit.rs ── record.rs                 recording, in shared transactions or alone
 //! accepting.rs, pending.rs, attempts.rs        samples to score later, and the attempts at them
-//! spools.rs, quarantine.rs, leadership.rs      their files, and which instance has which role
+//! spools.rs, quarantine.rs, leadership.rs      their files, and which instance leads which duty
 //! imports.rs, run_wide.rs ── columns.rs        scores of many samples at once
 //! samples.rs, scores.rs, attributes.rs         reading samples, scores and the evidence of `aps`
 //! run_data/                                    a run as columns

@@ -143,7 +143,6 @@ impl Store {
         let answers = "DELETE FROM study_answers WHERE annotator = ";
         let judgements = BOTH.iter().map(|table| table.of_annotator).chain([answers]).map(of);
         let judgements: Vec<_> = judgements.collect();
-        // Last, so that an answer that is being judged meanwhile excludes nobody afterwards.
         let exclusions = of("DELETE FROM study_exclusions WHERE annotator = ");
         on_backend!(self, pool => {
             let transaction = || async {

@@ -34,8 +34,8 @@ pub struct RunWideScores {
     pub metric: String,
     /// Version of the metric's definition.
     pub metric_version: u32,
-    /// Digest of the graphs that found the faces, if faces are stored: evidence about images whose
-    /// faces have been deleted since is not written.
+    /// Digest of the graphs that found the faces, if faces are stored. Evidence about an image
+    /// whose faces have since been deleted is then not written.
     pub graphs: Option<ContentHash>,
     /// Score of each sample.
     pub scores: Vec<RunWideScore>,
@@ -56,7 +56,7 @@ pub struct RunWideScore {
 
 impl Store {
     /// Adds run-wide scores to those samples of a run that have none yet, in one transaction, and
-    /// returns their number.
+    /// returns how many it wrote.
     pub async fn add_run_wide(&self, scores: &RunWideScores) -> Result<u64, StoreError> {
         on_backend!(self, pool => with_retries(|| transaction(pool, scores)).await)
     }

@@ -1,5 +1,5 @@
-//! Spools as the database knows them: its id, the files that runs need, and the files that
-//! were released.
+//! Spools as the database knows them: the id of the database, the files that runs need, and the
+//! files that were released.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -29,7 +29,7 @@ impl Store {
         })
     }
 
-    /// Removes entries of [`released_files`](Self::released_files) whose files are deleted, or
+    /// Removes these [`released_files`](Self::released_files): they have been deleted, or are
     /// needed again.
     pub async fn forget_released(
         &self,
@@ -45,8 +45,7 @@ impl Store {
         on_backend!(self, pool => write(pool, sql).await).map(drop)
     }
 
-    /// Returns those of these reference and auxiliary images that this spool does not store for
-    /// the run.
+    /// Returns the images among `photos` that this spool does not store for the run.
     pub async fn unknown_photos(
         &self,
         run: Uuid,
@@ -58,7 +57,8 @@ impl Store {
         })
     }
 
-    /// Returns the bytes of the files that a key sent and that a run still needs, in all spools.
+    /// Returns the total size in bytes of the files that a key sent and a run still needs, in all
+    /// spools.
     pub async fn stored_bytes(&self, key: Uuid) -> Result<u64, StoreError> {
         let mut sql =
             Sql::new("SELECT CAST(COALESCE(SUM(bytes), 0) AS bigint) AS stored FROM kept_files");
@@ -69,7 +69,7 @@ impl Store {
         Ok(stored.unwrap_or_default())
     }
 
-    /// Returns those of these files that some run needs in this spool.
+    /// Returns the files among `files` that some run needs in this spool.
     pub async fn needed_files(
         &self,
         spool: &str,
@@ -105,8 +105,7 @@ pub(super) enum Released {
     Image(ContentHash),
 }
 
-/// Releases files, of which the owners of their spools are notified. Returns the number of deleted
-/// rows.
+/// Releases files and notifies the owners of their spools. Returns the number of deleted rows.
 pub(super) async fn release<C: Connection>(
     connection: &mut C,
     files: Released,
@@ -125,8 +124,8 @@ pub(super) async fn release<C: Connection>(
     Ok(connection.execute(condition(Sql::new("DELETE FROM kept_files "))).await?)
 }
 
-/// Records the files that the run needs from now on. A file that two keys send counts for the
-/// first.
+/// Records the files that the run needs from now on. If two keys send the same file, it counts for
+/// the first.
 pub(super) async fn keep_files<C: Connection>(
     connection: &mut C,
     spool: &str,
@@ -137,7 +136,7 @@ pub(super) async fn keep_files<C: Connection>(
 ) -> Result<(), StoreError> {
     let mut sql =
         Sql::new("INSERT INTO kept_files (folder, run, image, photo, bytes, key_id) VALUES ");
-    // Sorted and unique: rows are locked in order, and no statement meets a row twice.
+    // Sorted and unique: rows are locked in order, and no statement touches a row twice.
     let files: BTreeMap<_, _> = files.iter().copied().collect();
     sql.tuples(files.into_iter().map(|(image, bytes)| {
         [
@@ -158,8 +157,8 @@ pub(super) async fn keep_files<C: Connection>(
     Ok(())
 }
 
-/// Returns those of these images that the run has not stored in this spool as reference or
-/// auxiliary images. `lock` is the clause with which the others are selected.
+/// Returns the images among `photos` that are not stored for the run as reference or auxiliary
+/// images. `lock` is the locking clause for those that are.
 pub(super) async fn unknown<C: Connection>(
     connection: &mut C,
     (run, spool): (Uuid, &str),
@@ -196,7 +195,7 @@ async fn needed<P: Connections>(
     Ok(needed)
 }
 
-/// Instances that may release a sample's file. This decides which other instances must be notified.
+/// Instances that may release a sample's file, which decides who must be notified.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owners {
     /// Only the sample's own instance, which deletes its file without a notification.
@@ -205,8 +204,8 @@ pub(super) enum Owners {
     Any,
 }
 
-/// Locks the rows of a generated image of a run. Returns `true` if instances store it that must be
-/// notified when it is released.
+/// Locks the rows of a generated image of a run. Returns `true` if other instances store the image
+/// and must be notified when it is released.
 ///
 /// Accepting a sample locks these rows before it writes the sample. Removing a sample uses the same
 /// order: it locks them first.
@@ -223,15 +222,16 @@ pub(super) async fn lock_image<C: Connection>(
         .push(" ORDER BY folder")
         .push(connection.lock());
     let spools = connection.fetch(sql).await?.len();
-    // The sample's own instance owns one of the spools, and needs no notification.
+    // The sample's own instance owns one of the folders, and needs no notification. A bucket is one
+    // spool.
     Ok(spools > usize::from(owners == Owners::ThisOne))
 }
 
 /// Releases a generated image if no pending sample of its run needs it. `others` is the result of
 /// [`lock_image`]: if it is set, the instances that store the image are notified.
 ///
-/// The rows were locked by an earlier statement, so these statements see every accepted sample with
-/// an equal image.
+/// The rows must have been locked by an earlier statement: these then see every accepted sample
+/// with an equal image.
 pub(super) async fn release_image<C: Connection>(
     connection: &mut C,
     run: Uuid,
@@ -291,7 +291,8 @@ pub(super) async fn lock_images<C: Connection>(
     for row in &connection.fetch(sql).await? {
         let row = Reader::new(row, "kept_files", "");
         let found = (row.uuid("run")?, row.text("image")?);
-        // One spool per instance: from the second one on, another instance must be notified.
+        // One folder per instance (a bucket is one spool): from the second one on, another instance
+        // must be notified.
         if last.as_ref() == Some(&found) && others.last() != Some(&found) {
             others.push(found.clone());
         }

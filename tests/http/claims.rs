@@ -233,6 +233,7 @@ async fn scores_of_another_pack_than_the_wanted_one_are_no_first_places() {
     tells(&app.get(&path).await.problem(400, "malformed_request"), &["16 methods"]);
     let path = format!("/v1/analysis/correlations?runs={a},{b}&method=a");
     tells(&app.get(&path).await.problem(400, "malformed_request"), &["leave out `method`"]);
+    app.get(&format!("/v1/analysis/correlations?runs={a},,{b},")).await.ok();
 }
 
 #[tokio::test]

@@ -169,6 +169,9 @@ async fn a_submission_is_on_the_board_from_its_verification_to_its_withdrawal() 
     assert_eq!(run["submission"]["id"], id.as_str());
     assert_eq!(run["submission"]["digest"], verified["digest"]);
     assert!(run["submission"]["verified"].is_string());
+    let finish = Request::post(format!("/v1/runs/{run_id}/finish")).body(Body::empty()).unwrap();
+    let again = app.send(finish).await.ok();
+    assert_eq!((&again["submission"], &again["pack"]), (&run["submission"], &run["pack"]));
     assert_eq!((&run["pack"]["name"], &run["dataset"]), (&json!("official"), &json!("stellar")));
     assert_eq!(run["flags"]["cross_validated_training"], true);
     assert_eq!(app.get("/v1/runs").await.ok()["runs"][0]["submission"]["id"], id.as_str());

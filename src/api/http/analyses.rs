@@ -40,11 +40,12 @@ const LIGHT: [&str; 8] = [
 
 /// Routes with cached responses, beside leaderboards over common samples: they are computed to the
 /// end even if their first client leaves.
-const KEPT: [&str; 5] = [
+const KEPT: [&str; 6] = [
     "/v1/datasets/{dataset}/consistency",
     "/v1/runs/{id}/report",
     "/v1/runs/{id}/attributes",
     "/v1/runs/{id}/distributions",
+    "/datasets/{dataset}",
     "/runs/{id}",
 ];
 
@@ -114,7 +115,7 @@ impl Analyses {
             |routes: &[&str]| route.as_deref().is_some_and(|route| routes.contains(&route));
         let on_common = reads_scores(&request);
         let places = if is_one_of(&LIGHT) && !on_common { &self.light } else { &self.heavy };
-        let keep = is_one_of(&KEPT) || on_common;
+        let keep = is_one_of(&KEPT) || (is_one_of(&LIGHT) && on_common);
         let Ok(_waiting) = Arc::clone(&self.waiting).try_acquire_owned() else {
             return Err(ApiError::overloaded(
                 "the limit of concurrent and queued analyses is reached; retry after a moment",

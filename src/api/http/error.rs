@@ -457,7 +457,7 @@ impl From<ProbesError> for ApiError {
 
 impl From<AttributesError> for ApiError {
     fn from(error: AttributesError) -> Self {
-        if let AttributesError::Memory(cause) = &error
+        if let AttributesError::Storage(cause) = &error
             && matches!(
                 cause.downcast_ref(),
                 Some(StoreError::Unavailable(_) | StoreError::Contended(_))

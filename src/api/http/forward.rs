@@ -1,9 +1,9 @@
-//! Forwards requests that need models to workers, if this process has none.
+//! If this process has no models, forwards the requests that need them to workers.
 //!
 //! A worker with room is found through the broker. The request then goes to it over a connection of
 //! its own: body and response are streamed, and if the client leaves, the connection is closed and
-//! the worker drops the request. The worker checks keys and limits as if it had come from the
-//! client.
+//! the worker drops the request. The worker checks keys and limits as if the request had come from
+//! the client.
 
 use std::{collections::BTreeSet, io, net::IpAddr, time::Duration};
 
@@ -37,7 +37,7 @@ use crate::{
 /// Time limit of a connection to a worker.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// Workers that a request tries to reach.
+/// Maximum number of workers that are tried for a request.
 const WORKERS: usize = 3;
 
 /// How long a response may take beyond the deadline, which the worker enforces.
@@ -49,15 +49,15 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// Routes whose results stay in the process that computes them.
 const STATEFUL: &str = "/rl/cosmos/";
 
-/// Names the client's address to the worker.
+/// Tells the worker the client's address.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Proves to the worker that the request comes from an instance on the same database. The link
-/// between them is plain HTTP, which has the keys of clients too.
+/// between them is plain HTTP, which also carries the keys of clients.
 const PROOF: HeaderName = HeaderName::from_static("x-stellar-forwarded");
 
-/// Headers of one connection, and those by which browsers say which page they show: this process
-/// has checked them.
+/// Hop-by-hop headers, and those in which browsers name the page that sent the request, which this
+/// process has already checked.
 const DROPPED: [HeaderName; 11] = [
     header::CONNECTION,
     header::TE,
@@ -112,7 +112,7 @@ impl Forward {
             let url = self.places.find(&tried).await.map_err(|why| self.refuse(why))?;
             match tokio::time::timeout(CONNECT, TcpStream::connect(authority(&url))).await {
                 Ok(Ok(stream)) => break (url, stream),
-                // It has just died, or cannot be reached from here.
+                // The worker has just died, or cannot be reached from here.
                 _ if tried.len() + 1 < WORKERS => {
                     tracing::warn!(worker = url, "cannot connect to a worker, trying another one");
                     tried.insert(url);
@@ -123,7 +123,7 @@ impl Forward {
         let failed = |problem: String| {
             self.places.count("failed");
             tracing::warn!(worker, problem, "a worker failed to answer");
-            ApiError::unavailable("the worker failed while it had the request: send it again")
+            ApiError::unavailable("the worker failed while handling the request: send it again")
         };
         let _ = stream.set_nodelay(true);
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
@@ -138,8 +138,8 @@ impl Forward {
         let mut response = std::pin::pin!(sender.send_request(request));
         let limit = self.limit(work);
         let late = async {
-            // A client has as much time for the body (`bodies.rs`). A worker that reads no further
-            // must not block it forever.
+            // Sending the body may take as long as well (`bodies.rs`), but a worker that stops
+            // reading must not block it forever.
             let _ = tokio::time::timeout(limit, sent).await;
             tokio::time::sleep(limit).await;
         };
@@ -172,7 +172,7 @@ impl Forward {
             NoPlace::NoWorker => {
                 self.places.count("no_worker");
                 ApiError::unavailable(
-                    "no worker with the loaded pack answers: start one (stellar-score worker)",
+                    "no worker with this instance's pack answers: start one (stellar-score worker)",
                 )
             }
             NoPlace::Unreachable => {
@@ -200,7 +200,7 @@ pub(crate) async fn guard(
 ) -> Response {
     let Some(forward) = forward else { return next.run(request).await };
     let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    // Pulling results and pings too.
+    // Also requests that pull results, and pings.
     if path.starts_with(STATEFUL) {
         let problem = "this route keeps results in one process, and this one has no models: send \
             its requests to an instance with dispatch.score_here = true";
@@ -211,8 +211,8 @@ pub(crate) async fn guard(
     forwarded.unwrap_or_else(ApiError::into_response)
 }
 
-/// Takes over the client's address of a request that an instance with this proof has forwarded, and
-/// returns whether it has. The instance has recorded it in the audit log.
+/// If an instance with this proof forwarded the request, takes the client's address from it and
+/// returns true. That instance has recorded the request in the audit log.
 pub(super) fn received(request: &mut Request, proof: &str) -> bool {
     if request.headers().get(PROOF).is_none_or(|given| given.as_bytes() != proof.as_bytes()) {
         return false;

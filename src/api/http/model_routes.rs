@@ -1,4 +1,4 @@
-//! Routes that need models: what they compute, and how long their requests may wait for it.
+//! Routes that need models: what they compute, and how long their requests may wait for capacity.
 
 use std::time::Duration;
 
@@ -12,15 +12,16 @@ use crate::config::{Protocol, Rewards};
 /// What a route computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
-    /// Samples or photos, within the deadline of a request.
+    /// Samples or photos, or a check of health, within the deadline of a request.
     Samples,
-    /// Rewards of a batch, for the client of an adapter if one is named. They have a deadline of
-    /// their own, and wait for capacity before it.
+    /// Rewards of a batch; the protocol, if they are for an adapter. They first wait for capacity;
+    /// then a deadline of their own begins.
     Rewards(Option<Protocol>),
     /// An image.
     Image,
 }
 
+/// Routes that need models.
 const ROUTES: [(Method, &str, Work); 12] = [
     (Method::POST, "/v1/score", Work::Samples),
     (Method::POST, "/v1/rewards", Work::Rewards(None)),
@@ -59,10 +60,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_route_is_one_of_the_service() {
+    fn every_listed_route_exists() {
         let document = crate::api::openapi();
         for (method, route, _) in &ROUTES {
-            // Pages, and the address with which one trainer spells a route.
+            // Pages, and the spelling that one trainer uses (a slash at the end).
             if ["/score", "/score/example", "/rl/pickle/{name}/"].contains(route) {
                 continue;
             }

@@ -13,14 +13,14 @@ use crate::tensor::{Features, Tensor};
 
 /// Pause between self-tests of a failing lane.
 ///
-/// Since readiness probes may keep all requests away, the lane would otherwise stay failing
-/// forever.
+/// Failing readiness probes may keep all requests away, and then only a self-test can show that the
+/// lane works again.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
-/// Pause after the first failed attempt to open a session anew; it doubles with each further one.
+/// Pause after the first failed attempt to reopen a session; it doubles with each further one.
 const REBUILD_PAUSE: Duration = Duration::from_secs(1);
 
-/// Opens the session of a lane anew. The error says what failed.
+/// Reopens the session of a lane. The error says what failed.
 pub(crate) type Reopen = Arc<dyn Fn() -> Result<Box<dyn Backend>, String> + Send + Sync>;
 
 /// Settings of a lane.
@@ -31,10 +31,10 @@ pub(crate) struct LaneSettings {
     pub(crate) max_delay: Duration,
     /// Queue length, in items.
     pub(crate) capacity: usize,
-    /// The item that a failing lane probes itself with.
+    /// The item with which a failing lane tests itself.
     pub(crate) probe: Vec<Tensor>,
     pub(crate) probe_every: Duration,
-    /// Opens the session anew if it breaks. Without it, a lane whose thread panics refuses work.
+    /// Reopens the session if it breaks. Without it, a lane whose thread panics refuses work.
     pub(crate) reopen: Option<Reopen>,
     pub(crate) rebuild_pause: Duration,
 }

@@ -132,7 +132,7 @@ impl Single {
     }
 }
 
-/// Rows per statement. SQLite accepts 32,766 arguments, and a row has at most ten.
+/// Rows per statement. SQLite accepts 32,766 arguments, and a row has at most eighteen.
 pub(crate) const ROWS_PER_STATEMENT: usize = 1_000;
 
 /// Rows per statement of the tables with a row or more per score. A row has at most six arguments,

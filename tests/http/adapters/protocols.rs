@@ -5,8 +5,11 @@ use std::time::Duration;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use super::{PROMPTS, close, encoded, image, start, told};
-use crate::{harness::tells, support::form::Form};
+use super::{PROMPTS, adapters, close, encoded, image, start, told};
+use crate::{
+    harness::{App, tells},
+    support::form::Form,
+};
 
 #[tokio::test]
 async fn unirl_gets_every_reward_of_every_item_or_why_not() {
@@ -189,6 +192,20 @@ async fn cosmos_pulls_each_reward_of_a_batch_when_it_is_ready() {
         assert_eq!(answer.status, 400);
         assert!(!told(PULL, &answer).is_empty());
     }
+}
+
+#[tokio::test]
+async fn cosmos_refuses_too_many_images() {
+    let app = App::with(|setup| {
+        setup.config.rewards.adapter = adapters();
+        setup.config.rewards.items = 1;
+    })
+    .await;
+    let line = json!({"prompts": ["a", "b"], "reward_fn": {"clip": 1.0}});
+    let answer =
+        app.post_bytes(ENQUEUE, enqueued(&line, "(2, 4, 4, 3)", &[7; 2 * 4 * 4 * 3])).await;
+    assert_eq!(answer.status, 422);
+    tells(&told(ENQUEUE, &answer), &["more than 1 images"]);
 }
 
 #[tokio::test]
