@@ -88,7 +88,7 @@ impl Evict for Generator {
         self.engine().forget(images)
     }
 
-    fn evict_all(&self) -> u64 {
-        self.engine().forget_all()
+    fn evict_all(&self) {
+        self.engine().forget_all();
     }
 }

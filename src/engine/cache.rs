@@ -181,9 +181,9 @@ impl FeatureCache {
         self.forget_where(|input| inputs.contains(input))
     }
 
-    /// Removes all features, including in-flight ones. Returns the number of removed entries.
-    pub(crate) fn forget_all(&self) -> u64 {
-        self.forget_where(|_| true)
+    /// Removes all features, including in-flight ones.
+    pub(crate) fn forget_all(&self) {
+        self.forget_where(|_| true);
     }
 
     fn forget_where(&self, is_gone: impl Fn(&ContentHash) -> bool) -> u64 {

@@ -294,10 +294,9 @@ impl Engine {
         self.cache.forget(inputs)
     }
 
-    /// Evicts all features. Returns the number of features that were cached.
-    #[expect(clippy::must_use_candidate, reason = "called for its effect")]
-    pub fn forget_all(&self) -> u64 {
-        self.cache.forget_all()
+    /// Evicts all features.
+    pub fn forget_all(&self) {
+        self.cache.forget_all();
     }
 
     /// Returns the status of all lanes, in the pack's order.

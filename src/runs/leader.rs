@@ -8,7 +8,7 @@ use crate::store::{Leadership, Store, StoreError};
 /// A duty, which one instance has at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Duty {
-    /// Writing summaries of finished runs.
+    /// Writing summaries of runs whose scores changed.
     Summarising,
     /// Publishing pending samples whose message is missing.
     Announcing,

@@ -42,8 +42,8 @@ pub trait Evict: Send + Sync {
     /// Evicts what is derived from these images and returns the number of evicted entries.
     fn evict(&self, images: &HashSet<ContentHash>) -> u64;
 
-    /// Evicts everything and returns the number of evicted entries.
-    fn evict_all(&self) -> u64;
+    /// Evicts everything.
+    fn evict_all(&self);
 }
 
 impl Scoring {

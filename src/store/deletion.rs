@@ -219,18 +219,19 @@ pub(super) async fn delete_locked_run<C: Connection>(
         images.extend(hashes(connection, sql).await?);
     }
 
-    let mut scores = 0;
     for text in [
         "DELETE FROM sample_photos WHERE sample IN (SELECT id FROM samples WHERE run = ",
         "DELETE FROM attribute_outcomes WHERE sample IN (SELECT id FROM samples WHERE run = ",
         "DELETE FROM evidence WHERE sample IN (SELECT id FROM samples WHERE run = ",
-        "DELETE FROM scores WHERE sample IN (SELECT id FROM samples WHERE run = ",
     ] {
         let mut sql = Sql::new(text);
         sql.bind(id).push(")");
-        // The number of the last ones.
-        scores = connection.execute(sql).await?;
+        connection.execute(sql).await?;
     }
+    let mut sql =
+        Sql::new("DELETE FROM scores WHERE sample IN (SELECT id FROM samples WHERE run = ");
+    sql.bind(id).push(")");
+    let scores = connection.execute(sql).await?;
     let samples = execute(connection, "DELETE FROM samples WHERE run = ", id).await?
         + execute(connection, "DELETE FROM pending_samples WHERE run = ", id).await?;
     spools::release(connection, Released::OfRun(id)).await?;

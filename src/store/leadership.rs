@@ -25,9 +25,8 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// Takes those of these duties that nobody leads, confirms those that this instance leads, and
-    /// leaves all others. Must be called every few seconds. Returns the duties that this instance
-    /// now leads.
+    /// Takes the duties among `names` that nobody has, renews those of this instance, and gives up
+    /// all others. Must be called every few seconds. Returns the duties that this instance now has.
     ///
     /// # Errors
     /// The store is unavailable. Then this instance leads nothing.

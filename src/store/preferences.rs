@@ -121,16 +121,8 @@ impl Store {
             sql
         });
         let delete: Vec<_> = delete.collect();
-        let deleted = on_backend!(self, pool => {
-            let transaction = || async {
-                let mut transaction = pool.begin().await?;
-                let deleted = execute_all(&mut *transaction, &delete).await?;
-                transaction.commit().await?;
-                Ok(deleted)
-            };
-            with_retries(transaction).await
-        })?;
-        Ok(deleted > 0)
+        let deleted = on_backend!(self, pool => together(pool, &delete).await)?;
+        Ok(deleted.iter().sum::<u64>() > 0)
     }
 
     /// Deletes all judgements of an annotator, also those in studies, and returns their number.
@@ -141,19 +133,12 @@ impl Store {
             sql
         };
         let answers = "DELETE FROM study_answers WHERE annotator = ";
-        let judgements = BOTH.iter().map(|table| table.of_annotator).chain([answers]).map(of);
-        let judgements: Vec<_> = judgements.collect();
-        let exclusions = of("DELETE FROM study_exclusions WHERE annotator = ");
-        on_backend!(self, pool => {
-            let transaction = || async {
-                let mut transaction = pool.begin().await?;
-                let deleted = execute_all(&mut *transaction, &judgements).await?;
-                transaction.execute(exclusions.clone()).await?;
-                transaction.commit().await?;
-                Ok(deleted)
-            };
-            with_retries(transaction).await
-        })
+        let exclusions = "DELETE FROM study_exclusions WHERE annotator = ";
+        let judgements = BOTH.iter().map(|table| table.of_annotator).chain([answers]);
+        let delete: Vec<_> = judgements.chain([exclusions]).map(of).collect();
+        let deleted = on_backend!(self, pool => together(pool, &delete).await)?;
+        // All but the exclusions.
+        Ok(deleted.iter().rev().skip(1).sum())
     }
 
     /// Counts the votes on a question by the two runs and the preference, also those of studies,
@@ -439,13 +424,18 @@ fn limit_to(sql: &mut Sql, rows: &[(Key<'_>, Answer)]) {
     sql.push(" AND question IN ").tuple(questions.into_iter().map(Argument::from));
 }
 
-/// Runs deletions, and returns the number of deleted rows.
-async fn execute_all<C: Connection>(connection: &mut C, all: &[Sql]) -> Result<u64, StoreError> {
-    let mut deleted = 0;
-    for sql in all {
-        deleted += connection.execute(sql.clone()).await?;
-    }
-    Ok(deleted)
+/// Runs deletions in one transaction, and returns the number of rows that each deleted.
+async fn together<P: Connections>(pool: &P, deletions: &[Sql]) -> Result<Vec<u64>, StoreError> {
+    let transaction = || async {
+        let mut transaction = pool.begin().await?;
+        let mut deleted = Vec::new();
+        for sql in deletions {
+            deleted.push(transaction.execute(sql.clone()).await?);
+        }
+        transaction.commit().await?;
+        Ok(deleted)
+    };
+    with_retries(transaction).await
 }
 
 fn preference<R: Row>(row: &R) -> Result<Preference, StoreError> {
