@@ -1,5 +1,6 @@
 //! Faces in an image: runs the face cascade on the lanes and embeds each face.
 
+mod gathering;
 mod networks;
 
 use std::{
@@ -15,13 +16,16 @@ use time::OffsetDateTime;
 use tokio::sync::{OnceCell, Semaphore};
 use utoipa::ToSchema;
 
-use self::networks::{Blocking, Lanes, OwnNetworks};
+use self::{
+    gathering::Gathering,
+    networks::{Blocking, Lanes, OwnNetworks},
+};
 use super::images::{ImageJob, Turns};
 use crate::{
     blocking::blocking,
     clock,
     content::ContentHash,
-    engine::{Engine, EngineError, Feature},
+    engine::{Engine, EngineError, Feature, Provider},
     metrics::FeatureSource,
     sync::lock,
     tensor::{Features, Output, Tensor},
@@ -89,6 +93,9 @@ pub(super) struct FaceFinder {
     engine: Arc<Engine>,
     /// Limits the concurrent searches, each of which holds a decoded image in memory.
     searches: Arc<Turns>,
+    /// Brings the faces of several images into one batch; absent if the embedding does not run on
+    /// the CPU, where nothing is gained by waiting.
+    gathering: Option<Arc<Gathering>>,
     /// Limits the pieces that are pending in the queues.
     room: Arc<Semaphore>,
     storage: OnceLock<Arc<dyn FaceStorage>>,
@@ -121,9 +128,12 @@ impl Unsaved {
 impl FaceFinder {
     pub(super) fn new(engine: Arc<Engine>) -> Self {
         let room = PIECES.min(engine.queue_capacity());
+        let embeds_on_cpu = engine.provider_of(EMBED) == Some(Provider::Cpu);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             engine,
             searches: Turns::new(),
+            gathering: embeds_on_cpu.then(|| Gathering::new(cores)),
             room: Arc::new(Semaphore::new(room)),
             storage: OnceLock::new(),
             unsaved: Arc::default(),
@@ -235,11 +245,12 @@ impl FaceFinder {
         &self,
         job: Arc<ImageJob>,
     ) -> impl Future<Output = Result<Features, EngineError>> + Send + use<> {
-        let searches = Arc::clone(&self.searches);
+        let (searches, gathering) = (Arc::clone(&self.searches), self.gathering.clone());
         let lanes = Lanes::new(Arc::clone(&self.engine), Arc::clone(&self.room));
         let own = Arc::clone(&self.own);
         async move {
-            let _search = searches.take(job.is_background()).await;
+            let search = gathering.as_ref().map(Gathering::begin);
+            let turn = searches.take(job.is_background()).await;
             let image = job.image().await.map_err(|error| EngineError::Prepare(Arc::new(error)))?;
             // Dropped with this future, when no request waits for it any more.
             let _leaving = lanes.leaving();
@@ -249,14 +260,18 @@ impl FaceFinder {
                 Box::pin(async { OwnNetworks::new(&lanes).await.map(Arc::new) })
             });
             let networks = Blocking::new(lanes.clone(), Arc::clone(own.await?));
-            let search = move || {
+            let detect = move || {
                 let found = faces::detect(&image, &networks)?;
                 let crop = |face: Face| faces::crop(&image, &face).map(|crop| (face, crop));
                 Ok::<_, EngineError>(
                     found.into_iter().filter_map(crop).unzip::<_, _, Vec<_>, Vec<_>>(),
                 )
             };
-            let (found, crops) = blocking(search).await?;
+            let (found, crops) = blocking(detect).await?;
+            drop((search, turn));
+            if let Some(gathering) = gathering.filter(|_| !crops.is_empty()) {
+                gathering.gathered().await;
+            }
             let embeddings = lanes.run(EMBED, crops.into_iter().map(pixels).collect()).await?;
             Ok(features(&found, &embeddings))
         }

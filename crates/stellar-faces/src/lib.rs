@@ -86,7 +86,7 @@ pub struct Proposals {
 }
 
 /// Output of R-Net or O-Net for a crop.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     /// Probability of a face.
     pub probability: f32,

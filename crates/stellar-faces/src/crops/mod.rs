@@ -8,6 +8,13 @@
 #[cfg(target_arch = "x86_64")]
 #[expect(clippy::needless_range_loop, reason = "arrays of registers are indexed together")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+#[expect(clippy::needless_range_loop, reason = "arrays of registers are indexed together")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod kernel;
+#[cfg(target_arch = "x86_64")]
+mod layer;
 mod plan;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;
@@ -20,7 +27,7 @@ use plan::{O_NET, Plan, R_NET};
 #[derive(Debug)]
 pub struct CropNet {
     #[cfg(target_arch = "x86_64")]
-    kernel: avx2::Kernel,
+    kernel: kernel::Kernel,
 }
 
 impl CropNet {
@@ -45,7 +52,7 @@ impl CropNet {
         let layers = plan.read(graph)?;
         #[cfg(target_arch = "x86_64")]
         if super::registers::is_supported() {
-            return Ok(Self { kernel: avx2::Kernel::new(plan, &layers) });
+            return Ok(Self { kernel: kernel::Kernel::new(plan, &layers) });
         }
         let _ = layers;
         Err(Unsuited::Processor)

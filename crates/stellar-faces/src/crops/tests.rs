@@ -138,15 +138,19 @@ fn any_number_of_crops_is_judged_like_the_graph() {
     if !crate::registers::is_supported() {
         return;
     }
-    for (plan, counts) in [(&R_NET, &[0, 1, 5, 6, 7, 13][..]), (&O_NET, &[1, 7])] {
+    for (plan, counts) in [(&R_NET, &[0, 1, 4, 5, 6, 7, 8, 9, 12, 13][..]), (&O_NET, &[1, 7])] {
         let graph = graph(plan, 11);
-        let net = CropNet::new(plan, &graph).unwrap();
+        let mut net = CropNet::new(plan, &graph).unwrap();
+        let wide = net.kernel.avx512;
         let crops = crops(plan.side as u32, *counts.iter().max().unwrap());
         let expected: Vec<Vec<f64>> =
             crops.iter().map(|crop| plainly(plan, &graph, crop)).collect();
         for &count in counts {
+            net.kernel.avx512 = wide;
             let verdicts = net.judge(&crops[..count]);
             assert_eq!(verdicts.len(), count);
+            net.kernel.avx512 = false;
+            assert_eq!(net.judge(&crops[..count]), verdicts, "the width of registers is no matter");
             for (verdict, expected) in verdicts.iter().zip(&expected) {
                 let actual = std::iter::once(verdict.probability)
                     .chain(verdict.correction)

@@ -1,8 +1,4 @@
-//! The three convolutions with AVX2 and FMA, strip by strip.
-//!
-//! A strip is 48 tiles wide. Its rows pass through all layers at once. Each layer retains the six
-//! rows that the tiles of the next layer need, so everything stays in a core's L2 cache. Columns
-//! where strips meet are computed twice (ten pixels of 390).
+//! The three convolutions with AVX2 and FMA: registers of eight values.
 
 use std::arch::x86_64::{
     __m256, _mm_add_ps, _mm_set1_ps, _mm_storeu_ps, _mm256_add_ps, _mm256_castps256_ps128,
@@ -10,141 +6,24 @@ use std::arch::x86_64::{
     _mm256_min_ps, _mm256_set1_ps, _mm256_setzero_ps,
 };
 
-use super::packing::{BOUND, Bound, eights, spread};
-use super::rows::{Level, Rows, Source};
+use super::kernel::{Kernel, Scratch, Strip};
+use super::packing::BOUND;
 use super::vectors::{FIRST, in_order, prelu, transposed, wider};
-use super::weights::{HEADS, LOGIT, Spot, WIDTHS, Weights};
-use super::winograd::{self, COLUMNS, POINTS, Pixel, REACH, TILE, TILES};
-use crate::registers::{Eight, is_supported, load, store};
-use stellar_vision::Image;
-
-/// Added to the bound of a logit, to allow for rounding.
-const MARGIN: f32 = 0.01;
-/// Tiles per strip.
-const ACROSS: usize = 48;
-/// Positions per strip.
-const PLACES: usize = TILE * ACROSS - 2;
-/// Groups of eight values per row of the ring, including those read beyond the last column.
-const RING: usize = (2 * (PLACES + 4) + 2 + 32).div_ceil(8);
-/// A level that is at least this many times smaller than the image is computed as a whole.
-const SMALL: u32 = 6;
-/// Rows in the ring: two rows of the first convolution depend on four.
-const RING_ROWS: usize = 4;
-
-/// The weights in the order of use.
-#[derive(Debug)]
-pub(super) struct Kernel {
-    /// Indexed by tap: channel, row, column.
-    first: [[f32; WIDTHS[0]]; 27],
-    first_bias: [f32; WIDTHS[0]],
-    first_slope: [f32; WIDTHS[0]],
-    /// Indexed by point and input channel.
-    second: Vec<Pixel>,
-    second_bias: Pixel,
-    second_slope: Pixel,
-    /// Indexed by point and input channel, for the channels of the bound.
-    bound: Vec<[Eight; BOUND]>,
-    bound_bias: [Eight; BOUND],
-    bound_linear: [Eight; BOUND],
-    bound_positive: [Eight; BOUND],
-    /// Indexed by row, column and input channel.
-    third: Vec<[Eight; 4]>,
-    third_bias: [Eight; 4],
-    linear: [[Eight; 4]; HEADS],
-    positive: [[Eight; 4]; HEADS],
-    head_bias: [f32; HEADS],
-}
+use super::weights::LOGIT;
+use super::winograd::{Pixel, TILE, TILES, avx2 as winograd};
+use crate::registers::{Eight, load, store, values, values_mut};
 
 impl Kernel {
-    pub(super) fn new(weights: &Weights) -> Option<Self> {
-        let bound = Bound::new(weights)?;
-        let second: Vec<f64> = weights.second.iter().map(|&tap| f64::from(tap)).collect();
-        let mut third = vec![[[0.0; 8]; 4]; 9 * WIDTHS[1]];
-        for (at, &tap) in weights.third.iter().enumerate() {
-            let (output, input, place) = (at / 9 / WIDTHS[1], at / 9 % WIDTHS[1], at % 9);
-            third[place * WIDTHS[1] + input][output / 8][output % 8] = tap;
-        }
-        let heads = |of: &[f32]| std::array::from_fn(|head| eights(&of[WIDTHS[2] * head..]));
-        Some(Self {
-            first: std::array::from_fn(|tap| {
-                std::array::from_fn(|channel| weights.first[27 * channel + tap])
-            }),
-            first_bias: std::array::from_fn(|channel| weights.first_bias[channel]),
-            first_slope: std::array::from_fn(|channel| weights.first_slope[channel]),
-            second: spread(&second, WIDTHS[0]),
-            second_bias: eights(&weights.second_bias),
-            second_slope: eights(&weights.second_slope),
-            bound: spread(&bound.kernels, WIDTHS[1]),
-            bound_bias: eights(&bound.bias),
-            bound_linear: eights(&bound.linear),
-            bound_positive: eights(&bound.positive),
-            third,
-            third_bias: eights(&weights.third_bias),
-            linear: heads(&weights.linear),
-            positive: heads(&weights.positive),
-            head_bias: std::array::from_fn(|head| weights.head_bias[head]),
-        })
-    }
-
-    /// Returns the positions of each level whose probability is at least `threshold`, strip by
-    /// strip.
-    pub(super) fn run(
-        &self,
-        image: &Image,
-        sizes: &[(u32, u32)],
-        threshold: f32,
-    ) -> Vec<Vec<Spot>> {
-        assert!(is_supported(), "this kernel requires AVX2 and FMA");
-        #[expect(unsafe_code, reason = "calls into code for a certain instruction set")]
-        // SAFETY: the instruction sets have just been checked.
-        unsafe {
-            self.run_avx2(image, sizes, threshold)
-        }
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    fn run_avx2(&self, image: &Image, sizes: &[(u32, u32)], threshold: f32) -> Vec<Vec<Spot>> {
-        let is_small = |(_, height): (u32, u32)| image.height / SMALL >= height;
-        let small: Vec<_> = sizes.iter().copied().filter(|&size| is_small(size)).collect();
-        let rendered = Level::render(image, &small);
-        let mut rendered = rendered.iter();
-        let mut scratch = Scratch::new();
-        let mut spots = vec![Vec::new(); sizes.len()];
-        for (&(columns, rows), spots) in sizes.iter().zip(&mut spots) {
-            let level = if is_small((columns, rows)) { rendered.next() } else { None };
-            let (width, height) = (columns as usize, rows as usize);
-            for left in (0..places(width)).step_by(PLACES) {
-                let count = PLACES.min(places(width) - left);
-                let pixels = (2 * (count + 4) + 2).min(width - 2 * left);
-                let source = match level {
-                    Some(level) => Source::Level(level, 2 * left, pixels),
-                    None => Source::Image(Rows::new(
-                        image,
-                        columns,
-                        rows,
-                        2 * left as u32,
-                        pixels as u32,
-                    )),
-                };
-                let strip =
-                    Strip { kernel: self, left, count, width: width - 2 * left, height, threshold };
-                strip.run(source, &mut scratch, spots);
-            }
-        }
-        spots
-    }
-
     /// Computes row `y` of the first convolution after pooling, from the rows of the ring.
     #[target_feature(enable = "avx2,fma")]
-    fn first(&self, ring: &[Eight], y: usize, strip: &Strip<'_>, pixels: &mut [Pixel]) {
-        // The last window has only one row if the convolution has an odd number of rows.
-        let below = usize::from(2 * y + 1 < strip.height - 2);
-        let offset = |row: usize, tap: usize| (row % RING_ROWS * 3 + tap) * 8 * RING;
-        let mut offsets = [[0; 2]; 9];
-        for (tap, offsets) in offsets.iter_mut().enumerate() {
-            let (channel, row) = (tap / 3, 2 * y + tap % 3);
-            *offsets = [offset(row, channel), offset(row + below, channel)];
-        }
+    pub(super) fn first_avx2(
+        &self,
+        ring: &[Eight],
+        y: usize,
+        strip: &Strip<'_>,
+        pixels: &mut [Pixel],
+    ) {
+        let offsets = strip.taps(y);
         let ring = ring.as_flattened();
         for x in (0..strip.count + 4).step_by(8) {
             let valid = strip.width - 2 - (2 * x).min(strip.width - 2);
@@ -228,136 +107,13 @@ impl Kernel {
             pooled[channel + n] = in_order(result);
         }
     }
-
-    /// Returns the outputs of the heads at a position, by a direct convolution of the three rows
-    /// from `row` on.
-    #[target_feature(enable = "avx2,fma")]
-    fn heads(&self, rows: &[Vec<Pixel>; REACH], row: usize, x: usize) -> [f32; HEADS] {
-        let zero = _mm256_setzero_ps();
-        let mut sums = [zero; 4];
-        for h in 0..4 {
-            sums[h] = load(&self.third_bias[h]);
-        }
-        for (place, weights) in self.third.as_chunks::<16>().0.iter().enumerate() {
-            let pixel = rows[row + place / 3][x + place % 3].as_flattened();
-            for (value, weights) in pixel.iter().zip(weights) {
-                let value = _mm256_set1_ps(*value);
-                for h in 0..4 {
-                    sums[h] = _mm256_fmadd_ps(value, load(&weights[h]), sums[h]);
-                }
-            }
-        }
-        let mut heads = self.head_bias;
-        for (head, result) in heads.iter_mut().enumerate() {
-            let mut total = zero;
-            for h in 0..4 {
-                total = _mm256_fmadd_ps(sums[h], load(&self.linear[head][h]), total);
-                total = _mm256_fmadd_ps(
-                    _mm256_max_ps(sums[h], zero),
-                    load(&self.positive[head][h]),
-                    total,
-                );
-            }
-            let mut lanes = [0.0; 8];
-            store(&mut lanes, total);
-            *result += lanes.iter().sum::<f32>();
-        }
-        heads
-    }
-}
-
-/// Returns the number of positions along a side of a level.
-fn places(side: usize) -> usize {
-    (side - 2).div_ceil(2) - 4
-}
-
-/// Buffers, reused for all strips. They start as zeros and only ever hold computed values. Values
-/// read beyond the edges are therefore ordinary numbers, and the results that depend on them are
-/// not used.
-struct Scratch {
-    ring: Vec<Eight>,
-    first: [Vec<Pixel>; REACH],
-    second: [Vec<Pixel>; REACH],
-    columns: Vec<[Pixel; REACH]>,
-    products: Vec<Pixel>,
-    second_sums: Vec<Pixel>,
-    bound_sums: Vec<[Eight; BOUND]>,
-    bounds: Vec<[[f32; TILE]; TILE]>,
-}
-
-impl Scratch {
-    fn new() -> Self {
-        let pixel = [[0.0; 8]; 2];
-        let rows = || std::array::from_fn(|_| vec![pixel; (TILE * ACROSS + 4).next_multiple_of(8)]);
-        Self {
-            ring: vec![[0.0; 8]; RING_ROWS * 3 * RING],
-            first: rows(),
-            second: rows(),
-            columns: vec![[pixel; REACH]; COLUMNS],
-            products: vec![pixel; POINTS * TILES],
-            second_sums: vec![pixel; POINTS * TILES],
-            bound_sums: vec![[[0.0; 8]; BOUND]; POINTS * TILES],
-            bounds: vec![[[0.0; TILE]; TILE]; ACROSS],
-        }
-    }
-}
-
-/// A strip of a level: positions `left` to `left + count` of all rows.
-struct Strip<'a> {
-    kernel: &'a Kernel,
-    left: usize,
-    count: usize,
-    /// Number of columns of the level from the strip's first one on.
-    width: usize,
-    height: usize,
-    threshold: f32,
 }
 
 impl Strip<'_> {
-    #[target_feature(enable = "avx2,fma")]
-    fn run(&self, mut rows: Source<'_>, scratch: &mut Scratch, spots: &mut Vec<Spot>) {
-        let pooled_height = (self.height - 2).div_ceil(2);
-        let (second_height, height) = (pooled_height - 2, pooled_height - 4);
-        // Number of rows computed so far of the level and of the two convolutions.
-        let (mut filled, mut first, mut second) = (0, 0, 0);
-        for y in (0..height).step_by(TILE) {
-            while second < (y + REACH).min(second_height) {
-                for row in first..second + REACH {
-                    if row < pooled_height {
-                        while filled < (2 * row + 4).min(self.height) {
-                            rows.fill(
-                                filled,
-                                &mut scratch.ring[filled % RING_ROWS * 3 * RING..],
-                                RING,
-                            );
-                            filled += 1;
-                        }
-                        self.kernel.first(
-                            &scratch.ring,
-                            row,
-                            self,
-                            &mut scratch.first[row - second],
-                        );
-                    }
-                }
-                // The first tiles of a strip produce six rows, the others the next four.
-                let slot = second - y;
-                let count = TILE.min(REACH - slot);
-                self.second(scratch, slot, count);
-                first = second + REACH;
-                second += count;
-                scratch.first.rotate_left(count);
-            }
-            self.bounds(scratch);
-            self.collect(scratch, y, height, spots);
-            scratch.second.rotate_left(TILE);
-        }
-    }
-
     /// Computes a row of tiles of the second convolution. The first `count` of its four rows become
     /// the rows from `slot` on.
     #[target_feature(enable = "avx2,fma")]
-    fn second(&self, scratch: &mut Scratch, slot: usize, count: usize) {
+    pub(super) fn second_avx2(&self, scratch: &mut Scratch, slot: usize, count: usize) {
         let tiles = (self.count + 2).div_ceil(TILE);
         for start in (0..tiles).step_by(TILES) {
             let now = TILES.min(tiles - start);
@@ -370,13 +126,14 @@ impl Strip<'_> {
             );
             winograd::multiply::<10, 6, 2>(
                 &scratch.products,
-                &self.kernel.second,
+                pairs(values(&self.kernel.second)),
                 now,
-                &mut scratch.second_sums,
+                values_mut(&mut scratch.second_sums).as_chunks_mut::<8>().0.as_chunks_mut::<2>().0,
             );
+            let sums = pairs(values(&scratch.second_sums));
             for tile in 0..now {
                 for half in 0..2 {
-                    let results = winograd::leave(&scratch.second_sums, tile, half);
+                    let results = winograd::leave(sums, tile, half);
                     let bias = load(&self.kernel.second_bias[half]);
                     let slope = load(&self.kernel.second_slope[half]);
                     for (row, results) in scratch.second[slot..slot + count].iter_mut().zip(results)
@@ -393,7 +150,7 @@ impl Strip<'_> {
 
     /// Computes the upper bounds of the logits of four rows of positions.
     #[target_feature(enable = "avx2,fma")]
-    fn bounds(&self, scratch: &mut Scratch) {
+    pub(super) fn bounds_avx2(&self, scratch: &mut Scratch) {
         let tiles = self.count.div_ceil(TILE);
         let zero = _mm256_setzero_ps();
         let constant = _mm_set1_ps(self.kernel.head_bias[LOGIT]);
@@ -442,27 +199,9 @@ impl Strip<'_> {
             }
         }
     }
+}
 
-    /// Evaluates in full the positions whose bound reaches the threshold; `y` is the first of the
-    /// four rows.
-    #[target_feature(enable = "avx2,fma")]
-    fn collect(&self, scratch: &Scratch, y: usize, height: usize, spots: &mut Vec<Spot>) {
-        let least = (self.threshold / (1.0 - self.threshold)).ln() - MARGIN;
-        for (tile, bounds) in scratch.bounds[..self.count.div_ceil(TILE)].iter().enumerate() {
-            for (at, &bound) in bounds.as_flattened().iter().enumerate() {
-                let (row, x) = (at / TILE, TILE * tile + at % TILE);
-                // A NaN bound does not exclude a position.
-                if bound < least || y + row >= height || x >= self.count {
-                    continue;
-                }
-                let heads = self.kernel.heads(&scratch.second, row, x);
-                let probability = 1.0 / (1.0 + (-heads[LOGIT]).exp());
-                if probability >= self.threshold {
-                    let [a, b, c, d, _] = heads;
-                    let (x, y) = ((self.left + x) as u32, (y + row) as u32);
-                    spots.push(Spot { x, y, probability, correction: [a, b, c, d] });
-                }
-            }
-        }
-    }
+/// Groups the values of pixels by register.
+fn pairs(values: &[f32]) -> &[[Eight; 2]] {
+    values.as_chunks::<8>().0.as_chunks::<2>().0
 }

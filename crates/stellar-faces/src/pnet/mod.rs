@@ -13,19 +13,32 @@
 //!   cannot lower the result. The remaining terms of all such channels are linear and together form
 //!   one channel. The second term is dropped for the nine channels with the least negative `p`.
 //!   Only the few positions whose bound reaches the threshold are computed in full, as a direct
-//!   convolution.
+//!   convolution. AVX-512 has room for all channels and computes the logit itself.
+//!
+//! [`kernel`] is the way through the layers. Its steps exist twice: [`avx2`] has registers of eight
+//! values, [`avx512`] of sixteen.
 //!
 //! A position is therefore judged by the same numbers as in the graph, up to rounding (about 1e-6
-//! of probability), and none is lost: the bound holds except for rounding, and `avx2::MARGIN` is a
-//! thousand times larger than that.
+//! of probability), and none is lost: the bound holds except for rounding, and `kernel::MARGIN` is
+//! a thousand times larger than that.
 
+#[cfg(target_arch = "x86_64")]
+#[expect(clippy::needless_range_loop, reason = "arrays of registers are indexed together")]
+mod avx2;
 #[cfg(target_arch = "x86_64")]
 #[expect(
     clippy::many_single_char_names,
     clippy::needless_range_loop,
     reason = "registers are letters, and arrays of them are indexed together"
 )]
-mod avx2;
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+#[expect(
+    clippy::many_single_char_names,
+    clippy::needless_range_loop,
+    reason = "registers are letters, and arrays of them are indexed together"
+)]
+mod kernel;
 #[cfg(target_arch = "x86_64")]
 mod packing;
 #[cfg(target_arch = "x86_64")]
@@ -51,7 +64,7 @@ use weights::Weights;
 #[derive(Debug)]
 pub struct ProposalNet {
     #[cfg(target_arch = "x86_64")]
-    kernel: avx2::Kernel,
+    kernel: kernel::Kernel,
 }
 
 impl ProposalNet {
@@ -65,7 +78,7 @@ impl ProposalNet {
         #[cfg(target_arch = "x86_64")]
         if super::registers::is_supported() {
             let too_many = || Unsuited::Graph("positive.weight".to_owned());
-            return Ok(Self { kernel: avx2::Kernel::new(&weights).ok_or_else(too_many)? });
+            return Ok(Self { kernel: kernel::Kernel::new(&weights).ok_or_else(too_many)? });
         }
         let _ = weights;
         Err(Unsuited::Processor)

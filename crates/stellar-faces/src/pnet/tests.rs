@@ -120,9 +120,19 @@ fn plainly(weights: &Weights, image: &Image, width: usize, height: usize) -> Vec
     (0..maps[0].len()).map(spot).collect()
 }
 
+/// The net for each width of registers that the CPU has.
+fn nets(weights: &Weights) -> Vec<ProposalNet> {
+    let narrow = net(weights).map(|mut net| {
+        net.kernel.avx512 = false;
+        net
+    });
+    let wide = net(weights).filter(|net| net.kernel.avx512);
+    narrow.into_iter().chain(wide).collect()
+}
+
 fn net(weights: &Weights) -> Option<ProposalNet> {
     // A CPU without the instruction sets has nothing to test.
-    is_supported().then(|| ProposalNet { kernel: avx2::Kernel::new(weights).unwrap() })
+    is_supported().then(|| ProposalNet { kernel: kernel::Kernel::new(weights).unwrap() })
 }
 
 fn one(net: &ProposalNet, image: &Image, size: (u32, u32), threshold: f32) -> Vec<Spot> {
@@ -158,27 +168,28 @@ fn levels_computed_together_equal_those_computed_alone() {
 #[test]
 fn every_position_of_any_size_matches_the_reference() {
     let weights = weights(3);
-    let Some(net) = net(&weights) else { return };
     // One position, odd and even sides, a half window at the end, and several strips.
     for (width, height) in
         [(12, 12), (13, 12), (12, 13), (29, 30), (30, 29), (64, 47), (397, 21), (813, 33)]
     {
         let image = test_image(2 * width - 3, 3 * height + 1);
-        let got = one(&net, &image, (width, height), 0.0);
         let expected = plainly(&weights, &image, width as usize, height as usize);
-        assert_eq!(got.len(), expected.len(), "{width}×{height}");
-        for (got, expected) in got.iter().zip(&expected) {
-            assert_eq!((got.x, got.y), (expected.x, expected.y));
-            let close = |a: f32, b: f32| (a - b).abs() < 2e-5 * b.abs().max(1.0);
-            assert!(
-                close(got.probability, expected.probability),
-                "{width}×{height}: {got:?}, not {expected:?}"
-            );
-            let mut corrections = got.correction.iter().zip(expected.correction);
-            assert!(
-                corrections.all(|(a, b)| close(*a, b)),
-                "{width}×{height}: {got:?}, not {expected:?}"
-            );
+        for net in nets(&weights) {
+            let got = one(&net, &image, (width, height), 0.0);
+            assert_eq!(got.len(), expected.len(), "{width}×{height}");
+            for (got, expected) in got.iter().zip(&expected) {
+                assert_eq!((got.x, got.y), (expected.x, expected.y));
+                let close = |a: f32, b: f32| (a - b).abs() < 2e-5 * b.abs().max(1.0);
+                assert!(
+                    close(got.probability, expected.probability),
+                    "{width}×{height}: {got:?}, not {expected:?}"
+                );
+                let mut corrections = got.correction.iter().zip(expected.correction);
+                assert!(
+                    corrections.all(|(a, b)| close(*a, b)),
+                    "{width}×{height}: {got:?}, not {expected:?}"
+                );
+            }
         }
     }
 }
@@ -187,18 +198,22 @@ fn every_position_of_any_size_matches_the_reference() {
 fn the_bound_drops_no_position_that_reaches_the_threshold() {
     for seed in 0..8 {
         let weights = weights(seed);
-        let Some(net) = net(&weights) else { return };
-        let image = test_image(900, 300);
-        let all = one(&net, &image, (540, 181), 0.0);
-        let mut sorted: Vec<f32> = all.iter().map(|spot| spot.probability).collect();
-        sorted.sort_by(f32::total_cmp);
-        for rank in [1, 10, 100, 1000, 10_000] {
-            let threshold = sorted[sorted.len() - rank];
-            let got = one(&net, &image, (540, 181), threshold);
-            let expected: Vec<Spot> =
-                all.iter().copied().filter(|spot| spot.probability >= threshold).collect();
-            assert!(expected.len() >= rank && expected.len() < all.len(), "seed {seed}, {rank}");
-            assert_eq!(got, expected, "seed {seed}, {threshold}");
+        for net in nets(&weights) {
+            let image = test_image(900, 300);
+            let all = one(&net, &image, (540, 181), 0.0);
+            let mut sorted: Vec<f32> = all.iter().map(|spot| spot.probability).collect();
+            sorted.sort_by(f32::total_cmp);
+            for rank in [1, 10, 100, 1000, 10_000] {
+                let threshold = sorted[sorted.len() - rank];
+                let got = one(&net, &image, (540, 181), threshold);
+                let expected: Vec<Spot> =
+                    all.iter().copied().filter(|spot| spot.probability >= threshold).collect();
+                assert!(
+                    expected.len() >= rank && expected.len() < all.len(),
+                    "seed {seed}, {rank}"
+                );
+                assert_eq!(got, expected, "seed {seed}, {threshold}");
+            }
         }
     }
 }
@@ -344,5 +359,48 @@ fn a_different_graph_is_rejected_by_the_name_of_the_difference() {
     assert_eq!(bent, format!("first.keep {mismatch}"));
     let mut positive = weights.clone();
     positive.positive.fill(0.5);
-    assert!(avx2::Kernel::new(&positive).is_none(), "a bound must not drop positive channels");
+    assert!(kernel::Kernel::new(&positive).is_none(), "a bound must not drop positive channels");
+}
+
+#[test]
+fn registers_of_either_width_give_the_same_values() {
+    if !crate::registers::has_avx512() {
+        return;
+    }
+    for seed in 0..4 {
+        let weights = weights(seed);
+        let wide = net(&weights).unwrap();
+        let mut narrow = net(&weights).unwrap();
+        narrow.kernel.avx512 = false;
+        for size in [(12, 13), (64, 47), (397, 21), (540, 181)] {
+            let image = test_image(2 * size.0 - 3, 3 * size.1 + 1);
+            let all = one(&narrow, &image, size, 0.0);
+            // What is read beyond the last column differs, and with it the rounding of the last
+            // tile.
+            let close = |a: f32, b: f32| (a - b).abs() < 2e-6 * b.abs().max(1.0);
+            let same = |ours: &[Spot], theirs: &[Spot]| {
+                assert_eq!(ours.len(), theirs.len(), "{size:?}");
+                for (a, b) in ours.iter().zip(theirs) {
+                    let mut corrections = a.correction.iter().zip(b.correction);
+                    assert!(
+                        (a.x, a.y) == (b.x, b.y)
+                            && close(a.probability, b.probability)
+                            && corrections.all(|(a, b)| close(*a, b)),
+                        "{size:?}: {a:?}, not {b:?}"
+                    );
+                }
+            };
+            same(&one(&wide, &image, size, 0.0), &all);
+            // One bounds the logit, and the other computes it.
+            let mut sorted: Vec<f32> = all.iter().map(|spot| spot.probability).collect();
+            sorted.sort_by(f32::total_cmp);
+            let at = sorted.len() * 9 / 10;
+            let gap = sorted[at..].windows(2).find(|pair| pair[1] - pair[0] > 1e-5);
+            let Some(&[below, above]) = gap else { continue };
+            let threshold = f32::midpoint(below, above);
+            let probable = one(&narrow, &image, size, threshold);
+            assert!(!probable.is_empty());
+            same(&one(&wide, &image, size, threshold), &probable);
+        }
+    }
 }

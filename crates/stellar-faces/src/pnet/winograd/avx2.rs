@@ -1,51 +1,12 @@
-//! Winograd's F(4×4, 3×3): 4 × 4 results of a 3×3 convolution from 36 products per channel pair
-//! instead of 144.
-//!
-//! Lavin and Gray 2015, *Fast Algorithms for Convolutional Neural Networks*,
-//! [arXiv 1509.09308](https://arxiv.org/abs/1509.09308), with the points 0, ±1, ±2:
-//! `Y = Aᵀ[(G g Gᵀ) ∘ (Bᵀ d B)]A`. The products are summed over the input channels, which turns
-//! them into 36 matrix products.
+//! The transforms and products in registers of eight values.
 
 use std::arch::x86_64::{
     __m256, _mm256_add_ps, _mm256_fmadd_ps, _mm256_fnmadd_ps, _mm256_set1_ps, _mm256_setzero_ps,
     _mm256_sub_ps,
 };
 
+use super::{POINTS, Pixel, REACH, TILE, TILES};
 use crate::registers::{Eight, load, store};
-
-/// Channels of a pixel: 10 or 16 of 16 are used.
-pub(super) type Pixel = [Eight; 2];
-
-/// Products per tile.
-pub(super) const POINTS: usize = 36;
-/// Results per side of a tile.
-pub(super) const TILE: usize = 4;
-/// Pixels per side of a tile that the results depend on.
-pub(super) const REACH: usize = 6;
-/// Tiles processed at once: their data stays in the L2 cache, the weights of a point in the L1
-/// cache.
-pub(super) const TILES: usize = 12;
-
-/// Pixels of a row that [`TILES`] tiles need.
-pub(super) const COLUMNS: usize = TILE * TILES + 2;
-
-/// Transforms a kernel `g`, given row by row: `G g Gᵀ`.
-pub(super) fn weights(kernel: &[f64; 9]) -> [f32; POINTS] {
-    const SIXTH: f64 = 1.0 / 6.0;
-    const G: [[f64; 3]; REACH] = [
-        [0.25, 0.0, 0.0],
-        [-SIXTH, -SIXTH, -SIXTH],
-        [-SIXTH, SIXTH, -SIXTH],
-        [SIXTH / 4.0, SIXTH / 2.0, SIXTH],
-        [SIXTH / 4.0, -SIXTH / 2.0, SIXTH],
-        [0.0, 0.0, 1.0],
-    ];
-    std::array::from_fn(|point| {
-        let (row, column) = (&G[point / REACH], &G[point % REACH]);
-        let tap = |at: usize| row[at / 3] * kernel[at] * column[at % 3];
-        (0..9).map(tap).sum::<f64>() as f32
-    })
-}
 
 /// `Bᵀ d`
 #[inline]
@@ -83,7 +44,7 @@ fn gather(m: [__m256; REACH]) -> [__m256; TILE] {
 /// `p · TILES + t`. The first tile begins at pixel `first` of the six rows. `columns` is scratch
 /// space for [`COLUMNS`] columns of the intermediate result, `Bᵀ d`.
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn enter(
+pub(in super::super) fn enter(
     rows: &[Vec<Pixel>; REACH],
     first: usize,
     tiles: usize,
@@ -138,7 +99,7 @@ pub(super) fn enter(
 /// of eight output channels and `N` tiles at once, such that all sums stay in registers.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn multiply<const K: usize, const N: usize, const H: usize>(
+pub(in super::super) fn multiply<const K: usize, const N: usize, const H: usize>(
     pixels: &[Pixel],
     weights: &[[Eight; H]],
     tiles: usize,
@@ -175,7 +136,7 @@ pub(super) fn multiply<const K: usize, const N: usize, const H: usize>(
 /// Computes `Aᵀ m A` of one tile and eight channels: its 4 × 4 results.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn leave<const H: usize>(
+pub(in super::super) fn leave<const H: usize>(
     sums: &[[Eight; H]],
     tile: usize,
     eight: usize,
