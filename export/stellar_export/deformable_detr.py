@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import layouts
-from .nn import Conv, Normalise, Precision, attend
+from .nn import Conv, Normalise, Precision
 from .resnet import ResNet
 from .weights import Weights
 
@@ -136,6 +136,12 @@ class EncoderLayer(nn.Module):
         return self.mlp(self.norm(x + self.attention(x + position, x, reference, sides)))
 
 
+def attend_by_head(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Scaled dot-product attention of `[N, heads, L, d]` tensors → `[N, L, heads·d]`, in operators of any opset."""
+    logits = torch.matmul(q * (q.shape[-1] ** -0.5), k.transpose(-1, -2))
+    return torch.matmul(torch.softmax(logits, dim=-1), v).transpose(1, 2).flatten(2)
+
+
 class DecoderLayer(nn.Module):
     """Queries look at each other, then at the picture; what they asked each other is handed out with the result."""
 
@@ -159,7 +165,7 @@ class DecoderLayer(nn.Module):
         n, count, width = x.shape
         q, k, v = self.q(x + position), self.k(x + position), self.v(x)
         by_head = [t.reshape(n, count, self.heads, width // self.heads).transpose(1, 2) for t in (q, k, v)]
-        x = self.norm(x + self.out(attend(*by_head, None)))
+        x = self.norm(x + self.out(attend_by_head(*by_head)))
         x = self.norm2(x + self.attention(x + position, tokens, reference, sides))
         return self.mlp(x), q, k
 

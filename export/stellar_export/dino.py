@@ -38,7 +38,7 @@ class DinoTower(nn.Module):
         self.normalise, self.body, self.norm = normalise, body, norm
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return normalised(self.norm(self.body(self.normalise(pixels))[:, 0]))
+        return normalised(self.norm(self.body.class_token(self.normalise(pixels))))
 
 
 def load(w: Weights, config: dict, pre: preprocess.Preprocess, precision) -> DinoTower:

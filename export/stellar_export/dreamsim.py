@@ -42,7 +42,7 @@ class Branch(nn.Module):
         self.normalise, self.body, self.norm, self.projection = normalise, body, norm, projection
 
     def forward(self, pixels: Tensor) -> Tensor:
-        x = self.body(self.normalise(pixels))[:, 0]
+        x = self.body.class_token(self.normalise(pixels))
         if self.norm is not None:
             x = self.norm(x)
         return (x if self.projection is None else self.projection(x)).float()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -37,7 +38,9 @@ def count(module: nn.Module, job: GraphJob) -> int:
     Nothing is computed. What is done value by value, norms and sampling are not counted, as is usual; causal attention
     is counted as if every token saw all.
     """
-    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
+    # The counter knows the attention of plain products, not the processor's kernel.
+    plain = sdpa_kernel(SDPBackend.MATH)
+    with torch.no_grad(), plain, FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
         module(
             *(
                 torch.empty((1, *shape), dtype=DTYPES[spec.dtype])

@@ -17,7 +17,7 @@ from .jobs import GraphJob, Request, image_job
 from .manifest import IoSpec, Source
 from .nn import (
     Embedding,
-    Fusable,
+    Attentive,
     LayerNorm,
     Linear,
     Normalise,
@@ -25,7 +25,6 @@ from .nn import (
     VisionTransformer,
     activation,
     attend,
-    attend_fused,
     stored,
 )
 from .onnx_graph import Probe
@@ -58,7 +57,7 @@ class ImageTower(nn.Module):
         return self.norm(self.body(self.normalise(pixels))).float()
 
 
-class Attention(Fusable):
+class Attention(Attentive):
     """BERT's attention with its residual and norm; keys and values from the text itself or from image tokens."""
 
     def __init__(self, query: Linear, key_value: Linear, out: Linear, norm: LayerNorm, heads: int):
@@ -66,17 +65,10 @@ class Attention(Fusable):
         self.query, self.key_value, self.out, self.norm, self.heads = query, key_value, out, norm, heads
 
     def forward(self, x: Tensor, others: Tensor, mask: Tensor | None) -> Tensor:
-        n, length, width = x.shape
         compute = self.query.compute
-        others = others.to(compute)
-        if self.fused:
-            k, v = self.key_value(others).chunk(2, dim=-1)
-            mixed = attend_fused(self.query(x.to(compute)), k, v, self.heads, self.form, mask)
-            return self.norm(self.out(mixed).float() + x)
-        q = self.query(x.to(compute)).reshape(n, length, self.heads, width // self.heads).transpose(1, 2)
-        kv = self.key_value(others).reshape(n, others.shape[1], 2, self.heads, width // self.heads)
-        k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
-        return self.norm(self.out(attend(q, k, v, mask)).float() + x)
+        k, v = self.key_value(others.to(compute)).chunk(2, dim=-1)
+        mixed = attend(self.query(x.to(compute)), k, v, self.heads, self.form, mask)
+        return self.norm(self.out(mixed).float() + x)
 
 
 class Layer(nn.Module):
@@ -91,7 +83,7 @@ class Layer(nn.Module):
         return self.norm(self.down(activation("gelu", self.up(x.to(self.up.compute)))).float() + x)
 
 
-class Reward(Fusable):
+class Reward(Attentive):
     """Image tokens and a padded prompt → the normalised reward, `f32[N]`."""
 
     def __init__(
@@ -116,8 +108,7 @@ class Reward(Fusable):
     def forward(self, image_tokens: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         image = image_tokens.to(self.compute)
         mask = (1.0 - attention_mask.float())[:, None, None, :] * MASKED
-        if self.fused:
-            mask = mask.to(self.compute).expand(-1, -1, input_ids.shape[1], -1)
+        mask = mask.to(self.compute).expand(-1, -1, input_ids.shape[1], -1)
         x = self.norm((self.tokens(input_ids) + self.position.to(self.compute)).float())
         for layer in self.layers:
             x = layer(x, image, mask)

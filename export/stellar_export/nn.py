@@ -8,7 +8,7 @@ it is used. Numerically they do what the original packages do, which the tests h
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from .errors import ExportError
 
-# The first ONNX opset that has Attention.
-FUSED_OPSET = 23
+# The first ONNX opsets that have Attention, and GELU as one node.
+ATTENTION_OPSET, GELU_OPSET = 23, 20
 
 # Below this many values a weight stays as it is: the Cast node would cost more than it saves.
 COMPACT_FROM = 1024
@@ -65,7 +65,7 @@ class Linear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None, precision: Precision):
         super().__init__()
-        self.compute = precision.compute
+        self.precision, self.compute = precision, precision.compute
         self.weight = stored(weight.t(), precision, compact=not precision.quantised)
         self.bias = None if bias is None else stored(bias, precision, compact=not precision.quantised)
 
@@ -130,43 +130,25 @@ def activation(name: str, x: Tensor) -> Tensor:
 ACTIVATIONS = ("gelu", "quick_gelu")
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Scaled dot-product attention of `[N, heads, L, d]` tensors with an additive float32 mask → `[N, L, heads·d]`."""
-    logits = torch.matmul(q * (q.shape[-1] ** -0.5), k.transpose(-1, -2)).float()
-    if mask is not None:
-        logits = logits + mask
-    mixed = torch.matmul(torch.softmax(logits, dim=-1).to(v.dtype), v)
-    return mixed.transpose(1, 2).flatten(2)
-
-
 class AttentionForm(enum.Enum):
     """What computes attention in a graph."""
 
-    PRODUCTS = "plain products and a softmax, which every runtime has"
     NODE = "ONNX's Attention, which is a kernel of its own on a GPU and slow on a processor"
     RUNTIMES = "ONNX Runtime's MultiHeadAttention, which is a kernel of its own on a processor"
 
 
-class Fusable(nn.Module):
+class Attentive(nn.Module):
     """A module with attention somewhere in it."""
 
-    form = AttentionForm.PRODUCTS
-
-    @property
-    def fused(self) -> bool:
-        """Whether attention is one node."""
-        return self.form != AttentionForm.PRODUCTS
+    form = AttentionForm.RUNTIMES
 
 
-def fuse(module: nn.Module, form: AttentionForm) -> bool:
-    """Has every attention of a module computed that way; whether there was one."""
-    parts = [part for part in module.modules() if isinstance(part, Fusable)]
-    for part in parts:
-        part.form = form
-    return bool(parts)
+def attentive(module: nn.Module) -> list[Attentive]:
+    """The parts of a module that have attention in them."""
+    return [part for part in module.modules() if isinstance(part, Attentive)]
 
 
-def attend_fused(
+def attend(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -174,46 +156,69 @@ def attend_fused(
     form: AttentionForm,
     mask: Tensor | None = None,
     causal: bool = False,
+    bias: Tensor | None = None,
 ) -> Tensor:
-    """Scaled dot-product attention of `[N, L, heads·d]` tensors as one node.
+    """Scaled dot-product attention of `[N, L, heads·d]` tensors, which is one node of a graph.
 
     The node takes and gives the heads side by side, as matrix products do, so that nothing is transposed between them.
     `mask` is additive, `[N, 1, L, L]` and of the tensors' type; a kernel without a mask is faster, so `causal` has none.
+    `bias` is that of query, key and value, one after the other, where it has not been added to them.
     """
     if torch.onnx.is_in_onnx_export():
         of = dict(dtype=q.dtype, shape=q.shape)
         if form == AttentionForm.RUNTIMES:
-            given = (q, k, v) if mask is None else (q, k, v, None, None, mask)
+            given = (q, k, v, bias) if mask is None else (q, k, v, bias, None, mask)
             attributes = dict(num_heads=heads, unidirectional=int(causal))
             return torch.onnx.ops.symbolic("com.microsoft::MultiHeadAttention", given, attributes, version=1, **of)
         given = (q, k, v) if mask is None else (q, k, v, mask)
         attributes = dict(q_num_heads=heads, kv_num_heads=heads, is_causal=int(causal))
         if q.dtype != torch.float32:
             attributes["softmax_precision"] = int(ir.DataType.FLOAT)
-        return torch.onnx.ops.symbolic("Attention", given, attributes, version=FUSED_OPSET, **of)
+        return torch.onnx.ops.symbolic("Attention", given, attributes, version=ATTENTION_OPSET, **of)
+    if bias is not None:
+        q, k, v = (t + b for t, b in zip((q, k, v), bias.chunk(3), strict=True))
     by_head = [t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v)]
     return F.scaled_dot_product_attention(*by_head, attn_mask=mask, is_causal=causal).transpose(1, 2).flatten(2)
 
 
-class SelfAttention(Fusable):
+class SelfAttention(Attentive):
     """Multi-head self-attention with query, key and value in one matrix."""
 
     causal = False
-    """Whether a token sees only those before it; the form of plain products is then given the mask that says so."""
+    """Whether a token sees only those before it."""
 
     def __init__(self, qkv: Linear, out: Linear, heads: int):
         super().__init__()
         self.heads = heads
-        self.qkv = qkv
+        self.qkv: Linear | None = qkv
+        self.apart, self.bias = None, None
         self.out = out
 
+    def split(self) -> None:
+        """Makes three products of one, and leaves their biases to the attention.
+
+        On a processor in single precision this is faster than one product, whose result has to be cut in three.
+        """
+        parts = [Linear(w, None, self.qkv.precision) for w in self.qkv.weight.t().chunk(3)]
+        self.apart, self.bias = nn.ModuleList(parts), self.qkv.bias
+        self.qkv = None
+
+    def mixed(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What each token takes from the others, before the projection."""
+        if self.qkv is not None:
+            return attend(*self.qkv(x).chunk(3, dim=-1), self.heads, self.form, mask, self.causal)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return attend(*(part(x) for part in self.apart), self.heads, self.form, mask, self.causal, bias)
+
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        if self.fused:
-            return self.out(attend_fused(*self.qkv(x).chunk(3, dim=-1), self.heads, self.form, mask, self.causal))
-        n, length, width = x.shape
-        qkv = self.qkv(x).reshape(n, length, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        return self.out(attend(q, k, v, mask))
+        return self.out(self.mixed(x, mask))
+
+
+def split_products(module: nn.Module) -> None:
+    """Has every self-attention of a module compute query, key and value one by one."""
+    for part in attentive(module):
+        if isinstance(part, SelfAttention):
+            part.split()
 
 
 class Block(nn.Module):
@@ -224,7 +229,17 @@ class Block(nn.Module):
         self.norm1, self.attn, self.norm2, self.fc1, self.fc2, self.act = norm1, attn, norm2, fc1, fc2, act
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = x + self.attn(self.norm1(x), mask)
+        return self._finish(x, self.attn.mixed(self.norm1(x), mask))
+
+    def at(self, x: Tensor, kept: Callable[[Tensor], Tensor]) -> Tensor:
+        """The layer's result for some tokens alone: `kept` takes them out of `[N, L, width]`.
+
+        Of the last layer of a tower that is all that is needed, and three quarters of its arithmetic are saved.
+        """
+        return self._finish(kept(x), kept(self.attn.mixed(self.norm1(x))))
+
+    def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        x = x + self.attn.out(mixed)
         return x + self.fc2(activation(self.act, self.fc1(self.norm2(x))))
 
 
@@ -281,6 +296,13 @@ class VisionTransformer(nn.Module):
             x = block(x)
         return x
 
+    def class_token(self, x: Tensor) -> Tensor:
+        """The first token after all layers, `[N, width]`."""
+        x = self.embed(x)
+        for block in self.blocks[:-1]:
+            x = block(x)
+        return self.blocks[-1].at(x, lambda tokens: tokens[:, 0])
+
     def states(self, x: Tensor) -> list[Tensor]:
         """Tokens before the first layer and after each."""
         found = [self.embed(x)]
@@ -303,11 +325,10 @@ class ClipImageTower(nn.Module):
         self.normalise, self.body, self.norm_post, self.projection = normalise, body, norm_post, projection
 
     def forward(self, pixels: Tensor) -> Tensor:
-        tokens = self.body(self.normalise(pixels))
-        return normalised(self.projection(self.norm_post(tokens[:, 0])))
+        return normalised(self.projection(self.norm_post(self.body.class_token(self.normalise(pixels)))))
 
 
-class ClipTextTower(Fusable):
+class ClipTextTower(Attentive):
     """Token ids `i64[N,L]`, L at most the context → L2-normalised text embedding of a CLIP model.
 
     The state at the first end-of-text token is taken, which has the largest id. Attention is causal, so what follows it
@@ -335,12 +356,10 @@ class ClipTextTower(Fusable):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         n, length = input_ids.shape
-        step = torch.arange(length)
-        mask = None if self.fused else torch.where(step[None, :] > step[:, None], float("-inf"), 0.0)
         x = self.tokens(input_ids) + self.position.to(self.compute)[:length]
-        for block in self.blocks:
-            x = block(x, mask)
+        for block in self.blocks[:-1]:
+            x = block(x)
         # ONNX Runtime has ArgMax for floats alone on a GPU; ids are exact in them.
-        end = (input_ids.float() if self.fused else input_ids).argmax(dim=-1)
-        x = x[torch.arange(n), end]
+        end = (input_ids.float() if self.form == AttentionForm.NODE else input_ids).argmax(dim=-1)
+        x = self.blocks[-1].at(x, lambda tokens: tokens[torch.arange(n), end])
         return normalised(self.projection(self.norm(x)))

@@ -21,12 +21,12 @@ from .errors import ExportError
 from .jobs import GraphJob, Request, clip_text_job, pictures
 from .manifest import IoSpec
 from .nn import (
-    Fusable,
+    Attentive,
+    AttentionForm,
     LayerNorm,
     Linear,
     Normalise,
     Precision,
-    SelfAttention,
     VisionTransformer,
     activation,
 )
@@ -43,10 +43,6 @@ TEXT_DEFAULTS = clip.TEXT_DEFAULTS | dict(max_position_embeddings=16)
 VISION_DEFAULTS = clip.VISION_DEFAULTS | dict(image_size=768)
 
 NORM_EPS = 1e-6  # added to the lengths that embeddings are divided by
-
-# Rows of attention that are computed at once. All 3,601 of the L/14's 16 heads would be 0.8 GB a layer and picture;
-# a block of them is 60 MB, at no cost in time.
-ATTENTION_ROWS = 256
 
 # Logits are cosines times up to 10, and the least logits add errors of the scale: no unit vectors.
 LOOSENESS = 10
@@ -95,32 +91,6 @@ def read_config(folder: Folder) -> Config:
     )
 
 
-def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, rows: int) -> Tensor:
-    """`nn.attend` without a mask, some rows at a time; each row's arithmetic is the same."""
-    q, k = q * (q.shape[-1] ** -0.5), k.transpose(-1, -2)
-    blocks = [
-        torch.matmul(torch.softmax(torch.matmul(part, k).float(), dim=-1).to(v.dtype), v)
-        for part in q.split(rows, dim=2)
-    ]
-    return torch.cat(blocks, dim=2).transpose(1, 2).flatten(2)
-
-
-class BlockwiseAttention(SelfAttention):
-    """Multi-head self-attention of many tokens, some rows at a time unless it is fused."""
-
-    def __init__(self, qkv: Linear, out: Linear, heads: int, rows: int = ATTENTION_ROWS):
-        super().__init__(qkv, out, heads)
-        self.rows = rows
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        if self.fused:
-            return super().forward(x, mask)
-        n, length, width = x.shape
-        qkv = self.qkv(x).reshape(n, length, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        return self.out(attend_in_blocks(q, k, v, self.rows))
-
-
 def unit(x: Tensor) -> Tensor:
     """Nearly unit length, as the class head makes it."""
     return x / (torch.linalg.vector_norm(x, dim=-1, keepdim=True) + NORM_EPS)
@@ -135,7 +105,7 @@ def box_bias(side: int) -> Tensor:
     return torch.cat([torch.log(p + 1e-4) - torch.log1p(-p + 1e-4) for p in (place, size)], dim=-1)
 
 
-class Detector(Fusable):
+class Detector(Attentive):
     """Pixels and the embeddings of queries → a logit of each query and a box for each patch."""
 
     def __init__(self, w: Weights, c: Config, pre: preprocess.Preprocess, precision: Precision):
@@ -147,8 +117,6 @@ class Detector(Fusable):
             layouts.hf_clip_block(w, f"{at}.encoder.layers.{i}", v.width, v.mlp, v.heads, v.act, v.eps, precision)
             for i in range(v.layers)
         ]
-        for block in blocks:
-            block.attn = BlockwiseAttention(block.attn.qkv, block.attn.out, block.attn.heads)
         self.body = VisionTransformer(
             patch=w.take(f"{at}.embeddings.patch_embedding.weight", v.width, 3, c.patch, c.patch),
             patch_bias=None,
@@ -175,7 +143,7 @@ class Detector(Fusable):
         cosine = torch.matmul(unit(self.classes(x).float()), unit(queries.float()).transpose(1, 2))
         shifted, scale = cosine + self.shift(x).float(), self.scale(x).float()
         # ELU + 1, without ELU where it would leave the GPU: ONNX Runtime has none of this opset there.
-        factor = F.relu(scale) + torch.exp(scale.clamp(max=0)) if self.fused else F.elu(scale) + 1
+        factor = F.relu(scale) + torch.exp(scale.clamp(max=0)) if self.form == AttentionForm.NODE else F.elu(scale) + 1
         logits = shifted * factor
         first, second, last = self.boxes
         boxes = last(activation("gelu", second(activation("gelu", first(x)))))

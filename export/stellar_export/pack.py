@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
+from torch import nn
 
 from . import EXPORTER, vocabulary
 from .checkpoints import Checkpoints
@@ -21,7 +22,7 @@ from .families import FAMILIES
 from .flops import count
 from .jobs import GraphJob, Request
 from .manifest import GraphEntry, Manifest, sha256_of
-from .nn import FP16, FUSED_OPSET, AttentionForm, Precision, fuse
+from .nn import ATTENTION_OPSET, FP16, GELU_OPSET, AttentionForm, Precision, attentive, split_products
 from .onnx_graph import (
     EXTERNAL_ABOVE,
     OPSET,
@@ -68,19 +69,14 @@ class Builder:
         started, role = time.monotonic(), job.roles[-1]
         module, job.module = job.module, None
         precision = job.precision or self.precision
-        # Before attention is fused: PyTorch's counter does not know the processor's fused kernel.
         operations = count(module, job) if self.flops else None
-        opset = OPSET
-        if self.gpu and (fuse(module, AttentionForm.NODE) or job.attention):
-            opset = FUSED_OPSET
-        elif precision.quantised:
-            fuse(module, AttentionForm.RUNTIMES)
+        opset = self._prepare(module, job, precision)
         expected = [run_torch(module, p) for p in job.probes] if self.checked else []
         model = to_onnx(module, job.inputs, job.outputs, job.example, job.shortest, job.longest, job.free, opset)
         del module
         if precision.quantised and not quantise(model):
             raise ExportError(f"{role}: there is no product to be done in eight bits")
-        if job.attention and opset == FUSED_OPSET and precision == FP16:
+        if job.attention and opset == ATTENTION_OPSET and precision == FP16:
             widen_softmax(model)
         if job.compact:
             compact(model)
@@ -92,6 +88,18 @@ class Builder:
             worst = check(files[0], job.outputs, job.probes, expected, tolerance, job.settled)
             held = f"ONNX Runtime = PyTorch within {worst:.1e}"
         self._enter(job, files, precision, operations, held, started)
+
+    def _prepare(self, module: nn.Module, job: GraphJob, precision: Precision) -> int:
+        """Gives the module's attentions the form that suits the device; returns the opset of its graph."""
+        parts = attentive(module)
+        if self.gpu:
+            for part in parts:
+                part.form = AttentionForm.NODE
+            return ATTENTION_OPSET if parts or job.attention else OPSET
+        # In eight bits one product is faster than three, each of which would quantise the tokens anew.
+        if not precision.quantised:
+            split_products(module)
+        return GELU_OPSET if parts else OPSET
 
     def add_model(self, job: GraphJob, model: onnx.ModelProto, expected: Sequence[Sequence[np.ndarray]]) -> None:
         """Checks and lists a graph that is not made of a PyTorch module; `expected` are its outputs for the probes."""

@@ -11,7 +11,7 @@ from stellar_export.errors import ExportError
 from stellar_export.families import FAMILIES
 from stellar_export.jobs import embedding_image_job
 from stellar_export.manifest import Source
-from stellar_export.nn import FP16, FP32, FUSED_OPSET, AttentionForm, Embedding, Fusable, fuse
+from stellar_export.nn import ATTENTION_OPSET, FP16, FP32, AttentionForm, Embedding, attentive, split_products
 from stellar_export.onnx_graph import TOLERANCE, check, run_torch, save, session, to_onnx
 from stellar_export.published_sizes import BIG_G, published
 from stellar_export.random_specs import hf_clip_spec
@@ -56,18 +56,18 @@ def gpu_pack(root, tmp_path_factory):
     return build(root, tmp_path_factory.mktemp("gpu") / "pack", BUILT, gpu=True, flops=True)
 
 
-def test_both_forms_of_every_module_give_the_same(root):
-    fusable = set()
+def test_one_product_and_three_give_the_same(root):
+    with_attention = set()
     for model in demo.MODELS:
         for job in FAMILIES[model](request(root, demo.MODELS)):
-            probe = job.probes[-1]
-            plain = run_torch(job.module, probe)
-            if not fuse(job.module, AttentionForm.NODE):
+            if not attentive(job.module):
                 continue
-            fusable.add(model)
-            for spec, a, b in zip(job.outputs, plain, run_torch(job.module, probe), strict=True):
+            with_attention.add(model)
+            one = run_torch(job.module, job.probes[-1])
+            split_products(job.module)
+            for spec, a, b in zip(job.outputs, one, run_torch(job.module, job.probes[-1]), strict=True):
                 assert np.abs(a - b).max() < 2e-5 * max(1, np.abs(a).max()), (job.roles, spec.name)
-    assert fusable == set(demo.MODELS) - {"faces", "egtr"}
+    assert with_attention == set(demo.MODELS) - {"faces", "egtr"}
 
 
 @pytest.mark.parametrize("role", ATTENTIONS)
@@ -90,7 +90,7 @@ def test_graphs_of_both_forms_give_the_same_one_by_one_and_together(gpu_pack, jo
 def test_each_attention_is_one_node(gpu_pack, role, count):
     model = onnx.load(gpu_pack / f"graphs/{role}.onnx")
     onnx.checker.check_model(model, full_check=True)
-    assert model.opset_import[0].version == FUSED_OPSET and len(model.opset_import) == 1
+    assert model.opset_import[0].version == ATTENTION_OPSET and len(model.opset_import) == 1
     nodes = [n for n in model.graph.node if n.op_type == "Attention"]
     causal = [n for n in nodes if any(a.name == "is_causal" and a.i for a in n.attribute)]
     masked = [n for n in nodes if len(n.input) > 3]
@@ -117,9 +117,10 @@ def test_a_gpu_has_every_operator(gpu_pack):
 def test_half_precision_of_the_form_is_pytorchs(root, tmp_path):
     """Masked and crossing attention. Softmax stays in single precision."""
     _, job = FAMILIES["image_reward"](request(root, ("image_reward",), "fp16", gpu=True))
-    fuse(job.module, AttentionForm.NODE)
+    for part in attentive(job.module):
+        part.form = AttentionForm.NODE
     expected = [run_torch(job.module, probe) for probe in job.probes]
-    model = to_onnx(job.module, job.inputs, job.outputs, job.example, job.shortest, job.longest, opset=FUSED_OPSET)
+    model = to_onnx(job.module, job.inputs, job.outputs, job.example, job.shortest, job.longest, opset=ATTENTION_OPSET)
     (path,) = save(model, tmp_path / "score.onnx")
     assert check(path, job.outputs, job.probes, expected, job.looseness * TOLERANCE["fp16"]) > 0
     nodes = [n for n in onnx.load(path).graph.node if n.op_type == "Attention"]
@@ -136,7 +137,7 @@ def test_what_stays_in_single_precision_on_a_gpu(root):
     relations = found["relations"]
     halves = {name for name, p in relations.module.named_parameters() if p.dtype == torch.float16 and p.numel() < 1024}
     assert relations.precision == FP16 and halves and all(name.startswith("detector.trunk.") for name in halves)
-    assert not any(isinstance(part, Fusable) for part in relations.module.modules()), "its operators end before FUSED_OPSET"
+    assert not attentive(relations.module), "its operators end before ATTENTION_OPSET"
     plain = next(FAMILIES["egtr"](request(root, ("egtr",), "fp16")))
     assert plain.precision == FP32 and plain.settled is None
     half, single = (run_torch(j.module, j.probes[2]) for j in (relations, plain))
@@ -173,7 +174,9 @@ def test_flops_are_those_of_the_formula(root, gpu_pack):
     patches = 14 * 14
     image = 2 * patches * s.vision_width * 3 * 16**2 + layers(patches + 1, s.vision_width, 2)
     assert listed["image_reward.image"] == image
-    assert listed["owlvit.text"] == layers(16, s.text_width, 2) + 2 * s.text_width**2
+    # Of the last layer only the end of the text is projected.
+    last = 2 * 16 * s.text_width * 3 * s.text_width + 4 * 16**2 * s.text_width + 2 * s.text_width * 9 * s.text_width
+    assert listed["owlvit.text"] == layers(16, s.text_width, 1) + last + 2 * s.text_width**2
     for job in FAMILIES["owlvit"](request(root, ("owlvit",))):
         assert flops.count(job.module, job) == listed[job.roles[0]]
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..nn import Block, Embedding, Fusable, LayerNorm, Linear, Precision, stored
+from ..nn import Attentive, Block, Embedding, LayerNorm, Linear, Precision, stored
 
 
-class WordsInText(Fusable):
+class WordsInText(Attentive):
     """A CLIP text tower whose input has a photo's words at some positions.
 
     Inputs: `input_ids` i64 [B, L], `words` f32 [B, N, D], `at` i64 [B] (position of the first word, negative: none) and
@@ -45,13 +45,12 @@ class WordsInText(Fusable):
         here = (since >= 0) & (since < count) & (at[:, None] >= 0)
         x = torch.where(here[..., None], words.to(self.compute).gather(1, chosen), self.tokens(input_ids))
         x = x + self.position.to(self.compute)[:length]
-        mask = None if self.fused else torch.where(step[None, :] > step[:, None], float("-inf"), 0.0)
         for block in self.blocks:
-            x = block(x, mask)
+            x = block(x)
         hidden = x.float()
         if self.last is None:
             return (hidden,)
-        ends = self.last(x, mask)[torch.arange(n), eos]
+        ends = self.last.at(x, lambda tokens: tokens[torch.arange(n), eos])
         return hidden, self.projection(self.norm(ends)).float()
 
 
