@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::Store;
 use super::db::{
-    Connection, Connections, GIVEN, Reader, SCORES_PER_STATEMENT, Sql, StoreError, on_backend,
+    Column, Connection, Connections, Reader, SCORES_PER_STATEMENT, Sql, StoreError, on_backend,
 };
 
 /// For each attribute by name: `true` if the subject has it, and `true` if it was predicted for the
@@ -97,13 +97,10 @@ pub(super) async fn write_outcomes<C: Connection, T: Sync>(
     for rows in rows.chunks(SCORES_PER_STATEMENT) {
         let mut sql =
             Sql::new("INSERT INTO attribute_outcomes (sample, pack, outcomes) SELECT column1, ");
-        sql.bind(pack).push(", column2 FROM (VALUES ");
-        sql.tuples(rows.iter().map(|row| {
-            let (sample, text) = of(row);
-            [sample.into(), text.into()]
-        }));
-        sql.push(GIVEN)
-            .push(" ON CONFLICT (sample, pack) DO UPDATE SET outcomes = excluded.outcomes");
+        sql.bind(pack).push(", column2");
+        let (samples, texts) = rows.iter().map(&of).map(|(id, text)| (id, Some(text))).unzip();
+        connection.push_rows(&mut sql, vec![Column::Uuid(samples), Column::Text(texts)]);
+        sql.push(" ON CONFLICT (sample, pack) DO UPDATE SET outcomes = excluded.outcomes");
         connection.execute(sql).await?;
     }
     Ok(())

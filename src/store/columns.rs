@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::db::{Connection, GIVEN, SCORES_PER_STATEMENT, Sql, StoreError, storable};
+use super::db::{Column, Connection, SCORES_PER_STATEMENT, Sql, StoreError, storable};
 use super::sample::ScoreValue;
 use super::summaries::running::SummaryKey;
 
@@ -50,15 +50,16 @@ pub(super) async fn write<C: Connection>(
         );
         sql.bind(of.metric).push(", ").bind(of.pack).push(", ").bind(of.version);
         sql.push(", column2, column3, '[]', ").bind(of.service_version).push(", ").bind(of.created);
-        sql.push(" FROM (VALUES ");
-        sql.tuples(rows.iter().map(|(sample, value)| {
-            let (value, reason) = match value {
+        let (values, reasons) = rows
+            .iter()
+            .map(|(_, value)| match value {
                 ScoreValue::Number(value) => (Some(storable(*value)), None),
                 ScoreValue::Null { reason } => (None, Some(reason.clone())),
-            };
-            [(*sample).into(), value.into(), reason.into()]
-        }));
-        sql.push(GIVEN);
+            })
+            .unzip();
+        let samples = rows.iter().map(|(sample, _)| *sample).collect();
+        let columns = vec![Column::Uuid(samples), Column::Real(values), Column::Text(reasons)];
+        connection.push_rows(&mut sql, columns);
         sql.push(if replace {
             " ON CONFLICT (sample, metric, pack) DO UPDATE SET
                  metric_version = excluded.metric_version, value = excluded.value,

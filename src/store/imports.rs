@@ -9,7 +9,7 @@ use super::Store;
 use super::attributes::{AttributeColumn, json, write_outcomes};
 use super::columns::{self, Origin, ScoreColumn};
 use super::db::{
-    Connection, Connections, GIVEN, Reader, SCORES_PER_STATEMENT, Sql, StoreError, check_name,
+    Column, Connection, Connections, Reader, SCORES_PER_STATEMENT, Sql, StoreError, check_name,
     on_backend, storable, to_microseconds, with_retries,
 };
 use super::packs::ensure_pack;
@@ -231,15 +231,20 @@ async fn add_samples<C: Connection>(
          SELECT column1, ",
     );
     sql.bind(new.run).push(", column2, column3, '[]', '[]', column4, ").bind(created);
-    sql.push(" FROM (VALUES ");
-    sql.tuples(fresh.iter().map(|&(id, at)| {
-        let name = new.names[at].as_str();
-        let by_name = || ContentHash::of_parts([b"import".as_slice(), name.as_bytes()]).to_hex();
-        let content = new.contents.get(at).cloned().unwrap_or_else(by_name);
-        let metadata = new.metadata.get(at).map_or("{}", String::as_str);
-        [id.into(), name.into(), content.into(), metadata.into()]
-    }));
-    sql.push(GIVEN).push(" ON CONFLICT (run, name) DO NOTHING");
+    let content = |at: usize| {
+        let by_name =
+            || ContentHash::of_parts([b"import".as_slice(), new.names[at].as_bytes()]).to_hex();
+        new.contents.get(at).cloned().unwrap_or_else(by_name)
+    };
+    let metadata = |at: usize| new.metadata.get(at).map_or("{}", String::as_str);
+    let columns = vec![
+        Column::Uuid(fresh.iter().map(|(id, _)| *id).collect()),
+        Column::texts(fresh.iter().map(|(_, at)| new.names[*at].as_str())),
+        Column::texts(fresh.iter().map(|(_, at)| content(*at))),
+        Column::texts(fresh.iter().map(|(_, at)| metadata(*at))),
+    ];
+    connection.push_rows(&mut sql, columns);
+    sql.push(" ON CONFLICT (run, name) DO NOTHING");
     Ok(connection.execute(sql).await?)
 }
 

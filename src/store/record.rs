@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use uuid::Uuid;
 
 use super::db::{
-    Argument, Connection, Connections, GIVEN, Reader, SCORES_PER_STATEMENT, Sql, StoreError,
+    Argument, Column, Connection, Connections, Reader, SCORES_PER_STATEMENT, Sql, StoreError,
     check_name, check_text, json_strings, storable, to_microseconds, with_retries,
 };
 use super::extras;
@@ -276,24 +276,23 @@ async fn write_rows<C: Connection>(
     );
     sql.bind(pack).push(", column3, column4, ");
     sql.push(if plain { "NULL, '[]', " } else { "column5, column6, " });
-    sql.bind(service_version).push(", ").bind(created).push(" FROM (VALUES ");
-    let common = |id: Uuid, new: &NewScore| -> [Argument; 4] {
-        let number = new.value.number().map(storable);
-        [id.into(), new.metric.as_str().into(), new.metric_version.into(), number.into()]
-    };
-    if plain {
-        sql.tuples(rows.iter().map(|(id, _, new)| common(*id, new)));
-    } else {
-        sql.tuples(rows.iter().map(|(id, _, new)| {
-            let [id, metric, version, number] = common(*id, new);
-            let reason = match &new.value {
-                ScoreValue::Number(_) => None,
-                ScoreValue::Null { reason } => Some(reason.clone()),
-            };
-            [id, metric, version, number, reason.into(), json_strings(&new.flags).into()]
-        }));
+    sql.bind(service_version).push(", ").bind(created);
+    let mut columns = vec![
+        Column::Uuid(rows.iter().map(|(id, ..)| *id).collect()),
+        Column::texts(rows.iter().map(|(_, _, new)| new.metric.as_str())),
+        Column::Int(rows.iter().map(|(_, _, new)| new.metric_version.into()).collect()),
+        Column::Real(rows.iter().map(|(_, _, new)| new.value.number().map(storable)).collect()),
+    ];
+    if !plain {
+        let reason = |new: &NewScore| match &new.value {
+            ScoreValue::Number(_) => None,
+            ScoreValue::Null { reason } => Some(reason.clone()),
+        };
+        columns.push(Column::Text(rows.iter().map(|(_, _, new)| reason(new)).collect()));
+        columns.push(Column::texts(rows.iter().map(|(_, _, new)| json_strings(&new.flags))));
     }
-    sql.push(GIVEN).push(
+    connection.push_rows(&mut sql, columns);
+    sql.push(
         " ON CONFLICT (sample, metric, pack) DO UPDATE SET
              metric_version = excluded.metric_version, value = excluded.value,
              reason = excluded.reason, flags = excluded.flags,

@@ -26,7 +26,7 @@ pub(crate) use catalog::{Catalog, Table, schema_of, tables};
 pub use error::{MigrationError, StoreError, without_password};
 pub use options::StoreOptions;
 pub(crate) use retries::with_retries;
-pub(crate) use sql::{Argument, ColumnType, Connection, Connections, GIVEN, Reader, Row, Sql};
+pub(crate) use sql::{Argument, Column, ColumnType, Connection, Connections, Reader, Row, Sql};
 pub(crate) use sqlite::file as sqlite_file;
 pub use values::MAX_NAME_BYTES;
 pub(crate) use values::{

@@ -14,10 +14,6 @@ use uuid::Uuid;
 use super::error::StoreError;
 use crate::content::ContentHash;
 
-/// Ends the `VALUES` rows of a statement. Without a condition SQLite would parse the `ON` after it
-/// as that of a join.
-pub(crate) const GIVEN: &str = ") AS given WHERE true";
-
 /// A statement under construction: text of this program with `$n` for each bound argument, never a
 /// value.
 #[derive(Clone, Default)]
@@ -35,8 +31,43 @@ pub(crate) enum Argument {
     Uuid(Option<Uuid>),
     Time(Option<OffsetDateTime>),
     Bytes(Vec<u8>),
+    /// All values of a column; PostgreSQL only.
+    Array(Column),
     /// Null for a column of any type.
     Null(ColumnType),
+}
+
+/// A column of rows that a statement is given ([`Connection::push_rows`]).
+#[derive(Clone)]
+pub(crate) enum Column {
+    Text(Vec<Option<String>>),
+    Int(Vec<i64>),
+    Real(Vec<Option<f64>>),
+    Uuid(Vec<Uuid>),
+}
+
+impl Column {
+    pub(crate) fn texts<T: Into<String>>(of: impl IntoIterator<Item = T>) -> Self {
+        Self::Text(of.into_iter().map(|text| Some(text.into())).collect())
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(values) => values.len(),
+            Self::Int(values) => values.len(),
+            Self::Real(values) => values.len(),
+            Self::Uuid(values) => values.len(),
+        }
+    }
+
+    fn take(&mut self, row: usize) -> Argument {
+        match self {
+            Self::Text(values) => values[row].take().into(),
+            Self::Int(values) => values[row].into(),
+            Self::Real(values) => values[row].into(),
+            Self::Uuid(values) => values[row].into(),
+        }
+    }
 }
 
 /// Types of columns that the tables use.
@@ -226,6 +257,19 @@ pub(crate) trait Connection: Send {
 
     /// Returns the prefix that makes a query return its plan, and the column that contains it.
     fn explain(&self) -> (&'static str, &'static str);
+
+    /// Appends ` FROM` the rows of these columns, which are called `column1`, `column2`, …
+    ///
+    /// The condition is for SQLite, which would parse an `ON` after it as that of a join.
+    fn push_rows(&self, sql: &mut Sql, mut columns: Vec<Column>) {
+        let rows = columns.first().map_or(0, Column::len);
+        sql.push(" FROM (VALUES ");
+        sql.tuples(
+            (0..rows)
+                .map(|row| columns.iter_mut().map(|column| column.take(row)).collect::<Vec<_>>()),
+        );
+        sql.push(") AS given WHERE true");
+    }
 
     /// Runs a statement and returns the number of rows that it wrote.
     fn execute(&mut self, sql: Sql) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;

@@ -437,6 +437,7 @@ fn prepare(sql: Sql) -> Result<(AssertSqlSafe<String>, SqliteArguments), sqlx::E
                 let text = time.map(time_text).transpose();
                 arguments.add(text.map_err(|e| sqlx::Error::Encode(e.into()))?)
             }
+            Argument::Array(_) => unreachable!("`push_rows` gives SQLite single values"),
             // Null has no type here.
             Argument::Null(_) => arguments.add(None::<String>),
         }
