@@ -20,7 +20,7 @@ from stellar_export.errors import ExportError
 from stellar_export.generator import demo, goldens
 from stellar_export.generator.base import Base
 from stellar_export.generator.export import Options, build, denoiser_job, describe, fuse_lora, graphs
-from stellar_export.nn import FP16, FP32, FUSED_OPSET
+from stellar_export.nn import ATTENTION_OPSET, FP16, FP32
 from stellar_export.onnx_graph import session
 from stellar_export.pack import Builder, finish
 from stellar_train import lora
@@ -209,7 +209,7 @@ def test_a_pack_for_gpus_in_half_precision(options, committed, tmp_path):
     finish(tmp_path, listed, None)
     m = {g["role"].removeprefix("generator."): g for g in manifest(tmp_path)["graph"]}
     models = {role: onnx.load(tmp_path / g["files"][0]["path"]) for role, g in m.items()}
-    assert {next(o.version for o in model.opset_import if not o.domain) for model in models.values()} == {FUSED_OPSET}
+    assert {next(o.version for o in model.opset_import if not o.domain) for model in models.values()} == {ATTENTION_OPSET}
     nodes = {role: [n.op_type for n in model.graph.node] for role, model in models.items()}
     assert nodes["denoiser"].count("Attention") == 14 and nodes["decoder"].count("Attention") == 1
     assert nodes["denoiser"].count("GroupNormalization") > 10

@@ -2,8 +2,9 @@
 
 use std::future::Future;
 
+use super::argument::ColumnType;
 use super::error::StoreError;
-use super::sql::{ColumnType, Connection, Reader, Sql};
+use super::sql::{Connection, Reader, Sql};
 
 /// A connection that can describe its database.
 pub(crate) trait Catalog: Connection {

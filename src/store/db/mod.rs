@@ -5,6 +5,7 @@
 //! - `sqlite.rs`, `postgres.rs`: connections, transactions, types
 //! - `options.rs`, `migrations.rs`, `retries.rs`, `error.rs`
 
+mod argument;
 mod catalog;
 mod error;
 mod migrations;
@@ -22,11 +23,12 @@ use sqlx::{Database, PgConnection, SqliteConnection};
 use crate::store::telemetry::PoolState;
 
 pub(crate) use crate::clock::to_microseconds;
+pub(crate) use argument::{Argument, Column, ColumnType};
 pub(crate) use catalog::{Catalog, Table, schema_of, tables};
 pub use error::{MigrationError, StoreError, without_password};
 pub use options::StoreOptions;
 pub(crate) use retries::with_retries;
-pub(crate) use sql::{Argument, Column, ColumnType, Connection, Connections, Reader, Row, Sql};
+pub(crate) use sql::{Connection, Connections, Reader, Row, Sql};
 pub(crate) use sqlite::file as sqlite_file;
 pub use values::MAX_NAME_BYTES;
 pub(crate) use values::{

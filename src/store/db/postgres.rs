@@ -13,13 +13,12 @@ use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection as _, Row as _, 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::argument::{Argument, Column, ColumnType};
 use super::catalog::Catalog;
 use super::error::{MigrationError, StoreError};
 use super::migrations::{self, newest};
 use super::options::StoreOptions;
-use super::sql::{
-    Argument, Column, ColumnType, Connection, Connections, Row, Sql, plain_columns, run_statements,
-};
+use super::sql::{Connection, Connections, Row, Sql, plain_columns, run_statements};
 use crate::store::telemetry::{PoolState, StoreTelemetry};
 use crate::sync::lock;
 

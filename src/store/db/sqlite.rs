@@ -25,13 +25,12 @@ use sqlx::{Arguments, AssertSqlSafe, Connection as _, Row as _, Transaction};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::argument::{Argument, ColumnType};
 use super::catalog::Catalog;
 use super::error::{MigrationError, StoreError};
 use super::migrations::{self, newest};
 use super::options::StoreOptions;
-use super::sql::{
-    Argument, ColumnType, Connection, Connections, Reader, Row, Sql, plain_columns, run_statements,
-};
+use super::sql::{Connection, Connections, Reader, Row, Sql, plain_columns, run_statements};
 use super::values::{parse_time, time_text};
 use crate::store::telemetry::{PoolState, StoreTelemetry};
 use crate::sync::lock;
