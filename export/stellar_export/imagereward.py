@@ -16,8 +16,8 @@ from .errors import ExportError
 from .jobs import GraphJob, Request, image_job
 from .manifest import IoSpec, Source
 from .nn import (
-    Embedding,
     Attentive,
+    Embedding,
     LayerNorm,
     Linear,
     Normalise,

@@ -164,19 +164,19 @@ def attend(
     `mask` is additive, `[N, 1, L, L]` and of the tensors' type; a kernel without a mask is faster, so `causal` has none.
     `bias` is that of query, key and value, one after the other, where it has not been added to them.
     """
-    if torch.onnx.is_in_onnx_export():
-        of = dict(dtype=q.dtype, shape=q.shape)
-        if form == AttentionForm.RUNTIMES:
-            given = (q, k, v, bias) if mask is None else (q, k, v, bias, None, mask)
-            attributes = dict(num_heads=heads, unidirectional=int(causal))
-            return torch.onnx.ops.symbolic("com.microsoft::MultiHeadAttention", given, attributes, version=1, **of)
+    exporting, of = torch.onnx.is_in_onnx_export(), dict(dtype=q.dtype, shape=q.shape)
+    if exporting and form == AttentionForm.RUNTIMES:
+        given = (q, k, v, bias) if mask is None else (q, k, v, bias, None, mask)
+        attributes = dict(num_heads=heads, unidirectional=int(causal))
+        return torch.onnx.ops.symbolic("com.microsoft::MultiHeadAttention", given, attributes, version=1, **of)
+    if bias is not None:
+        q, k, v = (t + b for t, b in zip((q, k, v), bias.chunk(3), strict=True))
+    if exporting:
         given = (q, k, v) if mask is None else (q, k, v, mask)
         attributes = dict(q_num_heads=heads, kv_num_heads=heads, is_causal=int(causal))
         if q.dtype != torch.float32:
             attributes["softmax_precision"] = int(ir.DataType.FLOAT)
         return torch.onnx.ops.symbolic("Attention", given, attributes, version=ATTENTION_OPSET, **of)
-    if bias is not None:
-        q, k, v = (t + b for t, b in zip((q, k, v), bias.chunk(3), strict=True))
     by_head = [t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v)]
     return F.scaled_dot_product_attention(*by_head, attn_mask=mask, is_causal=causal).transpose(1, 2).flatten(2)
 
@@ -203,15 +203,12 @@ class SelfAttention(Attentive):
         self.apart, self.bias = nn.ModuleList(parts), self.qkv.bias
         self.qkv = None
 
-    def mixed(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def mixed(self, x: Tensor) -> Tensor:
         """What each token takes from the others, before the projection."""
         if self.qkv is not None:
-            return attend(*self.qkv(x).chunk(3, dim=-1), self.heads, self.form, mask, self.causal)
+            return attend(*self.qkv(x).chunk(3, dim=-1), self.heads, self.form, causal=self.causal)
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return attend(*(part(x) for part in self.apart), self.heads, self.form, mask, self.causal, bias)
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self.out(self.mixed(x, mask))
+        return attend(*(part(x) for part in self.apart), self.heads, self.form, causal=self.causal, bias=bias)
 
 
 def split_products(module: nn.Module) -> None:
@@ -228,8 +225,8 @@ class Block(nn.Module):
         super().__init__()
         self.norm1, self.attn, self.norm2, self.fc1, self.fc2, self.act = norm1, attn, norm2, fc1, fc2, act
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self._finish(x, self.attn.mixed(self.norm1(x), mask))
+    def forward(self, x: Tensor) -> Tensor:
+        return self._finish(x, self.attn.mixed(self.norm1(x)))
 
     def at(self, x: Tensor, kept: Callable[[Tensor], Tensor]) -> Tensor:
         """The layer's result for some tokens alone: `kept` takes them out of `[N, L, width]`.

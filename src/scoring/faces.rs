@@ -129,11 +129,11 @@ impl FaceFinder {
     pub(super) fn new(engine: Arc<Engine>) -> Self {
         let room = PIECES.min(engine.queue_capacity());
         let embeds_on_cpu = engine.provider_of(EMBED) == Some(Provider::Cpu);
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let searches = Turns::new();
         Self {
             engine,
-            searches: Turns::new(),
-            gathering: embeds_on_cpu.then(|| Gathering::new(cores)),
+            gathering: embeds_on_cpu.then(|| Gathering::new(searches.cores())),
+            searches,
             room: Arc::new(Semaphore::new(room)),
             storage: OnceLock::new(),
             unsaved: Arc::default(),

@@ -46,6 +46,7 @@ const AFTER_A_REQUEST: Duration = Duration::from_secs(10);
 /// While requests arrive, it gets one turn less.
 #[derive(Debug)]
 pub(super) struct Turns {
+    cores: usize,
     all: Arc<Semaphore>,
     background: Arc<Semaphore>,
     during_requests: Arc<Semaphore>,
@@ -64,12 +65,18 @@ impl Turns {
     pub(super) fn new() -> Arc<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Self {
+            cores,
             all: Arc::new(Semaphore::new(cores)),
             background: Arc::new(Semaphore::new(cores)),
             during_requests: Arc::new(Semaphore::new((cores - 1).max(1))),
             started: Instant::now(),
             last_request: AtomicU64::new(0),
         })
+    }
+
+    /// Returns the number of turns that exist.
+    pub(super) fn cores(&self) -> usize {
+        self.cores
     }
 
     fn now(&self) -> u64 {

@@ -25,8 +25,9 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// Takes the duties among `names` that nobody has, renews those of this instance, and gives up
-    /// all others. Must be called every few seconds. Returns the duties that this instance now has.
+    /// Takes those of the duties `names` that no instance has, and renews those that this instance
+    /// has. Gives up the duties that are not in `names`. Must be called every few seconds. Returns
+    /// the duties that this instance now has.
     ///
     /// # Errors
     /// The store is unavailable. Then this instance leads nothing.

@@ -137,8 +137,8 @@ impl Store {
         let judgements = BOTH.iter().map(|table| table.of_annotator).chain([answers]);
         let delete: Vec<_> = judgements.chain([exclusions]).map(of).collect();
         let deleted = on_backend!(self, pool => together(pool, &delete).await)?;
-        // All but the exclusions.
-        Ok(deleted.iter().rev().skip(1).sum())
+        let (_exclusions, judgements) = deleted.split_last().expect("exclusions come last");
+        Ok(judgements.iter().sum())
     }
 
     /// Counts the votes on a question by the two runs and the preference, also those of studies,

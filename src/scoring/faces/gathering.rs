@@ -41,8 +41,8 @@ impl Gathering {
         Search(Arc::clone(self))
     }
 
-    /// Waits until a core has no search, or until [`TOGETHER`] searches have ended of which the one
-    /// that ended last is one. Then all that waited go on together.
+    /// Waits until a core has no search, or until the current group of [`TOGETHER`] searches has
+    /// ended. The faces of one group go on together.
     pub(super) async fn gathered(&self) {
         let mut progress = self.progress.subscribe();
         let full = (progress.borrow().ended.saturating_sub(1) / TOGETHER + 1) * TOGETHER;
